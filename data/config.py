@@ -1,0 +1,58 @@
+"""What a run reads: corpus, tokenizer, sequence length. Pure values; nothing is opened here."""
+
+import dataclasses
+
+from errors import BadInput
+
+CORPUS_FORMS = "pysource, text:PATH or tfds:NAME"
+TOKENIZER_FORMS = "byte, char, word:SIZE, bpe:SIZE or file:PATH"
+DOMAINS = ("all", "code", "docs")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The text of a run and how it becomes sequences of tokens.
+
+    Attributes:
+      corpus: pysource (Python source and documentation on this machine), text:PATH (a .txt, .jsonl or
+        .parquet file, or a folder of them), or tfds:NAME (any TFDS text corpus, `tfds:lm1b`).
+      domain: pysource only: all, code or docs.
+      tokenizer: byte, char, word:SIZE, bpe:SIZE (trained on the train split), or file:PATH (a tokenizer.json).
+      sequence_length: T, tokens a sequence.
+      validation_tokens: length of the fixed held-out slice that every evaluation reads, a multiple of
+        sequence_length once rounded down.
+      unique_tokens: train on this many distinct tokens, repeated (Muennighoff et al. 2023, arXiv 2305.16264);
+        0 means the whole train split.
+    """
+
+    corpus: str = "pysource"
+    domain: str = "all"
+    tokenizer: str = "byte"
+    sequence_length: int = 128
+    validation_tokens: int = 131_072
+    unique_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        kind, _, rest = self.corpus.partition(":")
+        if not (self.corpus == "pysource" or (kind in ("text", "tfds") and rest)):
+            raise BadInput(f"data.corpus={self.corpus!r}: must be {CORPUS_FORMS}")
+        if self.domain not in DOMAINS:
+            raise BadInput(f"data.domain={self.domain!r}: must be one of {', '.join(DOMAINS)}")
+        if self.domain != "all" and self.corpus != "pysource":
+            raise BadInput(f"data.domain={self.domain!r}: only pysource has domains; use all")
+        kind, _, rest = self.tokenizer.partition(":")
+        sized = kind in ("word", "bpe") and rest.isdigit() and int(rest) >= 2
+        if not (self.tokenizer in ("byte", "char") or sized or (kind == "file" and rest)):
+            raise BadInput(f"data.tokenizer={self.tokenizer!r}: must be {TOKENIZER_FORMS}")
+        if self.sequence_length < 2:
+            raise BadInput(f"data.sequence_length={self.sequence_length}: must be at least 2")
+        if self.validation_tokens < self.sequence_length:
+            raise BadInput(
+                f"data.validation_tokens={self.validation_tokens}: must be at least "
+                f"data.sequence_length={self.sequence_length}"
+            )
+        if self.unique_tokens and self.unique_tokens < self.sequence_length:
+            raise BadInput(
+                f"data.unique_tokens={self.unique_tokens}: must be at least "
+                f"data.sequence_length={self.sequence_length}, or 0 for the whole split"
+            )

@@ -1,0 +1,28 @@
+"""Errors that a user can mend, and the exit statuses that every command shares."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+EXIT_COMPLETE = 0
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: saved, resumable, start me again
+
+
+class BadInput(ValueError):
+    """An argument, configuration, file or table that cannot be used.
+
+    The message is one line: the thing, its value, and what is allowed. Commands print it to
+    standard error without a traceback and exit with status 2.
+    """
+
+
+@contextlib.contextmanager
+def exit_on_bad_input() -> Iterator[None]:
+    """Turn `BadInput` into its message on standard error and exit status 2."""
+    try:
+        yield
+    except BadInput as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(EXIT_BAD_INPUT) from None

@@ -1,0 +1,84 @@
+"""What a network is: sizes and choices, nothing about data or training. Pure values, no JAX."""
+
+import dataclasses
+from typing import Literal
+
+from errors import BadInput
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A decoder-only transformer.
+
+    Attributes:
+      vocabulary: V, rows of the embedding table; at least the tokenizer's size.
+      width: D, of the residual stream.
+      depth: L, blocks.
+      heads: H, query heads.
+      kv_heads: key and value heads (grouped-query attention, Ainslie et al. 2023, arXiv 2305.13245); divides heads.
+      head_width: K, even (rotary positions turn pairs); 0 means width / heads.
+      ff_width: F, hidden width of the feed-forward; 0 means 4 width for gelu, and for swiglu
+        8/3 width rounded up to a multiple of 8 (the same parameter count; Shazeer 2020, arXiv 2002.05202).
+      activation: swiglu (gated, three matrices) or gelu (two matrices).
+      tied: the head is the transposed embedding table.
+      qk_norm: RMSNorm on queries and keys (Henry et al. 2020, arXiv 2010.04245).
+      logit_softcap: cap * tanh(logits / cap), 0 for none (Gemma 2, arXiv 2408.00118).
+      rope_base: base of rotary positions (Su et al. 2021, arXiv 2104.09864).
+      norm_epsilon: added to the mean square in RMSNorm.
+      compute_dtype: dtype of activations and products; parameters are always float32.
+      remat: none keeps all activations; block recomputes each block in the backward pass.
+      scan: one compiled block scanned over depth; false unrolls (faster on a CPU at small depth,
+        slower to compile).
+    """
+
+    vocabulary: int = 256
+    width: int = 64
+    depth: int = 2
+    heads: int = 2
+    kv_heads: int = 2
+    head_width: int = 0
+    ff_width: int = 0
+    activation: Literal["swiglu", "gelu"] = "swiglu"
+    tied: bool = True
+    qk_norm: bool = True
+    logit_softcap: float = 0.0
+    rope_base: float = 10_000.0
+    norm_epsilon: float = 1e-6
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "block"] = "none"
+    scan: bool = True
+
+    def __post_init__(self) -> None:
+        for key in ("vocabulary", "width", "depth", "heads", "kv_heads"):
+            if getattr(self, key) < 1:
+                raise BadInput(f"model.{key}={getattr(self, key)}: must be at least 1")
+        for key in ("head_width", "ff_width"):
+            if getattr(self, key) < 0:
+                raise BadInput(f"model.{key}={getattr(self, key)}: must be at least 1, or 0 for the default rule")
+        if self.head_width == 0 and self.width % self.heads:
+            raise BadInput(f"model.width={self.width}: must be a multiple of model.heads={self.heads}")
+        if self.heads % self.kv_heads:
+            raise BadInput(f"model.kv_heads={self.kv_heads}: must divide model.heads={self.heads}")
+        if self.resolved_head_width % 2:
+            raise BadInput(
+                f"model.head_width={self.resolved_head_width}: must be even (rotary positions turn pairs)"
+            )
+        if not self.logit_softcap >= 0:
+            raise BadInput(f"model.logit_softcap={self.logit_softcap}: must be positive, or 0 for none")
+        for key in ("rope_base", "norm_epsilon"):
+            if not getattr(self, key) > 0:
+                raise BadInput(f"model.{key}={getattr(self, key)}: must be positive")
+
+    @property
+    def resolved_head_width(self) -> int:
+        """K with the default rule applied."""
+        return self.head_width or self.width // self.heads
+
+    @property
+    def resolved_ff_width(self) -> int:
+        """F with the default rule applied."""
+        if self.ff_width:
+            return self.ff_width
+        return 4 * self.width if self.activation == "gelu" else 8 * -(-self.width // 3)
