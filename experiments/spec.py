@@ -1,0 +1,40 @@
+"""Runs and sweeps: what an experiment returns."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+
+from errors import BadInput
+from training.config import OptimConfig, RunSpec, canonical_json, from_json, to_json, with_settings
+
+__all__ = [
+    "OptimConfig",
+    "RunSpec",
+    "Sweep",
+    "canonical_json",
+    "from_json",
+    "to_json",
+    "with_settings",
+]
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Sweep:
+    """The list of runs of one experiment, in the order given; the same spec twice is one run."""
+
+    runs: tuple[RunSpec, ...]
+
+    def __init__(self, runs: Iterable[RunSpec]):
+        unique = {run.run_id: run for run in runs}
+        if not unique:
+            raise BadInput("the sweep is empty: its arguments leave no run to train")
+        object.__setattr__(self, "runs", tuple(unique.values()))
+
+    def __iter__(self) -> Iterator[RunSpec]:
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def with_settings(self, settings: Mapping[str, str]) -> "Sweep":
+        """Every run with the same fields replaced, by dotted key."""
+        return Sweep(with_settings(run, settings) for run in self.runs)
