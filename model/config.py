@@ -56,7 +56,9 @@ class ModelConfig:
                 raise BadInput(f"model.{key}={getattr(self, key)}: must be at least 1")
         for key in ("head_width", "ff_width"):
             if getattr(self, key) < 0:
-                raise BadInput(f"model.{key}={getattr(self, key)}: must be at least 1, or 0 for the default rule")
+                raise BadInput(
+                    f"model.{key}={getattr(self, key)}: must be at least 1, or 0 for the default rule"
+                )
         if self.head_width == 0 and self.width % self.heads:
             raise BadInput(f"model.width={self.width}: must be a multiple of model.heads={self.heads}")
         if self.heads % self.kv_heads:

@@ -1,0 +1,94 @@
+"""Where arrays live: one table from logical axes to the axes of a device mesh (data, fsdp, tensor)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from errors import BadInput
+from model.config import ModelConfig
+from model.parameters import is_leaf, layout
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+# Parameters are cut along their model width over fsdp (ZeRO stage 3, Rajbhandari et al. 2020, arXiv 1910.02054), and
+# along heads, feed-forward width or vocabulary over tensor (Shoeybi et al. 2019, arXiv 1909.08053). Activations
+# are cut over their sequences by data and fsdp together; their width stays whole.
+RULES: dict[str, tuple[str, ...]] = {
+    "layers": (),
+    "width": ("fsdp",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "head_width": (),
+    "ff_width": ("tensor",),
+    "vocabulary": ("tensor",),
+    "batch": ("data", "fsdp"),
+    "position": (),
+    "activation_width": (),
+}
+
+
+def make_mesh(shape: tuple[int, int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of data x fsdp x tensor devices.
+
+    Enter it with `jax.set_mesh(mesh)` around the calls of jitted functions, so that `constrain` sees it.
+
+    Raises:
+      BadInput: the shape does not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if len(shape) != len(MESH_AXES) or min(shape) < 1 or math.prod(shape) != len(devices):
+        raise BadInput(f"mesh={shape}: data x fsdp x tensor must be the number of devices, {len(devices)}")
+    return jax.make_mesh(shape, MESH_AXES, (AxisType.Auto,) * len(MESH_AXES), devices=devices)
+
+
+def logical_axes(config: ModelConfig) -> dict[str, Any]:
+    """The names of every parameter's axes: a tree like the parameters with a tuple of names at each leaf."""
+    return jax.tree.map(lambda leaf: leaf.axes, layout(config), is_leaf=is_leaf)
+
+
+def _check_divides(config: ModelConfig, mesh: Mesh) -> None:
+    sizes = {
+        "width": config.width,
+        "heads": config.heads,
+        "kv_heads": config.kv_heads,
+        "ff_width": config.resolved_ff_width,
+        "vocabulary": config.vocabulary,
+    }
+    for name, size in sizes.items():
+        for axis in RULES[name]:
+            if size % mesh.shape[axis]:
+                raise BadInput(
+                    f"model.{name}={size}: must be a multiple of the mesh's {axis}={mesh.shape[axis]}"
+                )
+
+
+def specification(names: Sequence[str]) -> PartitionSpec:
+    """The mesh axes of an array with these logical axes."""
+    return PartitionSpec(*(RULES[name] or None for name in names))
+
+
+def parameter_shardings(config: ModelConfig, mesh: Mesh) -> dict[str, Any]:
+    """A tree like the parameters with a `NamedSharding` at each leaf.
+
+    Raises:
+      BadInput: a size of the model is not a multiple of the mesh axis that it is cut over.
+    """
+    _check_divides(config, mesh)
+    return jax.tree.map(
+        lambda leaf: NamedSharding(mesh, specification(leaf.axes)), layout(config), is_leaf=is_leaf
+    )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of tokens_BT: sequences over data and fsdp together."""
+    return NamedSharding(mesh, specification(("batch", "position")))
+
+
+def constrain(x: jax.Array, names: Sequence[str]) -> jax.Array:
+    """Hold an activation to the sharding of its logical axes; `x` itself where no mesh is set (`jax.set_mesh`)."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, specification(names))
