@@ -17,7 +17,8 @@ class ModelConfig:
       width: D, of the residual stream.
       depth: L, blocks.
       heads: H, query heads.
-      kv_heads: key and value heads (grouped-query attention, Ainslie et al. 2023, arXiv 2305.13245); divides heads.
+      kv_heads: key and value heads (grouped-query attention, Ainslie et al. 2023, arXiv 2305.13245);
+        divides heads.
       head_width: K, even (rotary positions turn pairs); 0 means width / heads.
       ff_width: F, hidden width of the feed-forward; 0 means 4 width for gelu, and for swiglu
         8/3 width rounded up to a multiple of 8 (the same parameter count; Shazeer 2020, arXiv 2002.05202).

@@ -1,6 +1,7 @@
 """The network as pure functions of a parameter tree: what training, packing and sharding are built on."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def attention(config: ModelConfig, block: Parameters, x_BTD: jax.Array) -> jax.A
 
 
 def feed_forward(config: ModelConfig, block: Parameters, x_BTD: jax.Array) -> jax.Array:
-    """SwiGLU (Shazeer 2020, arXiv 2002.05202) or GELU (tanh form; Hendrycks & Gimpel 2016, arXiv 1606.08415)."""
+    """SwiGLU (Shazeer 2020, arXiv 2002.05202) or tanh GELU (Hendrycks & Gimpel 2016, arXiv 1606.08415)."""
     dtype = x_BTD.dtype
     hidden = x_BTD @ block["up"].astype(dtype)
     if config.activation == "swiglu":
@@ -71,7 +72,7 @@ def transform(config: ModelConfig, block: Parameters, x_BTD: jax.Array) -> jax.A
 def hidden(config: ModelConfig, params: Parameters, tokens_BT: jax.Array) -> jax.Array:
     """The residual stream after the last block and the final normalization, (B, T, D)."""
     x_BTD = params["embedding"].astype(config.compute_dtype)[tokens_BT]
-    step = functools.partial(transform, config)
+    step: Callable[[Parameters, jax.Array], jax.Array] = functools.partial(transform, config)
     if config.remat == "block":
         step = jax.checkpoint(step)
     if config.scan:
@@ -97,7 +98,7 @@ def apply(config: ModelConfig, params: Parameters, tokens_BT: jax.Array) -> jax.
 def token_losses(
     config: ModelConfig, params: Parameters, tokens_BT: jax.Array, targets_BT: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Negative log likelihood of each target, and the log of each position's partition sum; (B, T) float32, nats.
+    """Negative log likelihood of each target and log of each position's partition sum; (B, T) float32, nats.
 
     The square of the second is the z-loss (Chowdhery et al. 2022, arXiv 2204.02311, section 5).
     """

@@ -79,9 +79,9 @@ def ledger(config: ModelConfig, sequence_length: int) -> Ledger:
     """Parameters, and training FLOPs (forward and backward) per token, under every convention.
 
     `exact` counts every matrix product, the head's among them, and the causal half of the two attention
-    products. `palm` is 6 N + 12 L H K T (Chowdhery et al. 2022, arXiv 2204.02311, appendix B) with N the weights
-    that enter matrix products (`matrix_parameters`) and all T positions attended. Both leave out what is not a
-    matrix product, and what rematerialization computes twice.
+    products. `palm` is 6 N + 12 L H K T (Chowdhery et al. 2022, arXiv 2204.02311, appendix B) with N the
+    weights that enter matrix products (`matrix_parameters`) and all T positions attended. Both leave out what
+    is not a matrix product, and what rematerialization computes twice.
 
     Args:
       config: the network.

@@ -27,11 +27,11 @@ class Leaf:
 def layout(config: ModelConfig) -> dict[str, Any]:
     """The tree of `Leaf` that describes every parameter; blocks are stacked over a leading layer axis.
 
-    Matrices start normal with deviation 1/sqrt(fan in), so that every product keeps the scale of what it reads
-    (LeCun et al. 1998, "Efficient BackProp", section 4.6). The two that write to the residual stream are smaller by
-    sqrt(2 L), so that the stream's variance at the end does not grow with depth (Radford et al. 2019, GPT-2,
-    section 2.3). The embedding table has deviation 1/sqrt(D): its product with a normalized row is of order one,
-    so a tied head starts near the uniform distribution.
+    Matrices start normal with deviation 1/sqrt(fan in), so that every product keeps the scale of what it
+    reads (LeCun et al. 1998, "Efficient BackProp", section 4.6). The two that write to the residual stream
+    are smaller by sqrt(2 L), so that the stream's variance at the end does not grow with depth (Radford et
+    al. 2019, GPT-2, section 2.3). The embedding table has deviation 1/sqrt(D), so that its product with a
+    normalized row is of order one and a tied head starts near the uniform distribution.
     """
     vocabulary, width, depth = config.vocabulary, config.width, config.depth
     heads = config.heads * config.resolved_head_width

@@ -13,9 +13,9 @@ from model.parameters import is_leaf, layout
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
-# Parameters are cut along their model width over fsdp (ZeRO stage 3, Rajbhandari et al. 2020, arXiv 1910.02054), and
-# along heads, feed-forward width or vocabulary over tensor (Shoeybi et al. 2019, arXiv 1909.08053). Activations
-# are cut over their sequences by data and fsdp together; their width stays whole.
+# Parameters are cut along model width over fsdp (ZeRO stage 3, Rajbhandari et al. 2020, arXiv 1910.02054),
+# and along heads, feed-forward width or vocabulary over tensor (Shoeybi et al. 2019, arXiv 1909.08053).
+# Activations are cut over their sequences by data and fsdp together; their width stays whole.
 RULES: dict[str, tuple[str, ...]] = {
     "layers": (),
     "width": ("fsdp",),
@@ -88,7 +88,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def constrain(x: jax.Array, names: Sequence[str]) -> jax.Array:
-    """Hold an activation to the sharding of its logical axes; `x` itself where no mesh is set (`jax.set_mesh`)."""
+    """Hold an activation to the sharding of its logical axes; no change where no mesh is set."""
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, specification(names))

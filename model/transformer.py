@@ -18,7 +18,7 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
     """A decoder-only transformer.
 
-    `nnx.to_pure_dict(nnx.state(model))` is the parameter tree of `model.functional`, and `nnx.update` takes one back.
+    `nnx.to_pure_dict(nnx.state(model))` is the tree of `model.functional`; `nnx.update` takes one back.
 
     Args:
       config: the network.
