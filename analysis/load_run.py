@@ -1,0 +1,166 @@
+"""One run directory, read back without importing the code that wrote it."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+DEFAULT_PARAMS = "non_embedding_plus_head"  # DESIGN: the default N of the fits (Porian et al. 2024, 2406.19146)
+DEFAULT_FLOPS = "exact"
+LOSS = "val/loss"
+BITS_PER_BYTE = "val/bits_per_byte"
+CORE_FILES = ("spec.json", "env.json", "ledger.json", "result.json", "error.txt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run directory.
+
+    Attributes:
+      run: name of the directory, the run_id.
+      path: the directory.
+      status: complete, failed (error.txt without result.json), incomplete, or unreadable.
+      cause: why it is not complete, one line; empty for a complete run.
+      spec, env, ledger, result: the JSON files; {} where there is none.
+      digest: SHA-256 over the names and bytes of these files and error.txt.
+    """
+
+    run: str
+    path: Path
+    status: str
+    cause: str
+    spec: Mapping[str, Any]
+    env: Mapping[str, Any]
+    ledger: Mapping[str, Any]
+    result: Mapping[str, Any]
+    digest: str
+
+    def count(self, convention: str = DEFAULT_PARAMS) -> float | None:
+        """N under a convention of the ledger."""
+        return number(at(self.ledger, "params", convention), at(self.result, "params", convention))
+
+    @property
+    def tokens(self) -> float | None:
+        """D: tokens trained on if complete, else planned."""
+        return number(self.result.get("tokens"), self.spec.get("tokens"))
+
+    def flops(self, convention: str = DEFAULT_FLOPS) -> float | None:
+        """FLOPs of the whole run: tokens times the ledger's FLOPs per token."""
+        per_token = number(at(self.ledger, "flops_per_token", convention))
+        if per_token is not None and self.tokens is not None:
+            return per_token * self.tokens
+        return number(at(self.result, "flops", convention))
+
+    def final(self, name: str = LOSS) -> float | None:
+        """A final evaluation of a complete run, by its name."""
+        return number(at(self.result, "evals", name))
+
+    @property
+    def cooled(self) -> bool:
+        """Whether the learning rate had come down when the final loss was measured."""
+        optim = self.spec.get("optim") or {}
+        return optim.get("schedule") != "constant" and not (
+            optim.get("schedule") == "wsd" and not optim.get("cooldown_tokens")
+        )
+
+    def provenance(self, name: str) -> str:
+        """`commit`, `corpus`, `device` or `versions` as env.json recorded it; empty where it did not."""
+        for key in PROVENANCE_KEYS[name]:
+            value: Any = self.env
+            for part in key.split("/"):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if value is not None:
+                return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        return ""
+
+    @property
+    def started(self) -> str:
+        """When the first attempt started, as env.json has it (ISO 8601); empty where unknown."""
+        value = self.env.get("started")
+        return value if isinstance(value, str) else ""
+
+
+PROVENANCE_KEYS = {
+    "commit": ("commit", "git_commit", "git/commit"),
+    "corpus": ("corpus_fingerprint", "fingerprint", "corpus/fingerprint", "data/fingerprint"),
+    "device": ("device", "devices", "device_kind"),
+    "versions": ("versions", "packages"),
+}
+
+
+def read_run(path: str | os.PathLike) -> Run | None:
+    """One run directory, or None for a directory that is none (no spec.json)."""
+    path = Path(path)
+    contents = {name: payload for name in CORE_FILES if (payload := bytes_of(path / name)) is not None}
+    if "spec.json" not in contents:
+        return None
+    digest = hashlib.sha256()
+    objects: dict[str, Mapping[str, Any]] = {}
+    damaged = ""
+    for name, payload in contents.items():
+        digest.update(f"{name} {len(payload)}\n".encode())
+        digest.update(payload)
+        if name == "error.txt":
+            continue
+        try:
+            value = json.loads(payload)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            damaged = damaged or f"{name} is damaged (not a JSON object)"
+            value = {}
+        objects[name.removesuffix(".json")] = value
+    if damaged:
+        status, cause = "unreadable", damaged
+    elif "result.json" in contents:
+        status, cause = "complete", ""
+    elif "error.txt" in contents:
+        status, cause = "failed", _first_cause(contents["error.txt"])
+    else:
+        status, cause = "incomplete", "no result.json yet"
+    return Run(
+        run=path.name,
+        path=path,
+        status=status,
+        cause=cause,
+        spec=objects.get("spec", {}),
+        env=objects.get("env", {}),
+        ledger=objects.get("ledger", {}),
+        result=objects.get("result", {}),
+        digest=digest.hexdigest(),
+    )
+
+
+def bytes_of(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+
+
+def _first_cause(payload: bytes) -> str:
+    lines = [line.strip() for line in payload.decode("utf-8", "replace").splitlines() if line.strip()]
+    if not lines:
+        return "failed without a word in error.txt"
+    # Of a traceback the last line says what happened; of a sentence the first does.
+    said = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    return said if len(said) <= 300 else said[:297] + "..."
+
+
+def at(value: Mapping[str, Any], *keys: str) -> Any:
+    found: Any = value
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def number(*candidates: Any) -> float | None:
+    """The first candidate that is a finite number."""
+    for value in candidates:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    return None
