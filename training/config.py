@@ -162,9 +162,7 @@ class RunSpec:
     def run_id(self) -> str:
         """Readable name that ends in 8 hex digits of the hash of the canonical JSON."""
         digest = hashlib.sha256(canonical_json(self).encode()).hexdigest()[:8]
-        return (
-            f"w{self.model.width}-l{self.model.depth}-t{short_count(self.tokens)}-s{self.seed}-{digest}"
-        )
+        return f"w{self.model.width}-l{self.model.depth}-t{short_count(self.tokens)}-s{self.seed}-{digest}"
 
 
 def short_count(count: float) -> str:

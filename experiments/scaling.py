@@ -1,0 +1,137 @@
+"""Size to shape: width, depth, heads, batch and learning rate as named functions of a parameter count."""
+
+import dataclasses
+import math
+from typing import Literal
+
+from data.config import DataConfig
+from errors import BadInput
+from experiments.spec import OptimConfig, RunSpec
+from model.config import ModelConfig
+from model.ledger import ledger
+
+
+def head_width(params: float) -> int:
+    """K for a model of this size: 16 keeps several heads in the smallest, 64 is the usual width of large ones."""
+    return 16 if params < 1e6 else 32 if params < 1e7 else 64
+
+
+@dataclasses.dataclass(frozen=True)
+class ScalingRule:
+    """How everything but the size follows from the size. Replace a field to change one choice.
+
+    Attributes:
+      data: corpus, tokenizer and sequence length of every run.
+      vocabulary: V; the byte tokenizer's 256 by default.
+      aspect_at_100k, aspect_exponent: width / depth that shapes aim for, aspect_100k * (N / 1e5) ** exponent: 16
+        at 100k parameters, 50 at 100M, 75 at 1B. Loss is flat in it over a wide range (Kaplan et al. 2020, arXiv
+        2001.08361, figure 5); the two numbers are our choice.
+      batch_tokens: tokens a step.
+      learning_rate_at_100k, learning_rate_exponent: peak = lr_100k * (N / 1e5) ** -exponent.
+      warmup_fraction, cooldown_fraction: of the run's tokens; the cooldown is 20% after Hägele et al. 2024 (arXiv
+        2405.18392, section 4).
+      weight_decay: decoupled.
+      compute_dtype, scan: of the model.
+    """
+
+    data: DataConfig = DataConfig()
+    vocabulary: int = 256
+    aspect_at_100k: float = 16.0
+    aspect_exponent: float = 1 / 6
+    batch_tokens: int = 4096
+    learning_rate_at_100k: float = 1e-2
+    learning_rate_exponent: float = 0.25
+    warmup_fraction: float = 0.05
+    cooldown_fraction: float = 0.2
+    weight_decay: float = 0.1
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    scan: bool = False
+
+    def model(self, params: float) -> ModelConfig:
+        """The shape whose non-embedding-plus-head count is nearest to `params`, at about the rule's aspect.
+
+        Raises:
+          BadInput: no shape comes within a factor 1.5.
+        """
+        aspect = self.aspect_at_100k * (params / 1e5) ** self.aspect_exponent
+        best, best_cost = None, math.inf
+        for depth in range(1, 129):
+            unit = head_width(params)
+            middle = round(aspect * depth / unit)
+            for multiple in range(max(1, middle - 4), middle + 5):
+                config = self.shape(multiple * unit, depth, unit)
+                # A factor of 2 in aspect weighs as much as 3% in size: size first, then shape.
+                off_aspect = abs(math.log(config.width / (aspect * depth)))
+                cost = abs(math.log(self.count(config) / params)) + 0.04 * off_aspect
+                if cost < best_cost:
+                    best, best_cost = config, cost
+        if best is None or not 1 / 1.5 < self.count(best) / params < 1.5:
+            raise BadInput(f"params={params:g}: no shape of this rule comes within a factor 1.5")
+        return best
+
+    def shape(self, width: int, depth: int, head: int = 16) -> ModelConfig:
+        """A model of this width and depth with heads of width `head`."""
+        return ModelConfig(
+            vocabulary=self.vocabulary,
+            width=width,
+            depth=depth,
+            heads=max(1, width // head),
+            kv_heads=max(1, width // head),
+            compute_dtype=self.compute_dtype,
+            scan=self.scan,
+        )
+
+    def count(self, model: ModelConfig) -> int:
+        """N of the fits: non-embedding parameters plus the head (Porian et al. 2024, arXiv 2406.19146)."""
+        return ledger(model, self.data.sequence_length)["params"]["non_embedding_plus_head"]
+
+    def learning_rate(self, params: float) -> float:
+        """Peak learning rate for a model of `params` parameters."""
+        return self.learning_rate_at_100k * (params / 1e5) ** -self.learning_rate_exponent
+
+    def whole_batches(self, tokens: float) -> int:
+        """The multiple of batch_tokens nearest to `tokens`."""
+        return round(tokens / self.batch_tokens) * self.batch_tokens
+
+    def run(
+        self,
+        params: float,
+        tokens: float,
+        seed: int = 0,
+        evaluations: int = 1,
+        model: ModelConfig | None = None,
+    ) -> RunSpec:
+        """The run that trains about `params` parameters on about `tokens` tokens.
+
+        Args:
+          params: target for the non-embedding-plus-head count; ignored where `model` is given.
+          tokens: D, rounded to whole batches.
+          seed: of initialization and data order.
+          evaluations: evaluations at equal distances, the end included.
+          model: this shape instead of the rule's.
+
+        Raises:
+          BadInput: less than one batch of tokens, or no shape near `params`.
+        """
+        if not tokens >= self.batch_tokens:
+            raise BadInput(f"tokens={tokens:g}: below one batch (batch_tokens={self.batch_tokens})")
+        if evaluations < 1:
+            raise BadInput(f"evaluations={evaluations}: must be at least 1 (the end of training)")
+        model = model or self.model(params)
+        total = self.whole_batches(tokens)
+        marks = {self.whole_batches(total * part / evaluations) for part in range(1, evaluations)}
+        return RunSpec(
+            model=model,
+            data=self.data,
+            optim=OptimConfig(
+                learning_rate=float(f"{self.learning_rate(self.count(model)):.3g}"),
+                weight_decay=self.weight_decay,
+                schedule="wsd",
+                warmup_tokens=self.whole_batches(total * self.warmup_fraction),
+                cooldown_tokens=self.whole_batches(total * self.cooldown_fraction),
+            ),
+            seed=seed,
+            tokens=total,
+            batch_tokens=self.batch_tokens,
+            evaluation_marks=tuple(sorted(mark for mark in marks if 0 < mark < total)),
+        )

@@ -1,0 +1,255 @@
+"""One command line for scaling experiments: plan, run, status, bench.
+
+  python launch.py plan quickstart                         what it would train and cost; trains nothing
+  python launch.py run quickstart                          trains it here; again = resume, skip what is done
+  python launch.py run quickstart --set model.width=96     any field of every run, by dotted key
+  python launch.py status runs/quickstart                  done, running, failed, missing
+  python launch.py bench                                   tokens per second, utilization, beside PyTorch
+  python -m analysis.report runs/quickstart                every fit and figure again, from logs alone
+
+`python launch.py run EXPERIMENT --help` shows the arguments of one experiment.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from errors import EXIT_COMPLETE, BadInput, exit_on_bad_input
+
+VERBS = ("plan", "run", "status", "bench")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (see {self.prog} --help)")
+
+
+def common_arguments(verb: str, experiment: str) -> Parser:
+    """Flags that every experiment has beside its own."""
+    parser = Parser(prog=f"python launch.py {verb} {experiment}", add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        "--preset", help="a named set of arguments that the experiment defines (cpu, h100, ...)"
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any RunSpec field, by dotted key",
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of sweeps (default: runs)")
+    parser.add_argument(
+        "--name", default=experiment, help="the sweep's folder in it (default: the experiment's name)"
+    )
+    parser.add_argument("--cache", type=Path, default=Path("cache"), help="corpora, tokens, compiled programs")
+    if verb == "plan":
+        parser.add_argument("--json", action="store_true", help="the plan as JSON, every RunSpec whole")
+    else:
+        parser.add_argument(
+            "--workers", type=int, help="worker processes (default: one an accelerator or CPU core)"
+        )
+        parser.add_argument(
+            "--checkpoint-seconds", type=float, default=60.0, help="least time between checkpoints"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="say what would be trained, train nothing")
+    return parser
+
+
+def parse_sweep(experiment: Any, preset: str | None, arguments: Sequence[str], prog: str) -> Any:
+    """The experiment's Sweep for its own command-line flags, which are the arguments of its sweep function.
+
+    Raises:
+      BadInput: an unknown preset, flag or value.
+    """
+    import tyro
+
+    function = experiment.sweep
+    if preset is not None:
+        import functools
+
+        if preset not in experiment.presets:
+            allowed = ", ".join(experiment.presets) or "none: this experiment has no presets"
+            raise BadInput(f"--preset={preset}: allowed are {allowed}")
+        function = functools.partial(function, **experiment.presets[preset])
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            return tyro.cli(function, args=list(arguments), prog=prog, description="")
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise BadInput(_one_line(messages.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """The text of a message drawn in a box, without its heading and its footer."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
+    text = " ".join(line for line in lines[1:] if line)
+    return (
+        re.split("For full helptext|Argument helptext", text)[0].strip() or "these arguments cannot be parsed"
+    )
+
+
+def settings(items: Sequence[str]) -> dict[str, str]:
+    """{"model.width": "96"} from ["model.width=96"]."""
+    pairs = [item.partition("=") for item in items]
+    for key, equals, _ in pairs:
+        if not (key and equals):
+            raise BadInput(f"--set {key}: must be KEY=VALUE, such as model.width=96")
+    return {key: value for key, _, value in pairs}
+
+
+def sweep_directory(options: argparse.Namespace) -> Path:
+    """runs/<name>; the name stays inside the folder."""
+    if not options.name or options.name in (".", "..") or "/" in options.name or "\\" in options.name:
+        raise BadInput(f"--name={options.name!r}: must be a plain folder name")
+    return options.runs / options.name
+
+
+def plan_or_run(verb: str, arguments: Sequence[str]) -> int:
+    """plan and run: the experiment's sweep, then show it or train it."""
+    from experiments import registry
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: python launch.py {verb} EXPERIMENT [flags]\n\nexperiments:")
+        for name, headline in registry.headlines().items():
+            print(f"  {name:<16} {headline}")
+        return EXIT_COMPLETE if arguments else _missing_experiment(verb)
+    name, *rest = arguments
+    if name.startswith("-"):
+        raise BadInput(f"{name}: the experiment comes first, as in python launch.py {verb} quickstart")
+    experiment = registry.load(name)
+    parser = common_arguments(verb, name)
+    if "-h" in rest or "--help" in rest:
+        print(experiment.docstring, parser.format_help(), sep="\n\n")
+    options, own = parser.parse_known_args(rest)
+    prog = f"python launch.py {verb} {name}"
+    sweep = parse_sweep(experiment, options.preset, own, prog).with_settings(settings(options.set))
+    directory = sweep_directory(options)
+    if verb == "plan" or options.dry_run:
+        show_plan(name, sweep, directory, as_json=getattr(options, "json", False))
+        return EXIT_COMPLETE
+    return run(sweep, directory, options)
+
+
+def _missing_experiment(verb: str) -> NoReturn:
+    raise BadInput(f"{verb} needs an experiment, as in python launch.py {verb} quickstart")
+
+
+def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
+    """Prepare the data, train what is missing, sum up."""
+    from launchers.local import LocalOptions, launch
+    from training.prepare import prepare
+
+    if not options.checkpoint_seconds > 0:
+        raise BadInput(f"--checkpoint-seconds={options.checkpoint_seconds}: must be positive")
+    missing = [spec for spec in sweep if not (directory / spec.run_id / "result.json").exists()]
+    prepare(missing, options.cache)
+    summary = launch(
+        directory, list(sweep), LocalOptions(options.cache, options.workers, options.checkpoint_seconds)
+    )
+    counts = f"{len(summary.complete)} trained, {len(summary.skipped)} already complete"
+    for word, group in (("failed", summary.failed), ("refused", summary.refused), ("stopped", summary.stopped)):
+        counts += f", {len(group)} {word}" if group else ""
+    print(f"{directory}: {counts}")
+    for run_id, cause in {**summary.failed, **summary.refused}.items():
+        print(f"error: {run_id}: {cause}", file=sys.stderr)
+    if summary.stopped:
+        print("stopped: everything is saved; the same command resumes it", file=sys.stderr)
+    elif not summary.status:
+        print(f"next: python -m analysis.report {directory}")
+    return summary.status
+
+
+def show_plan(name: str, sweep: Any, directory: Path, *, as_json: bool) -> None:
+    """Print what would be trained and its cost."""
+    from experiments.spec import to_json
+    from training.config import short_count
+    from training.cost import parameter_count, training_flops
+
+    rows = [(spec, parameter_count(spec), training_flops(spec)) for spec in sweep]
+    if as_json:
+        runs = [
+            {"run": spec.run_id, "params": params, "flops": flops, "spec": to_json(spec)}
+            for spec, params, flops in rows
+        ]
+        print(json.dumps({"experiment": name, "runs": runs}, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{name}: {len(rows)} runs", box=None, header_style="bold", title_justify="left")
+    for heading in ("run", "shape", "params", "tokens", "D/N", "batch", "peak lr", "FLOPs", "state"):
+        table.add_column(
+            heading, justify="left" if heading in ("run", "shape", "state") else "right", no_wrap=True
+        )
+    for spec, params, flops in rows:
+        done = (directory / spec.run_id / "result.json").exists()
+        table.add_row(
+            spec.run_id,
+            f"{spec.model.width}x{spec.model.depth}",
+            short_count(params),
+            short_count(spec.tokens),
+            f"{spec.tokens / params:.3g}",
+            short_count(spec.batch_tokens),
+            f"{spec.optim.learning_rate:.3g}",
+            f"{flops:.2e}",
+            "complete" if done else "to train",
+        )
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    todo = [flops for spec, _, flops in rows if not (directory / spec.run_id / "result.json").exists()]
+    console.print(
+        f"{len(todo)} to train, {sum(todo):.3e} FLOPs (exact); params: non-embedding plus head; in {directory}",
+        highlight=False,
+    )
+
+
+def status(arguments: Sequence[str]) -> int:
+    """Show where every run of a sweep stands."""
+    from launchers.status import show_status
+
+    parser = Parser(prog="python launch.py status", description="Where every run of a sweep stands.")
+    parser.add_argument("directory", type=Path, help="runs/<sweep>")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    options = parser.parse_args(arguments)
+    show_status(options.directory, as_json=options.json)
+    return EXIT_COMPLETE
+
+
+def bench(arguments: Sequence[str]) -> int:
+    """Measure training speed here."""
+    from training import bench as benchmark
+
+    return benchmark.main(list(arguments)) or EXIT_COMPLETE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the verb and call it; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return EXIT_COMPLETE
+    verb, *rest = arguments
+    with exit_on_bad_input():
+        if verb in ("plan", "run"):
+            return plan_or_run(verb, rest)
+        if verb == "status":
+            return status(rest)
+        if verb == "bench":
+            return bench(rest)
+        raise BadInput(f"unknown command {verb!r}: allowed are {', '.join(VERBS)}")
+    return EXIT_COMPLETE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

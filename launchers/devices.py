@@ -1,0 +1,69 @@
+"""Which worker processes to start here, found without starting JAX in the launcher."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from errors import BadInput
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where one worker runs: an accelerator or a set of CPU cores.
+
+    Attributes:
+      name: as shown in progress, such as gpu 0 or cores 0-1.
+      environment: variables of the worker process.
+      cores: CPU cores to pin to; empty for all.
+    """
+
+    name: str
+    environment: dict[str, str]
+    cores: tuple[int, ...] = ()
+
+
+def visible_gpus() -> list[str]:
+    """Indices of the GPUs that a process started here would see."""
+    if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
+        return []
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [index for index in chosen.split(",") if index.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return [str(index) for index, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU ")]
+
+
+def has_tpu() -> bool:
+    """Whether this host has TPU chips attached (their device nodes)."""
+    return not os.environ.get("JAX_PLATFORMS", "").startswith("cpu") and any(
+        Path(node).exists() for node in ("/dev/accel0", "/dev/vfio/0")
+    )
+
+
+def places(runs: int, workers: int | None = None) -> list[Place]:
+    """One place an accelerator; on a CPU one single-threaded worker a core while there are runs enough.
+
+    Two single-threaded processes train more tokens a second in total than one with two threads (README,
+    "Workers"), because the products of a small model are too small to share. With fewer runs than cores, the
+    cores are divided among them.
+
+    Raises:
+      BadInput: `workers` is below 1.
+    """
+    if workers is not None and workers < 1:
+        raise BadInput(f"--workers={workers}: must be at least 1")
+    gpus = visible_gpus()
+    if gpus:
+        return [
+            Place(f"gpu {index}", {"CUDA_VISIBLE_DEVICES": index}) for index in gpus[: workers or len(gpus)]
+        ][:runs]
+    if has_tpu():
+        return [Place("tpu", {})]
+    cores = sorted(os.sched_getaffinity(0))
+    count = max(1, min(workers or len(cores), runs))
+    shares = [tuple(cores[part::count]) or (cores[part % len(cores)],) for part in range(count)]
+    return [Place(f"core {','.join(map(str, share))}", {"JAX_PLATFORMS": "cpu"}, share) for share in shares]

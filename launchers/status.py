@@ -1,0 +1,122 @@
+"""Where every run of a sweep stands, from its directories alone."""
+
+import dataclasses
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+from errors import BadInput
+from files import read_json, read_json_lines
+from training.config import RunSpec, short_count
+from training.records import is_locked, read_spec
+
+State = Literal["complete", "running", "failed", "stopped", "missing", "broken"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunStatus:
+    """One run: its state, how far it came, its last losses, and what is wrong with it.
+
+    States: complete (result.json), running (a live process holds it), failed (error.txt), stopped (started, can be
+    resumed), missing (never started), broken (its files cannot be read).
+    """
+
+    run: str
+    state: State
+    tokens: int
+    total_tokens: int | None
+    loss: float | None
+    note: str
+    commit: str | None = None
+    corpus: str | None = None
+
+
+def run_status(directory: Path) -> RunStatus:
+    """The status of one run directory; a damaged file becomes a note, never an exception."""
+    try:
+        spec: RunSpec = read_spec(directory)
+    except BadInput as error:
+        return RunStatus(directory.name, "broken", 0, None, None, str(error))
+    environment: dict[str, Any] = {}
+    note, state = "", "missing"
+    last: dict[str, Any] = {"tokens": 0}
+    try:
+        if (directory / "env.json").exists():
+            environment = read_json(directory / "env.json")
+            state = "stopped"
+        with warnings.catch_warnings(record=True) as torn:
+            warnings.simplefilter("always")
+            for row in read_json_lines(directory / "metrics.jsonl"):
+                last = row
+        note = "a torn line in metrics.jsonl" if torn else ""
+        if (directory / "error.txt").exists():
+            state = "failed"
+            note = (directory / "error.txt").read_text().strip().splitlines()[-1]
+        if is_locked(directory):
+            state = "running"
+        loss = last.get("loss")
+        if (directory / "result.json").exists():
+            result = read_json(directory / "result.json")
+            state, loss = "complete", result["evals"]["val/loss"]
+            last = {"tokens": result["tokens"]}
+    except (BadInput, KeyError, TypeError) as error:
+        return RunStatus(spec.run_id, "broken", last["tokens"], spec.tokens, None, str(error))
+    return RunStatus(
+        spec.run_id,
+        state,  # type: ignore[arg-type]
+        last["tokens"],
+        spec.tokens,
+        loss,
+        note,
+        environment.get("commit"),
+        environment.get("corpus", {}).get("fingerprint"),
+    )
+
+
+def sweep_status(directory: Path) -> list[RunStatus]:
+    """Every run directory of a sweep, by name.
+
+    Raises:
+      BadInput: no such folder, or no run in it.
+    """
+    if not directory.is_dir():
+        raise BadInput(f"{directory}: no such sweep")
+    runs = sorted(path for path in directory.iterdir() if (path / "spec.json").exists())
+    if not runs:
+        raise BadInput(f"{directory}: holds no run (no folder with a spec.json)")
+    return [run_status(path) for path in runs]
+
+
+def show_status(directory: Path, *, as_json: bool = False) -> None:
+    """Print the table, the totals, and where recorded code or corpus differ."""
+    rows = sweep_status(directory)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))  # noqa: T201
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for heading in ("run", "state", "tokens", "loss", "note"):
+        table.add_column(heading, justify="right" if heading in ("tokens", "loss") else "left", overflow="fold")
+    for row in rows:
+        total = f"/{short_count(row.total_tokens)}" if row.total_tokens else ""
+        table.add_row(
+            row.run,
+            row.state,
+            f"{short_count(row.tokens)}{total}",
+            "" if row.loss is None else f"{row.loss:.4f}",
+            row.note,
+        )
+    console = Console(width=None if sys.stdout.isatty() else 140, markup=False, highlight=False)
+    console.print(table)
+    counts = {state: sum(row.state == state for row in rows) for state in sorted({row.state for row in rows})}
+    console.print(f"{len(rows)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    for what in ("commit", "corpus"):
+        seen = sorted({getattr(row, what) for row in rows if getattr(row, what)})
+        if len(seen) > 1:
+            console.print(
+                f"warning: the runs record {len(seen)} different {what}s: {', '.join(x[:12] for x in seen)}"
+            )

@@ -1,0 +1,90 @@
+"""Checkpoints of one run through Orbax: asynchronous, committed whole or not at all."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from training.state import TrainState
+
+log = logging.getLogger(__name__)
+
+
+class NoUsableCheckpoint(RuntimeError):
+    """Checkpoints exist, but none of them can be read."""
+
+
+class Checkpoints:
+    """The checkpoints of a run directory, named by token count.
+
+    Args:
+      directory: runs/<sweep>/<run_id>/checkpoints.
+      keep: newest checkpoints that stay.
+    """
+
+    def __init__(self, directory: Path, keep: int = 2):
+        self._manager = ocp.CheckpointManager(
+            directory.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True
+            ),
+        )
+
+    @property
+    def latest_tokens(self) -> int | None:
+        """Token count of the newest committed checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, tokens: int, state: TrainState, progress: dict[str, Any]) -> None:
+        """Start saving; returns once the state is copied. A token count that is saved already is left alone."""
+        if tokens in self._manager.all_steps():
+            return
+        self._manager.save(
+            tokens,
+            args=ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)),
+        )
+
+    def restore_latest(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest readable checkpoint as (state on the target's shardings, progress), None where none exists.
+
+        An unreadable checkpoint is reported, removed, and the one before it is used.
+
+        Raises:
+          NoUsableCheckpoint: checkpoints exist but all are unreadable.
+        """
+        unreadable = []
+        for tokens in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self._manager.restore(
+                    tokens,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()
+                    ),
+                )
+                if any(leaf is None for leaf in jax.tree.leaves(restored.state)):
+                    raise ValueError("an array is missing")
+                unreadable_seen = list(unreadable)
+                for bad in unreadable_seen:
+                    self._manager.delete(bad)
+                return restored.state, restored.progress
+            except (ValueError, OSError, KeyError, TypeError) as error:
+                first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+                log.warning(
+                    "checkpoint at %d tokens is unreadable (%s); using the one before", tokens, first_line[:200]
+                )
+                unreadable.append(tokens)
+        if unreadable:
+            raise NoUsableCheckpoint(
+                f"no checkpoint of {self._manager.directory} can be read (tried {unreadable}); "
+                "delete that folder to train this run from the start"
+            )
+        return None
+
+    def wait(self) -> None:
+        """Until every started save is committed."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()

@@ -1,0 +1,27 @@
+"""What a run costs and what it shares with others, before it starts."""
+
+from collections.abc import Hashable
+
+from model.ledger import ledger
+from training.config import RunSpec
+
+
+def training_flops(spec: RunSpec) -> float:
+    """FLOPs of the whole run, `exact` convention of the ledger."""
+    return ledger(spec.model, spec.data.sequence_length)["flops_per_token"]["exact"] * spec.tokens
+
+
+def parameter_count(spec: RunSpec) -> int:
+    """N of the fits: non-embedding parameters plus the head."""
+    return ledger(spec.model, spec.data.sequence_length)["params"]["non_embedding_plus_head"]
+
+
+def shape_of(spec: RunSpec) -> Hashable:
+    """What decides the compiled programs of a run: runs of equal shape compile nothing twice."""
+    return (
+        spec.model,
+        spec.data.sequence_length,
+        spec.batch_tokens,
+        spec.optim.microbatch_tokens,
+        spec.optim.decay_all,
+    )

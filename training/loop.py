@@ -1,0 +1,229 @@
+"""Train one run from where it stands to its end."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from data.cache import TokenCache
+from data.loader import TrainLoader
+
+from files import JsonLines
+from model.ledger import ledger
+from training.checkpoint import Checkpoints
+from training.config import RunSpec
+from training.evaluation import HeldOut, score_held_out
+from training.schedule import learning_rate
+from training.state import TrainState, hyperparameters
+from training.step import Metrics, make_evaluation_step, make_initialization, make_train_step
+
+# A loss this many times that of a uniform guess will not come back.
+EXPLODED = 3.0
+
+
+class Diverged(RuntimeError):
+    """The loss is NaN, infinite or exploding."""
+
+
+class Stopped(RuntimeError):
+    """A signal asked for an end; the state is saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a run executes here; none of it changes what is computed.
+
+    Attributes:
+      cache_root: folder of corpora, token caches and compiled programs.
+      checkpoint_seconds: least time between two checkpoints.
+      stop_requested: asked after every step; true saves and raises Stopped.
+      report: called with (tokens, loss, tokens per second) about twice a second.
+    """
+
+    cache_root: Path = Path("cache")
+    checkpoint_seconds: float = 60.0
+    stop_requested: Callable[[], bool] = lambda: False
+    report: Callable[[int, float, float], None] = lambda tokens, loss, rate: None
+
+
+@dataclasses.dataclass
+class Clock:
+    """Seconds of training, summed over attempts; compilation, evaluation and checkpoints are counted apart."""
+
+    training: float
+    compiling: float
+    mark: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def lap(self) -> float:
+        """Seconds since the last call."""
+        now = time.perf_counter()
+        elapsed, self.mark = now - self.mark, now
+        return elapsed
+
+
+class Run:
+    """One run in its directory, between restarts: its state on the device, its logs, its checkpoints.
+
+    Args:
+      spec: what to train.
+      directory: runs/<sweep>/<run_id>, with spec.json in it.
+      cache: the tokens to read.
+      slice_: the held-out slice.
+      mesh: devices to train on.
+      attempt: number of this attempt, written into every row.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        directory: Path,
+        cache: TokenCache,
+        slice_: HeldOut,
+        mesh: jax.sharding.Mesh,
+        attempt: int,
+        execution: Execution,
+        peak_flops_per_device: float | None,
+    ):
+        self.spec, self.execution, self.attempt, self.slice = spec, execution, attempt, slice_
+        self.ledger = ledger(spec.model, spec.data.sequence_length)
+        self.peak_flops = peak_flops_per_device and peak_flops_per_device * mesh.size
+        self.loader = TrainLoader(
+            cache,
+            spec.data,
+            batch_tokens=spec.batch_tokens,
+            seed=spec.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
+        self.train_step = make_train_step(spec.model, spec.optim.decay_all, microbatches, mesh)
+        self.evaluation_step = make_evaluation_step(spec.model, mesh)
+        self.hyper = hyperparameters(spec.optim)
+        self.checkpoints = Checkpoints(directory / "checkpoints")
+        initialize, target = make_initialization(spec.model, mesh)
+        restored = self.checkpoints.restore_latest(target)
+        if restored is None:
+            self.state: TrainState = initialize(np.uint32(spec.seed))
+            self.tokens, self.clock = 0, Clock(0.0, 0.0)
+        else:
+            self.state, progress = restored
+            self.tokens = progress["tokens"]
+            self.clock = Clock(progress["train_seconds"], progress["compile_seconds"])
+        self.metrics_log = JsonLines(directory / "metrics.jsonl")
+        self.evals_log = JsonLines(directory / "evals.jsonl")
+
+    def train(self) -> None:
+        """From the restored position to the last token, then a final checkpoint.
+
+        Raises:
+          Diverged: the loss is not finite or exploded; nothing of the bad step is saved.
+          Stopped: the stop was requested; the state is saved.
+        """
+        self.last_report = self.last_save = time.monotonic()
+        self.first_row = True
+        self.clock.lap()
+        pending: tuple[int, float, Metrics] | None = None
+        compiled = False
+        for batch_BT in self._batches():
+            rate = learning_rate(self.spec.optim, self.tokens, self.spec.batch_tokens, self.spec.tokens)
+            hyper = {**self.hyper, "learning_rate": rate}
+            self.state, metrics = self.train_step(self.state, batch_BT, hyper)
+            if pending:
+                self._record(*pending)  # of the step before: the device already works on this one
+            elif not compiled:
+                jax.block_until_ready(metrics)
+                self.clock.compiling += self.clock.lap()
+                compiled = True
+            self.tokens += self.spec.batch_tokens
+            pending = (self.tokens, rate, metrics)
+            at_mark = self.tokens in self.spec.all_marks
+            stop = self.execution.stop_requested()
+            if at_mark or stop or self._save_is_due():
+                self._record(*pending)
+                pending = None
+                if at_mark:
+                    self.evaluate()
+                if stop or self._save_is_due() or self.tokens == self.spec.tokens:
+                    self.save()
+                if stop and self.tokens < self.spec.tokens:
+                    self.checkpoints.wait()
+                    raise Stopped(f"stopped by a signal at {self.tokens} tokens, saved")
+        self.checkpoints.wait()
+
+    def _batches(self) -> Iterator[np.ndarray]:
+        remaining = (self.spec.tokens - self.tokens) // self.spec.batch_tokens
+        if remaining == 0:
+            return
+        for index, batch_BT in enumerate(self.loader.from_token(self.tokens), start=1):
+            yield batch_BT
+            if index == remaining:
+                return
+
+    def _save_is_due(self) -> bool:
+        return time.monotonic() - self.last_save >= self.execution.checkpoint_seconds
+
+    def _record(self, tokens: int, rate: float, metrics: Metrics) -> None:
+        """Write the row of one step; this waits for the device to have finished it."""
+        loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
+        elapsed = self.clock.lap()
+        self.clock.training += elapsed
+        if not math.isfinite(loss + grad_norm) or loss > EXPLODED * math.log(self.spec.model.vocabulary):
+            self.checkpoints.wait()
+            good = self.checkpoints.latest_tokens
+            raise Diverged(
+                f"diverged at step {tokens // self.spec.batch_tokens} ({tokens} tokens): loss {loss:g}, gradient "
+                f"norm {grad_norm:g}; last good checkpoint: {f'{good} tokens' if good else 'none'}; lower "
+                f"optim.learning_rate={self.spec.optim.learning_rate:g} or lengthen optim.warmup_tokens"
+            )
+        # The first step of an attempt is compiled and timed as one, so it has no rate of its own.
+        tokens_per_second = None if self.first_row else self.spec.batch_tokens / elapsed
+        self.first_row = False
+        per_token = self.ledger["flops_per_token"]
+        self.metrics_log.append(
+            {
+                "step": tokens // self.spec.batch_tokens,
+                "tokens": tokens,
+                "flops": per_token["exact"] * tokens,
+                "seconds": round(self.clock.training, 6),
+                "attempt": self.attempt,
+                "loss": loss,
+                "lr": rate,
+                "grad_norm": grad_norm,
+                "tokens_per_second": tokens_per_second and round(tokens_per_second, 1),
+                "mfu": self.peak_flops
+                and tokens_per_second
+                and tokens_per_second * per_token["palm"] / self.peak_flops,
+            }
+        )
+        if tokens_per_second and time.monotonic() - self.last_report > 0.5:
+            self.last_report = time.monotonic()
+            self.execution.report(tokens, loss, tokens_per_second)
+
+    def evaluate(self) -> None:
+        """Score the held-out slice and write its rows."""
+        for name, score in score_held_out(self.evaluation_step, self.state.params, self.slice).items():
+            self.evals_log.append(
+                {"tokens": self.tokens, "name": name, **dataclasses.asdict(score), "attempt": self.attempt}
+            )
+        self.clock.lap()
+
+    def save(self) -> None:
+        """Checkpoint the state with its data position and timers; returns while the write goes on."""
+        progress: dict[str, Any] = {
+            "tokens": self.tokens,
+            "train_seconds": self.clock.training,
+            "compile_seconds": self.clock.compiling,
+            "attempt": self.attempt,
+        }
+        self.checkpoints.save(self.tokens, self.state, progress)
+        self.last_save = time.monotonic()
+        self.clock.lap()
+
+    def close(self) -> None:
+        self.metrics_log.close()
+        self.evals_log.close()
+        self.checkpoints.close()

@@ -1,0 +1,179 @@
+"""What a run writes down besides its logs: environment, ledger, result, the cause of a failure."""
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from errors import BadInput
+from files import read_json, write_atomic, write_json
+from training.config import RunSpec, from_json, to_json
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+# Dense bfloat16 peak in FLOP/s of one chip, from the vendors' data sheets (NVIDIA A100, H100 SXM, H200; Google
+# Cloud TPU system architecture pages). A CPU has no such number: its mfu is null, and `bench` measures a peak.
+PEAK_FLOPS = {
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+}
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Peak of one device by the longest name in PEAK_FLOPS that its kind starts with; None where unknown."""
+    names = [name for name in PEAK_FLOPS if device_kind.startswith(name)]
+    return PEAK_FLOPS[max(names, key=len)] if names else None
+
+
+def utc_now() -> str:
+    """The time in ISO 8601, UTC, to the microsecond."""
+    return datetime.datetime.now(datetime.UTC).isoformat()
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, with a + where files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def read_spec(directory: Path) -> RunSpec:
+    """The RunSpec of a run directory.
+
+    Raises:
+      BadInput: spec.json is missing, not JSON, holds a wrong key, or does not belong to this directory.
+    """
+    path = directory / "spec.json"
+    value = read_json(path)
+    try:
+        spec = from_json(RunSpec, value)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    if spec.run_id != directory.absolute().name:
+        raise BadInput(
+            f"{path}: describes run {spec.run_id}, but lies in {directory.absolute().name}; restore the "
+            "original file or delete the directory"
+        )
+    return spec
+
+
+def write_spec(directory: Path, spec: RunSpec) -> None:
+    """Create the run directory with its spec.json; an existing one must hold the same spec."""
+    if (directory / "spec.json").exists():
+        read_spec(directory)
+        return
+    try:
+        write_json(directory / "spec.json", to_json(spec))
+    except OSError as error:
+        raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
+
+
+def start_attempt(directory: Path, corpus: dict[str, Any], mesh: "Mesh", code: str | None) -> int:
+    """Append this attempt to env.json and return its number, from 1.
+
+    Raises:
+      BadInput: the corpus is not the one that an earlier attempt of this run read.
+    """
+    import jax  # here: the launcher and `status` read records without JAX
+
+    path = directory / "env.json"
+    previous = read_json(path) if path.exists() else None
+    if previous is not None and previous["corpus"]["fingerprint"] != corpus["fingerprint"]:
+        raise BadInput(
+            f"{directory}: the corpus changed since this run began (fingerprint "
+            f"{previous['corpus']['fingerprint'][:12]}, now {corpus['fingerprint'][:12]}); restore it, or "
+            "delete the run's directory to train it on the new one"
+        )
+    attempts = previous["attempts"] if previous else []
+    now = utc_now()
+    device = mesh.devices.flat[0]
+    peak = peak_flops(device.device_kind)
+    attempt = {
+        "attempt": len(attempts) + 1,
+        "started": now,
+        "commit": code,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "host": platform.node(),
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": mesh.size,
+        "mesh": dict(mesh.shape),
+        "processes": jax.process_count(),
+        "cpus": sorted(os.sched_getaffinity(0)),
+    }
+    write_json(
+        path,
+        {
+            "started": previous["started"] if previous else now,
+            "commit": code,
+            "corpus": corpus,
+            "mfu": {"convention": "palm", "peak_flops_per_device": peak},
+            "attempts": [*attempts, attempt],
+        },
+    )
+    return attempt["attempt"]
+
+
+class RunIsLocked(RuntimeError):
+    """Another process trains this run."""
+
+
+@contextlib.contextmanager
+def run_lock(directory: Path, patience_seconds: float = 0.0) -> Iterator[None]:
+    """Hold the run for this process; the kernel lets go of it however the process ends.
+
+    Raises:
+      RunIsLocked: another process still holds it after `patience_seconds`.
+    """
+    with (directory / ".lock").open("w") as file:
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() >= deadline:
+                    raise RunIsLocked(f"{directory}: another process trains this run") from None
+                time.sleep(0.1)
+        yield
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a live process on this machine trains the run."""
+    try:
+        with (directory / ".lock").open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def write_error(directory: Path, cause: str) -> None:
+    """Record why a run failed; the next attempt removes the file."""
+    write_atomic(directory / "error.txt", cause.rstrip() + "\n")

@@ -1,0 +1,227 @@
+"""Train one run directory to its end: `python -m training.run runs/<sweep>/<run_id>`.
+
+Exit status: 0 complete, 75 stopped by a signal and resumable, 1 failed (error.txt holds the cause), 2 bad input.
+"""
+
+import dataclasses
+import functools
+import logging
+import signal
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+from errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
+from files import read_json, read_json_lines, write_json
+from training.config import RunSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: its exit status and, but for 0, one line that says why."""
+
+    status: int
+    message: str = ""
+
+
+class StopSignal:
+    """Remembers SIGTERM and SIGINT, so that the loop can save; asking again while it saves changes nothing."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.request)
+
+    def request(self, *_: object) -> None:
+        self.requested = True
+
+    def __call__(self) -> bool:
+        return self.requested
+
+
+def configure_jax(cache_root: Path) -> None:
+    """Keep compiled programs on disk under `cache_root`, one folder per processor type and JAX version."""
+    import jax
+
+    folder = cache_root.absolute() / "xla" / f"jax-{jax.__version__}"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def execute(directory: Path, execution: Any, lock_patience_seconds: float = 0.0) -> Outcome:
+    """Train the run of `directory` from where it stands; a finished run is left untouched.
+
+    Every way to end is an Outcome: errors are written to error.txt, never raised.
+    """
+    from training.loop import Diverged, Stopped
+    from training.records import RunIsLocked, run_lock, write_error
+
+    try:
+        if not directory.is_dir():
+            raise BadInput(f"{directory}: no such run directory")
+        with run_lock(directory, lock_patience_seconds):
+            (directory / "error.txt").unlink(missing_ok=True)
+            try:
+                _train(directory, execution)
+            except (BadInput, Diverged) as error:
+                write_error(directory, str(error))
+                raise
+            except (Stopped, KeyboardInterrupt):
+                raise
+            except BaseException:
+                write_error(directory, traceback.format_exc())
+                raise
+    except BadInput as error:
+        return Outcome(EXIT_BAD_INPUT, str(error))
+    except Diverged as error:
+        return Outcome(EXIT_FAILED, str(error))
+    except (Stopped, KeyboardInterrupt) as error:
+        return Outcome(EXIT_STOPPED, str(error))
+    except RunIsLocked as error:
+        return Outcome(EXIT_STOPPED, str(error))
+    except OSError as error:
+        return Outcome(EXIT_FAILED, f"{directory}: {error}")
+    except Exception as error:  # noqa: BLE001  a run fails alone: the worker goes on with the next one
+        return Outcome(
+            EXIT_FAILED, f"{type(error).__name__}: {_first_line(error)} (see {directory / 'error.txt'})"
+        )
+    return Outcome(EXIT_COMPLETE)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:300]
+
+
+@functools.lru_cache(maxsize=2)
+def _open_data(config: Any, cache_root: Path, batch_sequences: int) -> tuple[Any, Any]:
+    from data.cache import open_or_build
+
+    from training.evaluation import held_out
+
+    cache = open_or_build(config, cache_root)
+    return cache, held_out(cache, config, batch_sequences)
+
+
+def _train(directory: Path, execution: Any) -> None:
+    import jax
+
+    from model.sharding import make_mesh
+    from training.loop import Run
+    from training.records import git_commit, peak_flops, read_spec, start_attempt
+
+    spec = read_spec(directory)
+    if (directory / "result.json").exists():
+        read_json(directory / "result.json")
+        return
+    if spec.parent is not None:
+        raise BadInput(f"parent={spec.parent}: branches cannot be trained yet; give a run without parent")
+    started = time.monotonic()
+    mesh = make_mesh((1, 1, 1), jax.devices()[:1])
+    cache, slice_ = _open_data(spec.data, execution.cache_root, evaluation_sequences(spec))
+    if cache.vocabulary > spec.model.vocabulary:
+        raise BadInput(
+            f"model.vocabulary={spec.model.vocabulary}: the tokenizer {spec.data.tokenizer} has "
+            f"{cache.vocabulary} tokens; use at least that"
+        )
+    corpus = {
+        "name": spec.data.corpus,
+        "fingerprint": cache.fingerprint,
+        "corpus_fingerprint": cache.corpus_fingerprint,
+        "vocabulary": cache.vocabulary,
+    }
+    attempt = start_attempt(directory, corpus, mesh, git_commit())
+    with jax.set_mesh(mesh):
+        run = Run(
+            spec,
+            directory,
+            cache,
+            slice_,
+            mesh,
+            attempt,
+            execution,
+            peak_flops(mesh.devices.flat[0].device_kind),
+        )
+        write_json(directory / "ledger.json", run.ledger)
+        try:
+            run.train()
+        finally:
+            run.close()
+    write_json(directory / "result.json", _result(directory, spec, run, time.monotonic() - started))
+
+
+def evaluation_sequences(spec: RunSpec) -> int:
+    """Sequences of one evaluation batch: as many as fill 16,384 tokens, so that logits stay small."""
+    return max(1, min(16_384, spec.data.validation_tokens) // spec.data.sequence_length)
+
+
+def _result(directory: Path, spec: RunSpec, run: Any, wall_seconds: float) -> dict[str, Any]:
+    """The content of result.json, from the logs on disk: they are what a reader of the run will see."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a torn line of an earlier attempt was reported where it happened
+        metrics = {row["tokens"]: row for row in read_json_lines(directory / "metrics.jsonl")}
+        evals = {
+            row["name"]: row["value"]
+            for row in read_json_lines(directory / "evals.jsonl")
+            if row["tokens"] == spec.tokens
+        }
+    tail = [row["loss"] for tokens, row in metrics.items() if tokens > 0.95 * spec.tokens]
+    totals = {name: value * spec.tokens for name, value in run.ledger["flops_per_token"].items()}
+    return {
+        "run": spec.run_id,
+        "tokens": spec.tokens,
+        "steps": spec.steps,
+        "train_loss": sum(tail) / len(tail),
+        "evals": evals,
+        "params": run.ledger["params"],
+        "flops": totals,
+        "wall_seconds": round(wall_seconds, 3),
+        "train_seconds": round(run.clock.training, 3),
+        "compile_seconds": round(run.clock.compiling, 3),
+        "tokens_per_second": round(spec.tokens / run.clock.training, 1),
+        "attempts": run.attempt,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line of one run."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path, help="runs/<sweep>/<run_id>, holding spec.json")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("cache"), help="corpora, token caches, compiled programs"
+    )
+    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="least time between checkpoints")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    stop = StopSignal()
+    stop.install()
+    configure_jax(options.cache)
+    from training.loop import Execution
+
+    def report(tokens: int, loss: float, rate: float) -> None:
+        sys.stderr.write(f"\r{tokens:,} tokens  loss {loss:.4f}  {rate:,.0f} tokens/s   ")
+        sys.stderr.flush()
+
+    outcome = execute(
+        options.directory,
+        Execution(
+            cache_root=options.cache,
+            checkpoint_seconds=options.checkpoint_seconds,
+            stop_requested=stop,
+            report=report,
+        ),
+    )
+    if outcome.message:
+        sys.stderr.write(f"\n{'error' if outcome.status in (1, 2) else 'note'}: {outcome.message}\n")
+    return outcome.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""A long-lived worker: trains the run directories named on standard input, one after the other.
+
+Standard input holds one JSON object a line: {"run": "runs/<sweep>/<run_id>"}. Standard output answers in JSON lines:
+{"event": "ready"}, {"event": "progress", "run", "tokens", "loss", "tokens_per_second"} and
+{"event": "end", "run", "status", "message"}. When standard input closes while a run trains (the launcher is
+gone), the run is saved and the worker ends with 75. Compiled programs stay in memory from run to run.
+"""
+
+import argparse
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from errors import EXIT_COMPLETE, EXIT_STOPPED
+from training.run import StopSignal, configure_jax, execute
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until standard input ends or a signal asks to stop."""
+    parser = argparse.ArgumentParser(prog="python -m training.worker")
+    parser.add_argument("--cache", type=Path, default=Path("cache"))
+    parser.add_argument("--checkpoint-seconds", type=float, default=60.0)
+    parser.add_argument("--cores", default="", help="pin to these CPU cores, as 0,1; as many threads")
+    options = parser.parse_args(arguments)
+    if options.cores:
+        os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
+    # Libraries may print; only events may reach the launcher.
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    stop = StopSignal()
+    stop.install()
+    configure_jax(options.cache)
+    from training.loop import Execution
+
+    def send(**event: Any) -> None:
+        try:
+            events.write(json.dumps(event) + "\n")
+        except BrokenPipeError:
+            stop.request()
+
+    orders: queue.Queue[str | None] = queue.Queue()
+    threading.Thread(target=_read_orders, args=(orders, stop), daemon=True).start()
+    send(event="ready")
+    while not stop():
+        try:
+            run = orders.get(timeout=0.2)
+        except queue.Empty:
+            continue
+        if run is None:
+            break
+        execution = Execution(
+            cache_root=options.cache,
+            checkpoint_seconds=options.checkpoint_seconds,
+            stop_requested=stop,
+            report=lambda tokens, loss, rate, run=run: send(
+                event="progress", run=run, tokens=tokens, loss=loss, tokens_per_second=rate
+            ),
+        )
+        outcome = execute(Path(run), execution, lock_patience_seconds=60.0)
+        send(event="end", run=run, status=outcome.status, message=outcome.message)
+    return EXIT_STOPPED if stop() else EXIT_COMPLETE
+
+
+def _read_orders(orders: queue.Queue[str | None], stop: StopSignal) -> None:
+    for line in sys.stdin:
+        if line.strip():
+            orders.put(json.loads(line)["run"])
+    orders.put(None)
+    stop.request()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
