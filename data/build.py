@@ -1,0 +1,212 @@
+"""Building a token cache: documents in, one flat file of tokens a split out."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data import corpus as corpora
+from data.cache import CACHE_FORMAT, META, TOKENIZER, checksum
+from data.config import DataConfig
+from data.corpus import CorpusIndex, Source, SplitIndex
+from data.documents import SPLITS
+from data.integrity import describe
+from data.pool import map_in_order
+from data.tokenizers import Tokenizer, load, make
+from errors import BadInput
+from files import write_atomic, write_json
+
+_TASK_BYTES = 4 * 2**20
+_PARALLEL_FROM_BYTES = 16 * 2**20  # starting workers costs about a second each
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeTask:
+    """Some consecutive documents of one split, and how to turn them into tokens."""
+
+    source: Source
+    part: SplitIndex
+    specification: str
+    tokenizer_path: str
+    dtype: str
+    with_bytes: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Tokens of consecutive documents, separators included; tokens of each document; bytes of each token."""
+
+    tokens: np.ndarray
+    counts: np.ndarray
+    token_bytes: np.ndarray
+
+
+def build_tokens(
+    config: DataConfig, corpus_folder: Path, folder: Path, *, workers: int | None, progress: bool
+) -> None:
+    """Write the token cache of `config` into the empty `folder`; the corpus goes to `corpus_folder`.
+
+    Raises:
+      BadInput: the corpus or the tokenizer cannot be used.
+      OSError: the disk does not take it.
+    """
+    with _progress_bar(progress) as bar:
+        stage = bar.add_task(f"reading {config.corpus}", total=None)
+        source = corpora.locate(config, corpus_folder, workers=workers)
+        index = corpora.index(source, workers=workers)
+        if not len(index.splits["train"].lengths):
+            raise BadInput(f"data.corpus={config.corpus!r}: no usable document in its train split")
+        bar.update(stage, description=f"tokenizer {config.tokenizer}")
+        tokenizer = make(config.tokenizer, corpora.read_documents(source, index.splits["train"]))
+        content = tokenizer.to_json()
+        if content:
+            write_atomic(folder / TOKENIZER, content)
+        total = sum(int(part.lengths.sum()) for part in index.splits.values())
+        bar.update(stage, description="tokens", total=total)
+        splits, statistics = {}, {}
+        for name in SPLITS:
+            writer = _SplitWriter(folder, name, with_bytes=name != "train" and config.tokenizer != "byte")
+            tasks = list(_tasks(config, index, name, tokenizer, folder, writer.with_bytes))
+            heavy = config.tokenizer != "byte" and total > _PARALLEL_FROM_BYTES
+            with writer:
+                for task, encoded in zip(
+                    tasks, map_in_order(encode, tasks, workers=workers if heavy else 1), strict=True
+                ):
+                    writer.append(encoded)
+                    bar.advance(stage, int(task.part.lengths.sum()))
+            part = index.splits[name]
+            counts = np.array(writer.counts, np.int64)
+            splits[name] = {
+                "documents": len(counts),
+                "bytes": int(part.lengths.sum()),
+                "tokens": int(counts.sum()),
+            }
+            statistics[name] = {
+                domain: _totals(part, counts, part.domains == number)
+                for number, domain in sorted(enumerate(index.domains), key=lambda item: item[1])
+                if (part.domains == number).any()
+            }
+    meta = {
+        "format": CACHE_FORMAT,
+        "fingerprint": _fingerprint(index.fingerprint, tokenizer),
+        "corpus_fingerprint": index.fingerprint,
+        "corpus": config.corpus,
+        "domain": config.domain,
+        "tokenizer": config.tokenizer,
+        "vocabulary": tokenizer.vocabulary,
+        "separator": tokenizer.separator,
+        "dtype": _dtype_for(tokenizer.vocabulary).str,
+        "splits": splits,
+        "statistics": {"splits": statistics, "dropped": index.dropped},
+        "files": {file.name: describe(file) for file in sorted(folder.iterdir())},
+    }
+    write_json(folder / META, meta | {"checksum": checksum(meta)})
+
+
+def encode(task: EncodeTask) -> Encoded:
+    """Read and tokenize the documents of one task."""
+    if multiprocessing.parent_process() is not None:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one worker a core already
+    tokenizer = _loaded(task.specification, task.tokenizer_path)
+    texts = list(corpora.read_documents(task.source, task.part))
+    encoded = tokenizer.encode(texts)
+    dtype = np.dtype(task.dtype)
+    end = np.array([tokenizer.separator], dtype)
+    tokens = np.concatenate([piece for ids in encoded for piece in (ids.astype(dtype), end)])
+    counts = np.array([len(ids) + 1 for ids in encoded], np.int64)
+    if not task.with_bytes:
+        return Encoded(tokens, counts, np.zeros(0, np.uint32))
+    nothing = np.zeros(1, np.uint32)
+    weights = tokenizer.token_bytes(texts)
+    return Encoded(tokens, counts, np.concatenate([piece for own in weights for piece in (own, nothing)]))
+
+
+class _SplitWriter:
+    """Appends encoded documents to the files of one split."""
+
+    def __init__(self, folder: Path, name: str, *, with_bytes: bool) -> None:
+        self._folder, self._name, self.with_bytes = folder, name, with_bytes
+        self.counts: list[int] = []
+
+    def __enter__(self) -> None:
+        self._tokens = (self._folder / f"{self._name}.tokens").open("wb")
+        self._weights = (self._folder / f"{self._name}.bytes").open("wb") if self.with_bytes else None
+
+    def append(self, encoded: Encoded) -> None:
+        self._tokens.write(encoded.tokens.tobytes())
+        if self._weights is not None:
+            self._weights.write(encoded.token_bytes.astype("<u4").tobytes())
+        self.counts += encoded.counts.tolist()
+
+    def __exit__(self, *exception: object) -> None:
+        self._tokens.close()
+        if self._weights is not None:
+            self._weights.close()
+        offsets = np.concatenate([[0], np.cumsum(np.array(self.counts, np.int64))])
+        (self._folder / f"{self._name}.offsets").write_bytes(offsets.astype("<i8").tobytes())
+
+
+def _tasks(
+    config: DataConfig, index: CorpusIndex, split: str, tokenizer: Tokenizer, folder: Path, with_bytes: bool
+) -> Iterator[EncodeTask]:
+    """The documents of a split in stretches of about `_TASK_BYTES`."""
+    part = index.splits[split]
+    stretch = np.cumsum(part.lengths) // _TASK_BYTES
+    bounds = np.flatnonzero(np.diff(stretch, prepend=-1, append=-1))
+    for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        yield EncodeTask(
+            source=index.source,
+            part=part.take(np.arange(start, stop)),
+            specification=config.tokenizer,
+            tokenizer_path=str(folder / TOKENIZER),
+            dtype=_dtype_for(tokenizer.vocabulary).str,
+            with_bytes=with_bytes,
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(specification: str, path: str) -> Tokenizer:
+    return load(specification, "" if specification == "byte" else Path(path).read_text("utf-8"))
+
+
+def _totals(part: SplitIndex, counts: np.ndarray, chosen: np.ndarray) -> dict[str, int]:
+    return {
+        "documents": int(chosen.sum()),
+        "bytes": int(part.lengths[chosen].sum()),
+        "tokens": int(counts[chosen].sum()),
+    }
+
+
+def _dtype_for(vocabulary: int) -> np.dtype:
+    """The smallest little-endian unsigned integer that holds every id."""
+    return next(
+        np.dtype(kind) for kind in ("<u1", "<u2", "<u4") if vocabulary <= 2 ** (8 * np.dtype(kind).itemsize)
+    )
+
+
+def _fingerprint(corpus_fingerprint: str, tokenizer: Tokenizer) -> str:
+    decides = [CACHE_FORMAT, corpus_fingerprint, tokenizer.to_json(), tokenizer.vocabulary, tokenizer.separator]
+    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+
+
+def _progress_bar(shown: bool) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not shown,
+    )

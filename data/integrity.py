@@ -1,0 +1,113 @@
+"""Whether files are what they were when they were written, and one writer at a time."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+_BLOCK = 4096
+_BLOCKS = 64
+
+
+def quick_digest(path: Path) -> str:
+    """A digest of 64 blocks of 4 KiB, evenly spaced from the first to the last, and of the length.
+
+    Milliseconds whatever the size. It finds truncation, zeroed stretches and files of another build, not every
+    flipped bit: `full_digest` does.
+    """
+    state = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        state.update(str(size).encode())
+        last = max(size - _BLOCK, 0)
+        for start in sorted({last * number // (_BLOCKS - 1) for number in range(_BLOCKS)}):
+            file.seek(start)
+            state.update(file.read(_BLOCK))
+    return state.hexdigest()
+
+
+def full_digest(path: Path) -> str:
+    """SHA-256 of the whole file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What `damage` compares a file with: {"size", "quick", "sha256"}."""
+    return {"size": path.stat().st_size, "quick": quick_digest(path), "sha256": full_digest(path)}
+
+
+def damage(path: Path, record: dict[str, Any], *, whole: bool = False) -> str:
+    """How `path` differs from its `record` of `describe`, in a few words; empty where it does not.
+
+    Args:
+      whole: read every byte instead of 64 blocks.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return f"{path.name} is missing"
+    if size != record["size"]:
+        return f"{path.name} has {size} bytes instead of {record['size']}"
+    if quick_digest(path) != record["quick"] or (whole and full_digest(path) != record["sha256"]):
+        return f"{path.name} does not hold what was written"
+    return ""
+
+
+@contextlib.contextmanager
+def only_one(folder: Path, *, notify: bool) -> Iterator[None]:
+    """Hold the lock beside `folder`; wait for whoever has it. The kernel frees it when its holder dies."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder.parent / f".{folder.name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if notify:
+                sys.stderr.write(f"waiting for another process that builds {folder}\n")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def build_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary folder, flush it to disk and rename it to `folder`, replacing what is there.
+
+    The caller holds `only_one(folder)`, so temporary folders found beside it are what a kill left behind.
+    """
+    for left_over in folder.parent.glob(f".{folder.name}.building-*"):
+        shutil.rmtree(left_over)
+    temporary = folder.parent / f".{folder.name}.building-{os.getpid()}-{time.time_ns():x}"
+    temporary.mkdir(parents=True)
+    try:
+        write(temporary)
+        for file in sorted(temporary.rglob("*")):
+            _flush(file)
+        _flush(temporary)
+        if folder.exists():
+            # Readers that have the old files mapped keep them: a rename leaves their contents alone.
+            displaced = temporary.with_name(f"{temporary.name}-old")
+            os.rename(folder, displaced)
+            os.rename(temporary, folder)
+            shutil.rmtree(displaced)
+        else:
+            os.rename(temporary, folder)
+        _flush(folder.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

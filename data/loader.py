@@ -1,0 +1,252 @@
+"""From a token cache to batches: which windows, in which order, from any position at once.
+
+A stream of n tokens is cut into N = (n - 1) // T windows of T inputs; window i holds tokens [i T, i T + T], so
+that every token but the first is the target of one window. Training reads windows in an order that depends on
+(corpus, seed, position) alone: batch size, number of processes and prefetching only decide how the one order is
+cut. A run on D tokens therefore sees exactly the beginning of a longer one.
+
+The order is grain's global shuffle, `index_shuffle` (a keyed permutation that gives any element without the
+others, hence O(1) seek): in the first pass over the data element i is window P_0(i). Later passes run through
+the same windows in another order, P_0(P_e(i)). With `unique_tokens` = U a pass holds the first U // T elements
+only, so that a run on at most U tokens is the run without the limit, and a longer one repeats exactly those.
+"""
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from data.cache import TokenCache, TokenSplit
+from data.config import DataConfig
+from errors import BadInput
+
+_ROUNDS = 4  # of the Feistel network inside index_shuffle; grain's own choice for its global shuffle
+_PREFETCHED_BATCHES = 8
+_HELD_OUT_ORDER = 20_220_329  # any constant: the slice is the same for every run
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Sequences to evaluate.
+
+    Attributes:
+      tokens: int32 (B, T + 1); inputs are [:, :-1], targets [:, 1:].
+      weights: float32 (B, T), 1 for each target that counts, 0 where a last batch was filled up.
+    """
+
+    tokens: np.ndarray
+    weights: np.ndarray
+
+
+class TrainLoader:
+    """Training batches of one process.
+
+    Args:
+      cache: where the tokens are.
+      config: sequence_length and unique_tokens are read.
+      batch_tokens: tokens of one batch over all processes, a multiple of sequence_length.
+      seed: of the order; different seeds give unrelated orders.
+      process_index, process_count: which share of every batch this process reads.
+      prefetch: read ahead in a thread.
+
+    Raises:
+      BadInput: a size that does not fit another, or the train split is too short.
+    """
+
+    def __init__(
+        self,
+        cache: TokenCache,
+        config: DataConfig,
+        *,
+        batch_tokens: int,
+        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
+        prefetch: bool = True,
+    ) -> None:
+        length = config.sequence_length
+        if batch_tokens < length or batch_tokens % length:
+            raise BadInput(
+                f"batch_tokens={batch_tokens}: must be a positive multiple of data.sequence_length={length}"
+            )
+        rows = batch_tokens // length
+        self.batch_tokens = batch_tokens
+        self._prefetch = prefetch
+        windows = _windows(cache, "train", length)
+        available = len(windows) * length
+        if config.unique_tokens > available:
+            raise BadInput(
+                f"data.unique_tokens={config.unique_tokens}: the train split has {available} tokens in whole "
+                f"sequences of {length}; must be at most that, or 0 for all of them"
+            )
+        self._batches = _Batches(
+            windows=windows,
+            order=WindowOrder(len(windows), seed, config.unique_tokens // length or len(windows)),
+            rows=rows,
+            share=_share(rows, process_index, process_count, "batch_tokens / data.sequence_length"),
+        )
+
+    def from_token(self, position: int) -> Iterator[np.ndarray]:
+        """Batches from the token `position` on, without end. O(1) in the position.
+
+        Yields:
+          int32 (sequences of this process, T + 1); inputs are [:, :-1], targets [:, 1:].
+
+        Raises:
+          BadInput: `position` is not a multiple of batch_tokens.
+        """
+        if position < 0 or position % self.batch_tokens:
+            raise BadInput(f"data position {position}: must be a multiple of batch_tokens={self.batch_tokens}")
+        import grain  # 0.4 s beyond jax, spent when training starts rather than by every command
+
+        read_ahead = _PREFETCHED_BATCHES if self._prefetch else 0
+        options = grain.ReadOptions(num_threads=1 if self._prefetch else 0, prefetch_buffer_size=read_ahead)
+        batches = grain.MapDataset.source(self._batches)[position // self.batch_tokens :]
+        return iter(batches.to_iter_dataset(options))
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowOrder:
+    """The order of windows in training: a function of position, without end.
+
+    Attributes:
+      windows: N, windows in the train split.
+      seed: of the order.
+      pass_windows: windows in one pass, at most N.
+    """
+
+    windows: int
+    seed: int
+    pass_windows: int
+
+    def __call__(self, positions: Sequence[int]) -> np.ndarray:
+        """The window at each position. -> int64 (len(positions),)"""
+        from grain.experimental import index_shuffle
+
+        last, last_of_pass = self.windows - 1, self.pass_windows - 1
+        first_key = _key(self.seed, 0)
+        keys: dict[int, int] = {}
+        chosen = []
+        for position in positions:
+            number, element = divmod(position, self.pass_windows)
+            if number:
+                if number not in keys:
+                    keys[number] = _key(self.seed, number)
+                element = index_shuffle(element, last_of_pass, keys[number], _ROUNDS)
+            chosen.append(index_shuffle(element, last, first_key, _ROUNDS))
+        return np.array(chosen, np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batches:
+    """This process's share of every batch, as the random-access source that grain reads."""
+
+    windows: np.ndarray
+    order: WindowOrder
+    rows: int
+    share: range
+
+    def __len__(self) -> int:
+        return sys.maxsize // self.rows
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        start = step * self.rows
+        return _gather(self.windows, self.order(range(start + self.share.start, start + self.share.stop)))
+
+
+def validation_batches(
+    cache: TokenCache,
+    config: DataConfig,
+    *,
+    batch_sequences: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    split: str = "validation",
+) -> Iterator[Batch]:
+    """The fixed held-out slice: `validation_tokens` tokens in windows from all over the split, in a fixed order.
+
+    Args:
+      batch_sequences: sequences of one batch over all processes.
+      split: validation, or test for a last look.
+
+    Raises:
+      BadInput: the split is too short, or batch_sequences does not divide into equal shares.
+    """
+    share = _share(batch_sequences, process_index, process_count, "batch_sequences")
+    windows, chosen = _held_out(cache, config, split)
+    length = config.sequence_length
+
+    def batches() -> Iterator[Batch]:
+        for start in range(0, len(chosen), batch_sequences):
+            own = chosen[start + share.start : min(start + share.stop, len(chosen))]
+            tokens = np.zeros((len(share), length + 1), np.int32)
+            tokens[: len(own)] = _gather(windows, own)
+            weights = np.zeros((len(share), length), np.float32)
+            weights[: len(own)] = 1
+            yield Batch(tokens, weights)
+
+    return batches()
+
+
+def validation_bytes(cache: TokenCache, config: DataConfig, split: str = "validation") -> int:
+    """UTF-8 bytes of text that the targets of the held-out slice stand for.
+
+    bits per byte = (nats summed over the slice's targets) / ln 2 / these bytes, exactly, for every tokenizer:
+    a separator stands for none, an unknown token for the bytes of the text it replaced.
+    """
+    _, chosen = _held_out(cache, config, split)
+    length = config.sequence_length
+    part = cache.split(split)
+    weights = part.token_bytes if part.token_bytes is not None else part.tokens != cache.separator
+    targets = (chosen * length)[:, None] + np.arange(1, length + 1)
+    return int(weights[targets].sum(dtype=np.int64))
+
+
+def _held_out(cache: TokenCache, config: DataConfig, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """All windows of a held-out split, and which of them the slice reads."""
+    length = config.sequence_length
+    windows = _windows(cache, split, length)
+    wanted = config.validation_tokens // length
+    if wanted > len(windows):
+        raise BadInput(
+            f"data.validation_tokens={config.validation_tokens}: the {split} split has {len(windows) * length} "
+            f"tokens in whole sequences of {length}; must be at most that"
+        )
+    order = WindowOrder(len(windows), _HELD_OUT_ORDER, len(windows))
+    return windows, order(range(wanted))
+
+
+def _windows(cache: TokenCache, split: str, length: int) -> np.ndarray:
+    """All windows of a split as one strided view of its stream: (N, T + 1), nothing copied."""
+    part: TokenSplit = cache.split(split)
+    count = (part.token_count - 1) // length
+    if count < 1:
+        raise BadInput(
+            f"data.sequence_length={length}: the {split} split has {part.token_count} tokens; must be less than that"
+        )
+    if count > 2**32:
+        raise BadInput(
+            f"data.sequence_length={length}: gives {count} windows of the {split} split; at most 2**32"
+        )
+    return np.lib.stride_tricks.sliding_window_view(part.tokens, length + 1)[::length][:count]
+
+
+def _gather(windows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    return windows[chosen].astype(np.int32)
+
+
+def _share(rows: int, index: int, count: int, name: str) -> range:
+    """The rows of every batch that process `index` of `count` reads: the order is cut, never reordered."""
+    if not 0 <= index < count:
+        raise BadInput(f"process_index={index}: must be from 0 to process_count - 1 = {count - 1}")
+    if rows < 1 or rows % count:
+        raise BadInput(f"{name}={rows}: must be a positive multiple of process_count={count}")
+    own = rows // count
+    return range(index * own, (index + 1) * own)
+
+
+def _key(seed: int, number: int) -> int:
+    """A 32-bit key for one pass of one seed. Hashed, so that seed 1's first pass is not seed 0's second."""
+    return int.from_bytes(hashlib.sha256(f"order {seed} {number}".encode()).digest()[:4], "big")

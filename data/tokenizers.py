@@ -1,0 +1,287 @@
+"""Tokenizers: bytes, characters, words, byte-pair encoding, or any tokenizer.json.
+
+Token 0 ends a document for every kind trained here. Its text is the NUL byte, which no document holds, so no
+text can be mistaken for it. A tokenizer.json of someone else's keeps its own end-of-document token, or gets one
+after its last id. Every tokenizer knows how many UTF-8 bytes of text each token of a document stands for, the
+unknown ones included, so that nats per token convert into bits per byte exactly.
+"""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from errors import BadInput
+
+SEPARATOR_TEXT = "\0"
+UNKNOWN_TEXT = "\0unknown"
+TRAINING_BYTES = 32 * 2**20  # a tokenizer is trained on the first documents of the train split, in stream order
+_RARE_PER_MILLION = 1  # rarer characters are unknown, so that the unknown token itself is trained
+_END_TOKENS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
+# Every character belongs to exactly one word: runs of spaces, runs of word characters, single other signs.
+_WORD_PATTERN = r"\s+|\w+|[^\w\s]"
+
+
+class Tokenizer(Protocol):
+    """What the cache asks of a tokenizer.
+
+    Attributes:
+      vocabulary: number of token ids, the separator included.
+      separator: the id that ends a document; it stands for 0 bytes.
+    """
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    @property
+    def separator(self) -> int: ...
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token ids of each text, without separator."""
+
+    def token_bytes(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """UTF-8 bytes that each token of `encode` stands for; they sum to the text's own."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`; separators and unknown tokens as NUL and U+FFFD."""
+
+    def to_json(self) -> str:
+        """The whole tokenizer as text: a tokenizer.json of the library `tokenizers`; empty for bytes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ByteTokenizer:
+    """One token a byte; the byte's value is the id."""
+
+    vocabulary: int = 256
+    separator: int = 0
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return [np.frombuffer(text.encode(), np.uint8) for text in texts]
+
+    def token_bytes(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return [np.ones(len(text.encode()), np.uint32) for text in texts]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return bytes(tokens).decode("utf-8", "replace")
+
+    def to_json(self) -> str:
+        return ""
+
+
+class CharacterTokenizer:
+    """One token a character (Unicode code point): 0 separator, 1 unknown, then characters by frequency.
+
+    The same as its tokenizer.json in the library `tokenizers`, by one table look-up per text.
+    """
+
+    separator = 0
+
+    def __init__(self, characters: Sequence[str]) -> None:
+        self._characters = tuple(characters)
+        self.vocabulary = len(self._characters) + 2
+        self._table = np.ones(0x110000, np.int32)
+        self._table[[ord(character) for character in self._characters]] = np.arange(2, self.vocabulary)
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return [self._table[_code_points(text)] for text in texts]
+
+    def token_bytes(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return [_character_bytes(text) for text in texts]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        alphabet = (SEPARATOR_TEXT, "\ufffd", *self._characters)
+        return "".join(alphabet[token] for token in tokens)
+
+    def to_json(self) -> str:
+        from tokenizers import Regex, models, pre_tokenizers
+        from tokenizers import Tokenizer as LibraryModel
+
+        names = (SEPARATOR_TEXT, UNKNOWN_TEXT, *self._characters)
+        vocabulary = {name: number for number, name in enumerate(names)}
+        tokenizer = LibraryModel(models.WordLevel(vocabulary, unk_token=UNKNOWN_TEXT))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        return tokenizer.to_str(pretty=False)
+
+
+class LibraryTokenizer:
+    """A tokenizer of the library `tokenizers`: words, byte-pair encoding, or the user's own file."""
+
+    def __init__(self, content: str) -> None:
+        from tokenizers import Tokenizer as LibraryModel
+
+        self._content = content
+        self._library = LibraryModel.from_str(content)
+        self._library.no_truncation()
+        self._library.no_padding()
+        # Text that spells a special token is text: no document can end itself.
+        self._library.encode_special_tokens = True
+        ids = self._library.get_vocab(with_added_tokens=True)
+        largest = max(ids.values(), default=-1)
+        ends = [ids[name] for name in (SEPARATOR_TEXT, *_END_TOKENS) if name in ids]
+        self.separator = ends[0] if ends else largest + 1
+        self.vocabulary = max(largest, self.separator) + 1
+        description = json.loads(content)
+        self._byte_level = "ByteLevel" in json.dumps(description.get("pre_tokenizer"))
+        self._unknown = ids.get(UNKNOWN_TEXT)
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        encodings = self._library.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, np.int64) for encoding in encodings]
+
+    def token_bytes(self, texts: Sequence[str]) -> list[np.ndarray]:
+        encodings = self._library.encode_batch(list(texts), add_special_tokens=False)
+        return [self._bytes_of(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        if self._library.decoder is not None:
+            return self._library.decode(list(tokens), skip_special_tokens=False)
+        replaced = {self._unknown: "\ufffd"}
+        return "".join(replaced.get(token) or self._library.id_to_token(token) or "" for token in tokens)
+
+    def to_json(self) -> str:
+        return self._content
+
+    @functools.cached_property
+    def _length_of_token(self) -> np.ndarray:
+        """Byte-level vocabularies write each byte as one character: a token's length is its bytes. (V,)"""
+        return np.array(
+            [len(self._library.id_to_token(token) or "") for token in range(self.vocabulary)], np.uint32
+        )
+
+    def _bytes_of(self, text: str, encoding: Any) -> np.ndarray:
+        total = len(text.encode())
+        if self._byte_level:
+            lengths = self._length_of_token[np.array(encoding.ids, np.int64)]
+            if int(lengths.sum()) == total:
+                return lengths
+        # By offsets: a token owns the text from its first character to the next token's first, so that
+        # characters which normalization drops are counted too, and the sum is the document's bytes.
+        starts = np.concatenate([[0], np.cumsum(_character_bytes(text), dtype=np.int64)])
+        bounds = starts[np.array([offset[0] for offset in encoding.offsets], np.int64)]
+        if not len(bounds):
+            return np.zeros(0, np.uint32)
+        bounds[0] = 0
+        return np.diff(np.append(np.maximum.accumulate(bounds), total)).astype(np.uint32)
+
+
+def identity(specification: str) -> str:
+    """What, beside the corpus, decides the tokenizer: its specification, and for a file its content.
+
+    Raises:
+      BadInput: file:PATH is missing.
+    """
+    if not specification.startswith("file:"):
+        return specification
+    path = Path(specification.removeprefix("file:")).expanduser()
+    try:
+        return f"file {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    except OSError as error:
+        raise BadInput(
+            f"data.tokenizer={specification!r}: {error.strerror}; must be a tokenizer.json"
+        ) from None
+
+
+def make(specification: str, texts: Iterable[str]) -> Tokenizer:
+    """The tokenizer of a specification, trained on the first `TRAINING_BYTES` of `texts` where it must be.
+
+    Raises:
+      BadInput: a size too small for its kind, or a file that is no tokenizer.json.
+    """
+    kind, _, rest = specification.partition(":")
+    if kind == "byte":
+        return ByteTokenizer()
+    if kind == "file":
+        path = Path(rest).expanduser()
+        try:
+            content = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"data.tokenizer={specification!r}: {error}; must be a tokenizer.json") from None
+        return load(specification, content)
+    sample = _first_bytes(texts, TRAINING_BYTES)
+    if kind == "char":
+        return _train_characters(sample)
+    return LibraryTokenizer(_train_library(specification, kind, int(rest), sample))
+
+
+def load(specification: str, content: str) -> Tokenizer:
+    """The tokenizer that `to_json` wrote as `content`.
+
+    Raises:
+      BadInput: `content` is no tokenizer.json.
+    """
+    if specification == "byte":
+        return ByteTokenizer()
+    try:
+        if specification == "char":
+            vocabulary = json.loads(content)["model"]["vocab"]
+            return CharacterTokenizer(sorted(vocabulary, key=vocabulary.__getitem__)[2:])
+        return LibraryTokenizer(content)
+    except Exception as error:  # noqa: BLE001 - the library raises bare Exception for a malformed file
+        raise BadInput(f"data.tokenizer={specification!r}: not a tokenizer.json ({error})") from None
+
+
+def _train_characters(texts: Iterable[str]) -> CharacterTokenizer:
+    counts: collections.Counter[str] = collections.Counter()
+    for text in texts:
+        counts.update(text)
+    least = counts.total() * _RARE_PER_MILLION / 1e6
+    frequent = [character for character, count in counts.items() if count >= least]
+    return CharacterTokenizer(sorted(frequent, key=lambda character: (-counts[character], character)))
+
+
+def _train_library(specification: str, kind: str, size: int, texts: Iterable[str]) -> str:
+    from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer as LibraryModel
+
+    trainer: Any
+    if kind == "word":
+        if size < 3:
+            raise BadInput(
+                f"data.tokenizer={specification!r}: SIZE must be at least 3 (separator, unknown, one word)"
+            )
+        tokenizer = LibraryModel(models.WordLevel(unk_token=UNKNOWN_TEXT))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD_PATTERN), "isolated")
+        special = [SEPARATOR_TEXT, UNKNOWN_TEXT]
+        trainer = trainers.WordLevelTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+    else:
+        if size < 257:
+            raise BadInput(
+                f"data.tokenizer={specification!r}: SIZE must be at least 257 (256 bytes, separator)"
+            )
+        tokenizer = LibraryModel(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=[SEPARATOR_TEXT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.to_str(pretty=False)
+
+
+def _first_bytes(texts: Iterable[str], limit: int) -> Iterable[str]:
+    used = 0
+    for text in texts:
+        if used >= limit:
+            return
+        used += len(text.encode())
+        yield text
+
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+
+
+def _character_bytes(text: str) -> np.ndarray:
+    """UTF-8 length of each character. (characters,)"""
+    points = _code_points(text)
+    return (1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)).astype(np.uint32)
