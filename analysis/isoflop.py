@@ -102,6 +102,10 @@ def find_valleys(
       BadInput: no budget can be looked at; the message says what would be needed.
     """
     generator = np.random.default_rng(seed)
+    with np.errstate(over="ignore", under="ignore"):
+        flops = flops_of(columns)
+    if not (np.isfinite(flops) & (flops > 0)).all():
+        raise BadInput("6 params tokens is no finite positive number of FLOPs in some row: check the units")
     if method == "hull":
         return _hull(columns, bootstrap, generator, level, tolerance)
     slices, warnings = make_slices(columns, kind, tolerance, min_points)
@@ -203,6 +207,8 @@ def _valley(
             f"flat within noise: with the noise of a run put on it again, only {share:.0%} of repetitions keep "
             "a minimum inside the sizes tried"
         )
+    if not (np.isfinite(repeated.loss_R[repeated.proper_R]).all() and np.isfinite(base.loss_R[0])):
+        return refused("the losses are beyond what can be computed with")
     log_params = float(base.log_params_R[0])
     log_tokens = float(np.interp(log_params, x_S, piece.log_tokens_S))
     log_params_B = np.where(repeated.proper_R, repeated.log_params_R, np.nan)

@@ -64,7 +64,9 @@ def power_laws(
     ):
         slope, intercept = np.polyfit(log_flops - log_flops.mean(), np.log(np.array(values, float)), 1)
         derived[name] = float(slope)
-        derived[coefficient] = float(np.exp(intercept - slope * log_flops.mean()))
+        with np.errstate(over="ignore"):
+            front = float(np.exp(intercept - slope * log_flops.mean()))
+        derived[coefficient] = front if np.isfinite(front) else None
         if repeated is not None:
             slopes = _slopes(log_flops, repeated[index][:, good])
             intervals[name] = interval_of(slopes, level, said if index == 0 else [])
