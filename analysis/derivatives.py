@@ -1,0 +1,138 @@
+"""Objective, gradient and Hessian of many fits at once, on one table.
+
+Every function here takes a batch of lanes, one lane a fit: theta_LP internal coordinates, y_LR observations, w_LR row
+weights, delta_L. It gives the Huber objective F_L, its gradient g_LP, its exact (generalized) Hessian H_LPP and the
+Gauss-Newton matrix G_LPP of iteratively reweighted least squares, which majorizes the data part of H.
+Axes: L lanes, R rows, P parameters, K terms, M monomials.
+
+A sum of powers has closed-form derivatives that are matrix products: with shares s_k = term_k / sum, the gradient of
+log sum is sum_k s_k phi_k, where phi_k are the fixed features of the exponent of term k. Any other law is
+differentiated by forward mode, rows before lanes so that the sums over rows run as vector instructions.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from analysis.laws.base import Law
+
+Derivatives = Callable[..., tuple[jax.Array, jax.Array, jax.Array, jax.Array]]
+
+
+def huber_rows(residual: jax.Array, weight: jax.Array, delta: jax.Array) -> tuple[jax.Array, ...]:
+    """Per row: the weighted Huber value, its first derivative, its second, and the reweighting factor."""
+    size = jnp.abs(residual)
+    inner = jnp.minimum(size, delta)
+    value = weight * inner * (size - inner / 2)
+    slope = weight * jnp.clip(residual, -delta, delta)
+    curvature = jnp.where(size <= delta, weight, 0.0)
+    # delta / max(|r|, delta) without inf / inf where delta is infinite (least squares)
+    reweight = weight * jnp.where(size <= delta, 1.0, delta / jnp.where(size <= delta, 1.0, size))
+    return value, slope, curvature, reweight
+
+
+def derivatives_of(law: Law, space: str) -> Derivatives:
+    """The fastest exact derivatives that the law allows, for residuals in `space`."""
+    return power_sum_derivatives(law, space) if law.terms else forward_derivatives(law, space)
+
+
+def forward_derivatives(law: Law, space: str) -> Derivatives:
+    """Derivatives by forward-over-forward differentiation of the law's formula."""
+    size = len(law.parameters)
+
+    def evaluate(theta_LP, design, y_LR, w_LR, delta_L):
+        rows = {key: values[:, None] for key, values in design.items()}
+        theta = tuple(theta_LP.T)
+        ones = jnp.ones_like(theta[0])
+
+        def model(*theta):
+            value = law.evaluate(theta, rows)
+            return jnp.exp(value) if law.logarithmic and space == "linear" else value
+
+        def direction(position):
+            return tuple(ones if other == position else 0.0 * ones for other in range(size))
+
+        def slope_along(position):
+            return lambda *theta: jax.jvp(model, theta, direction(position))[1]
+
+        value_RL, slope_RL, curvature_RL, reweight_RL = huber_rows(model(*theta) - y_LR.T, w_LR.T, delta_L)
+        jacobian = [slope_along(position)(*theta) for position in range(size)]
+        gradient = [jnp.sum(slope_RL * column, axis=0) for column in jacobian]
+        hessian = [[gradient[0]] * size for _ in range(size)]
+        gauss = [[gradient[0]] * size for _ in range(size)]
+        for i in range(size):
+            for j in range(i, size):
+                second = jax.jvp(slope_along(i), theta, direction(j))[1]
+                product = jacobian[i] * jacobian[j]
+                hessian[i][j] = hessian[j][i] = jnp.sum(slope_RL * second + curvature_RL * product, axis=0)
+                gauss[i][j] = gauss[j][i] = jnp.sum(reweight_RL * product, axis=0)
+        matrix = lambda entries: jnp.stack([jnp.stack(row, axis=-1) for row in entries], axis=-2)  # noqa: E731
+        return jnp.sum(value_RL, axis=0), jnp.stack(gradient, axis=-1), matrix(hessian), matrix(gauss)
+
+    return evaluate
+
+
+def power_sum_derivatives(law: Law, space: str) -> Derivatives:
+    """Closed-form derivatives of a sum of powers: a few matrix products between rows and monomials of the logs."""
+    size, count = len(law.parameters), len(law.terms)
+    columns = tuple(dict.fromkeys(column for term in law.terms for column, _, _ in term.powers))
+    # feature_KCP[k, c]: derivative of the exponent of term k by each parameter, as a multiple of column c (0: one)
+    feature_KCP = np.zeros((count, 1 + len(columns), size))
+    for k, term in enumerate(law.terms):
+        feature_KCP[k, 0, law.index(term.coefficient)] = 1.0
+        for column, exponent_name, factor in term.powers:
+            feature_KCP[k, 1 + columns.index(column), law.index(exponent_name)] += factor
+    pairs = [(k, m) for k in range(count) for m in range(k, count)]
+    # outer[k, m] maps sums of monomials x_c x_d to the P x P block of the pair, both orders of an unequal pair
+    outer_QMPP = np.array(
+        [
+            _outer(feature_KCP[k], feature_KCP[m])
+            if k == m
+            else _outer(feature_KCP[k], feature_KCP[m]) + _outer(feature_KCP[m], feature_KCP[k])
+            for k, m in pairs
+        ]
+    )
+    diagonal_KMPP = np.array([_outer(feature, feature) for feature in feature_KCP])
+    one_and_columns = 1 + len(columns)
+
+    def evaluate(theta_LP, design, y_LR, w_LR, delta_L):
+        x_CR = jnp.stack([jnp.ones(y_LR.shape[1]), *(design[f"log_{column}"] for column in columns)])
+        x_MR = (x_CR[:, None] * x_CR[None, :]).reshape(one_and_columns**2, -1)
+        exponent_KLC = jnp.einsum("kcp,lp->klc", feature_KCP, theta_LP)
+        terms = []
+        for k in range(count):
+            total = exponent_KLC[k, :, 0, None]
+            for c in range(1, one_and_columns):
+                if np.any(feature_KCP[k, c]):
+                    total = total + exponent_KLC[k, :, c, None] * x_CR[c]
+            terms.append(jnp.exp(total))
+        value_LR = sum(terms[1:], terms[0])
+        shares = [term / value_LR for term in terms]
+        model_LR = jnp.log(value_LR) if space == "log" else value_LR
+        rows = huber_rows(model_LR - y_LR, w_LR, delta_L[:, None])
+        loss_LR, slope_LR, curvature_LR, reweight_LR = rows
+        if space == "log":
+            first_LR, data_LR = slope_LR, curvature_LR - slope_LR
+        else:
+            first_LR, data_LR = slope_LR * value_LR, curvature_LR * value_LR**2
+            reweight_LR = reweight_LR * value_LR**2
+        firsts = [first_LR * share for share in shares]
+        weighted = [data_LR * share for share in shares], [reweight_LR * share for share in shares]
+        stacked = [*firsts, *(weights[k] * shares[m] for weights in weighted for k, m in pairs)]
+        sums_QLM = jnp.stack(stacked) @ x_MR.T
+        first_KLM, data_QLM, gauss_QLM = jnp.split(sums_QLM, [count, count + len(pairs)])
+        gradient = jnp.einsum("klc,kcp->lp", first_KLM[:, :, :one_and_columns], feature_KCP)
+        hessian = jnp.einsum("klm,kmpq->lpq", first_KLM, diagonal_KMPP)
+        hessian = hessian + jnp.einsum("qlm,qmij->lij", data_QLM, outer_QMPP)
+        gauss = jnp.einsum("qlm,qmij->lij", gauss_QLM, outer_QMPP)
+        return jnp.sum(loss_LR, axis=1), gradient, hessian, gauss
+
+    return evaluate
+
+
+def _outer(left_CP: np.ndarray, right_CP: np.ndarray) -> np.ndarray:
+    """Coefficients of monomials x_c x_d in (left' x)(right' x)^T, shape (C * C, P, P)."""
+    size = left_CP.shape[1]
+    return np.einsum("cp,dq->cdpq", left_CP, right_CP).reshape(-1, size, size)

@@ -1,0 +1,264 @@
+"""What a scaling law is: named parameters, a formula, a grid of starting points and a citation; nothing else.
+
+A law is written once, as the logarithm of the loss (or as a plain value, for accuracies and errors). The engine
+asks nothing more of it: derivatives, centring of the logarithms, bounds and the multi-start all follow from here.
+
+Internal coordinates are what the optimizer moves: the logarithm of a `positive` parameter, the value of any other.
+Logged columns are centred, and a coefficient moves along with them (A of A/N^alpha becomes the value of that term at
+the mean of log N), so that coefficient and exponent are nearly uncorrelated while they are being fitted.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+Columns = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One named parameter of a law.
+
+    Attributes:
+      name: as it is printed and written to fit.json.
+      positive: whether the optimizer moves its logarithm.
+      lower, upper: bounds in internal coordinates (logarithms for a positive parameter).
+      slopes: (column, exponent, factor) triples: this coefficient multiplies column^(factor * exponent).
+      axis: the column on whose axis a positive parameter lies (a break point, a characteristic size).
+    """
+
+    name: str
+    positive: bool
+    lower: float
+    upper: float
+    slopes: tuple[tuple[str, str, float], ...] = ()
+    axis: str | None = None
+
+
+def positive(
+    name: str,
+    lower: float = 0.0,
+    upper: float = np.inf,
+    *,
+    slopes: Sequence[tuple[str, str, float]] = (),
+    axis: str | None = None,
+) -> Parameter:
+    """A parameter above zero, moved as its logarithm. Bounds are natural; zero stands for exp(-60)."""
+    log_lower = np.log(lower) if lower > 0 else -60.0
+    log_upper = np.log(upper) if np.isfinite(upper) else 80.0
+    return Parameter(name, True, float(log_lower), float(log_upper), tuple(slopes), axis)
+
+
+def exponent(name: str, lower: float = 0.0, upper: float = 5.0) -> Parameter:
+    """The exponent of a falling power: at its lower bound, zero, the term no longer depends on its column."""
+    return Parameter(name, False, lower, upper)
+
+
+def real(name: str, lower: float = -1e3, upper: float = 1e3) -> Parameter:
+    """A parameter of either sign."""
+    return Parameter(name, False, lower, upper)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a sum of powers: coefficient * product of column^(factor * exponent) over `powers`."""
+
+    coefficient: str
+    powers: tuple[tuple[str, str, float], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """A parametric form.
+
+    Attributes:
+      name: what `--law` takes.
+      inputs: the columns that it reads.
+      parameters: in the order in which they are printed.
+      formula: (p, x) -> log of the prediction (or the prediction itself where `logarithmic` is False), written
+        with jax.numpy. `p` has `log_A` and `A` for a positive parameter A, `alpha` for any other; `x` has
+        `log_params` for a column `params` in `logged`, and the bare `loss` for a column that is not.
+      grid: internal, uncentred starting values of each parameter, or a function of the columns that gives them.
+      source: authors, year, arXiv number, equation.
+      text: the formula, for a reader.
+      target: the column that is predicted.
+      logarithmic: whether `formula` gives the logarithm of the prediction.
+      logged: the inputs used as logarithms; all of them unless said otherwise.
+      terms: for a sum of powers, its terms: they bring closed-form derivatives (see analysis/derivatives.py).
+      prepare: adds columns that the formula reads and the table does not have.
+      centred: whether logged columns may be centred (False where the formula compares columns with constants).
+      default_fixed: parameters held at published values unless the caller frees them.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    formula: Callable[[Any, Any], Any]
+    grid: Mapping[str, Sequence[float]] | Callable[[Columns], np.ndarray]
+    source: str
+    text: str
+    target: str = "loss"
+    logarithmic: bool = True
+    logged: tuple[str, ...] | None = None
+    terms: tuple[Term, ...] = ()
+    prepare: Callable[[Columns], dict[str, np.ndarray]] | None = None
+    centred: bool = True
+    default_fixed: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(parameter.name for parameter in self.parameters)
+
+    @property
+    def log_columns(self) -> tuple[str, ...]:
+        return self.inputs if self.logged is None else self.logged
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Columns that `formula` reads: the inputs, and those that `prepare` adds or that terms name."""
+        named = [column for term in self.terms for column, _, _ in term.powers]
+        return tuple(dict.fromkeys((*self.inputs, *named)))
+
+    def index(self, name: str) -> int:
+        return self.names.index(name)
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds in internal coordinates, each of length P."""
+        return (
+            np.array([parameter.lower for parameter in self.parameters]),
+            np.array([parameter.upper for parameter in self.parameters]),
+        )
+
+    def design(self, columns: Columns) -> dict[str, np.ndarray]:
+        """The columns as the formula reads them, float64; logged ones under `log_<name>`, not yet centred."""
+        prepared = dict(columns) if self.prepare is None else {**columns, **self.prepare(columns)}
+        design = {}
+        for name in self.reads:
+            values = np.asarray(prepared[name], dtype=np.float64)
+            if name in self.log_columns or name not in self.inputs:
+                design[f"log_{name}"] = np.log(values)
+            else:
+                design[name] = values
+        return design
+
+    def centre(self, design: Columns, enabled: bool = True) -> "Centring":
+        """The centring of this design (the identity where the law, or the caller, refuses it)."""
+        means = {
+            key.removeprefix("log_"): float(np.mean(values)) if enabled and self.centred else 0.0
+            for key, values in design.items()
+            if key.startswith("log_")
+        }
+        size = len(self.parameters)
+        matrix, offset = np.eye(size), np.zeros(size)
+        for row, parameter in enumerate(self.parameters):
+            for column, exponent_name, factor in parameter.slopes:
+                matrix[row, self.index(exponent_name)] += factor * means[column]
+            if parameter.axis is not None:
+                offset[row] -= means[parameter.axis]
+        return Centring(means, matrix, offset)
+
+    def starts(self, columns: Columns) -> np.ndarray:
+        """The default starting points, shape (S, P), internal and uncentred."""
+        if callable(self.grid):
+            return np.asarray(self.grid(columns), dtype=np.float64)
+        axes = [np.asarray(self.grid[name], dtype=np.float64) for name in self.names]
+        return np.array(list(itertools.product(*axes)))
+
+    def to_natural(self, internal: np.ndarray) -> np.ndarray:
+        """Internal to natural coordinates along the last axis."""
+        natural = np.array(internal, dtype=np.float64)
+        for position, parameter in enumerate(self.parameters):
+            if parameter.positive:
+                natural[..., position] = np.exp(natural[..., position])
+        return natural
+
+    def to_internal(self, natural: np.ndarray) -> np.ndarray:
+        """Natural to internal coordinates along the last axis; zero of a positive parameter is its bound."""
+        internal = np.array(natural, dtype=np.float64)
+        for position, parameter in enumerate(self.parameters):
+            if parameter.positive:
+                floor = np.exp(parameter.lower)
+                internal[..., position] = np.log(np.maximum(internal[..., position], floor))
+        return internal
+
+    def evaluate(self, theta: Sequence[Any], design: Mapping[str, Any]) -> Any:
+        """`formula` at internal coordinates `theta` (P values or arrays that broadcast) on a design."""
+        values: dict[str, Any] = {}
+        for parameter, value in zip(self.parameters, theta, strict=True):
+            if parameter.positive:
+                values[f"log_{parameter.name}"] = value
+                values[parameter.name] = jnp.exp(value)
+            else:
+                values[parameter.name] = value
+        return self.formula(SimpleNamespace(**values), SimpleNamespace(**design))
+
+
+@dataclass(frozen=True)
+class Centring:
+    """An affine change of coordinates: centred = matrix @ internal + offset; columns move by `means`."""
+
+    means: Mapping[str, float]
+    matrix: np.ndarray
+    offset: np.ndarray
+
+    def forward(self, internal: np.ndarray) -> np.ndarray:
+        return internal @ self.matrix.T + self.offset
+
+    def backward(self, centred: np.ndarray) -> np.ndarray:
+        return (centred - self.offset) @ np.linalg.inv(self.matrix).T
+
+    def apply(self, design: Columns) -> dict[str, np.ndarray]:
+        return {
+            key: values - self.means[key.removeprefix("log_")] if key.startswith("log_") else values
+            for key, values in design.items()
+        }
+
+
+def power_sum(
+    name: str,
+    inputs: tuple[str, ...],
+    terms: Sequence[Term],
+    grid: Mapping[str, Sequence[float]],
+    *,
+    source: str,
+    text: str,
+    prepare: Callable[[Columns], dict[str, np.ndarray]] | None = None,
+) -> Law:
+    """A law that is a sum of positive terms, each a coefficient times powers of columns.
+
+    Parameters come in the order coefficients, then exponents in order of first use. The formula is the
+    log-sum-exp of the terms; the terms also give the engine closed-form derivatives.
+    """
+    exponents = tuple(dict.fromkeys(exponent_name for term in terms for _, exponent_name, _ in term.powers))
+    parameters = tuple(positive(term.coefficient, slopes=term.powers) for term in terms) + tuple(
+        exponent(name) for name in exponents
+    )
+
+    def formula(p: Any, x: Any) -> Any:
+        logs = []
+        for term in terms:
+            value = getattr(p, f"log_{term.coefficient}")
+            for column, exponent_name, factor in term.powers:
+                value = value + factor * getattr(p, exponent_name) * getattr(x, f"log_{column}")
+            logs.append(value)
+        total = logs[0]
+        for value in logs[1:]:
+            total = jnp.logaddexp(total, value)
+        return total
+
+    return Law(
+        name=name,
+        inputs=inputs,
+        parameters=parameters,
+        formula=formula,
+        grid=grid,
+        source=source,
+        text=text,
+        terms=tuple(terms),
+        prepare=prepare,
+    )

@@ -1,0 +1,141 @@
+"""Profile likelihood intervals: how far one parameter can be moved while all others make up for it.
+
+The objective's rise is turned into a likelihood ratio by the factor that an M-estimator needs, E psi^2 / E psi'
+(Ronchetti 1982; for least squares the residual variance). Unlike a standard error the profile sees walls, flat
+directions and second minima: where it never rises to the threshold the interval ends at the parameter's bound.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from analysis.multistart import Prepared
+from analysis.solver import solve
+from analysis.uncertainty import predicted, student_quantile
+
+STEPS = np.array([0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0, 25.0, 50.0, 100.0])
+ROUNDS = 3
+
+
+def profile_intervals(
+    prepared: Prepared, theta: np.ndarray, hessian: np.ndarray, level: float
+) -> dict[str, tuple[float, float]]:
+    """Intervals in natural units for every free parameter.
+
+    Args:
+      theta, hessian: the optimum in the centred coordinates of `prepared`.
+    """
+    law = prepared.law
+    means = prepared.centring.means
+    design = {
+        key: values + means[key.removeprefix("log_")] if key.startswith("log_") else values
+        for key, values in prepared.problem.design.items()
+    }
+    problem = dataclasses.replace(prepared.problem, design=design)
+    matrix = prepared.centring.matrix
+    point = prepared.centring.backward(theta)
+    curvature = matrix.T @ hessian @ matrix
+    free = np.flatnonzero(prepared.lower < prepared.upper)
+    threshold = _threshold(prepared, theta, level, free.size)
+    lower, upper = prepared.lower.copy(), prepared.upper.copy()
+    conditional = _conditional_moves(curvature, free)
+    best = solve(problem, point[None], lower=lower, upper=upper, delta=prepared.delta, anneal=False)
+    floor = float(best.objective[0])
+    intervals = {}
+    edges: dict[tuple[int, float], float] = {}
+    jobs = []
+    for position in map(int, free):
+        unit = _unit(curvature, free, position, threshold)
+        for sign in (-1.0, 1.0):
+            wall = upper[position] if sign > 0 else lower[position]
+            values = np.clip(point[position] + sign * unit * STEPS, lower[position], upper[position])
+            jobs.append((position, sign, wall, np.unique(values)))
+    for _ in range(ROUNDS):
+        rises = _rises(problem, prepared, point, jobs, conditional, floor)
+        refined = []
+        for (position, sign, wall, values), rise in zip(jobs, rises, strict=True):
+            below, above = _bracket(point[position], sign, values, rise, threshold)
+            edges[position, sign] = wall if above is None else _interpolated(below, above, threshold)
+            if above is None:
+                refined.append((position, sign, wall, np.array([wall])))
+            else:
+                refined.append((position, sign, wall, np.linspace(below[0], above[0], 6)))
+        jobs = refined
+    for position in map(int, free):
+        parameter = law.parameters[position]
+        ends = np.array([edges[position, -1.0], edges[position, 1.0]])
+        ends = np.exp(ends) if parameter.positive else ends
+        intervals[parameter.name] = (float(ends[0]), float(ends[1]))
+    return intervals
+
+
+def _threshold(prepared: Prepared, theta: np.ndarray, level: float, free: int) -> float:
+    """The rise of the objective at which an interval of `level` ends."""
+    problem = prepared.problem
+    residual = predicted(prepared.law, problem, theta) - problem.y
+    weights, delta, rows = problem.weights, prepared.delta, problem.y.size
+    degrees = max(rows - free, 1)
+    squares = float(np.sum(weights * np.clip(residual, -delta, delta) ** 2)) / degrees
+    spread = 1.4826 * float(np.median(np.abs(residual)))
+    bandwidth = max(min(delta, 1e300), spread * rows**-0.2)
+    share = float(np.average(np.abs(residual) <= bandwidth, weights=weights))
+    share *= min(1.0, delta / bandwidth) if bandwidth > 0 else 1.0
+    factor = squares / max(share, 1e-300) / float(np.mean(weights))
+    return student_quantile(0.5 + level / 2, degrees) ** 2 * factor / 2 + 1e-24 * rows
+
+
+def _conditional_moves(curvature: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Row p: how all parameters move along the valley floor when parameter p moves by one."""
+    moves = np.zeros_like(curvature)
+    for position in free:
+        others = free[free != position]
+        moves[position, position] = 1.0
+        if others.size:
+            block = curvature[np.ix_(others, others)]
+            moves[position, others] = -np.linalg.pinv(block, rcond=1e-12) @ curvature[others, position]
+    return moves
+
+
+def _unit(curvature: np.ndarray, free: np.ndarray, position: int, threshold: float) -> float:
+    """The half-width that the quadratic model gives, kept within a sane range."""
+    inverse = np.linalg.pinv(curvature[np.ix_(free, free)], rcond=1e-14)
+    variance = float(inverse[np.flatnonzero(free == position)[0], np.flatnonzero(free == position)[0]])
+    unit = np.sqrt(2 * threshold * variance) if variance > 0 else 1.0
+    return float(np.clip(unit, 1e-9, 10.0))
+
+
+def _rises(problem, prepared, point, jobs, conditional, floor) -> list[np.ndarray]:
+    """The profile's rise above the optimum at every value of every job, in one batch."""
+    starts, lowers, uppers = [], [], []
+    for position, _, _, values in jobs:
+        moved = point + (values - point[position])[:, None] * conditional[position]
+        low, high = np.tile(prepared.lower, (values.size, 1)), np.tile(prepared.upper, (values.size, 1))
+        low[:, position] = high[:, position] = values
+        starts.append(moved)
+        lowers.append(low)
+        uppers.append(high)
+    arguments = {"lower": np.concatenate(lowers), "upper": np.concatenate(uppers), "delta": prepared.delta}
+    begin = np.concatenate(starts)
+    objective = solve(problem, begin, anneal=False, **arguments).objective
+    if prepared.objective.robust != "l2":
+        objective = np.minimum(objective, solve(problem, begin, **arguments).objective)
+    return np.split(objective - floor, np.cumsum([values.size for *_, values in jobs])[:-1])
+
+
+def _bracket(centre, sign, values, rise, threshold):
+    """The last value below the threshold and the first above it, walking outward; `above` None where none is."""
+    order = np.argsort(sign * values)
+    below = (float(centre), 0.0)
+    for value, height in zip(values[order], rise[order], strict=True):
+        if height > threshold:
+            if sign * value <= sign * below[0]:
+                continue
+            return below, (float(value), float(height))
+        below = (float(value), float(max(height, 0.0)))
+    return below, None
+
+
+def _interpolated(below, above, threshold):
+    """Where the square root of the rise, nearly straight, crosses that of the threshold."""
+    low, high = np.sqrt(below[1]), np.sqrt(above[1])
+    return below[0] + (above[0] - below[0]) * (np.sqrt(threshold) - low) / max(high - low, 1e-300)

@@ -1,0 +1,23 @@
+"""Public tables that published fits rest on: facts, each with its source and licence in the SOURCE.txt beside it."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+
+
+def read_rows(relative: str) -> list[dict[str, str]]:
+    """Rows of a CSV under this folder."""
+    with (HERE / relative).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def load_epoch() -> dict[str, np.ndarray]:
+    """245 models of Hoffmann et al. 2022 as Besiroglu et al. 2024 read them off its figure 4; D = FLOP / 6N."""
+    rows = read_rows("epoch/svg_extracted_data.csv")
+    params, flops, loss = (
+        np.array([float(row[name]) for row in rows]) for name in ("Model Size", "Training FLOP", "loss")
+    )
+    return {"params": params, "tokens": flops / (6 * params), "loss": loss, "flops": flops}

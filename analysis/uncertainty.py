@@ -1,0 +1,196 @@
+"""How well a table determines a law's parameters: resampling, asymptotic covariance, profiles, verdicts.
+
+Three bootstraps. Pairs: rows are drawn with replacement (Efron 1979). Clusters: whole runs are drawn, because the
+checkpoints of one run share its luck (Cameron, Gelbach and Miller 2008). Wild: the table's inputs stay and each
+residual changes its sign at random around the fit (Wu 1986; Rademacher weights), for designs that a resample would
+break. Resampled rows enter as weights, so all resamples are one batch of the solver.
+"""
+
+import math
+import statistics
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from analysis.laws.base import Law
+from analysis.multistart import Prepared
+from analysis.solver import Problem, Solutions, float64_on_cpu, solve
+
+EXTRA_STARTS = 3  # every resample also starts from this many other minima of the full table
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Refitted parameters, natural units, shape (R, P), and how many resamples did not converge."""
+
+    natural: np.ndarray
+    objective: np.ndarray
+    unconverged: int
+
+
+def pair_weights(rows: int, resamples: int, seed: int) -> np.ndarray:
+    """Counts of each row in each resample, shape (R, rows).
+
+    Drawn as NumPy's legacy generator draws row numbers one resample at a time, the stream that published
+    bootstraps of scaling laws used, so that a seed here is the seed there.
+    """
+    generator = np.random.RandomState(seed)
+    drawn = [np.bincount(generator.choice(rows, rows, replace=True), minlength=rows) for _ in range(resamples)]
+    return np.array(drawn, dtype=np.float64).reshape(resamples, rows)
+
+
+def cluster_weights(labels: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """As `pair_weights`, but whole clusters (rows of one label) are drawn."""
+    _, cluster = np.unique(labels, return_inverse=True)
+    return pair_weights(int(cluster.max()) + 1, resamples, seed)[:, cluster]
+
+
+def bootstrap(
+    prepared: Prepared,
+    minima: np.ndarray,
+    resamples: int,
+    seed: int,
+    *,
+    cluster: np.ndarray | None = None,
+    wild: bool = False,
+) -> Draws:
+    """Refit `resamples` resampled tables, each from the optimum, annealed, and from other minima of the full table.
+
+    Args:
+      minima: centred internal points of the full table's minima, best first, shape (M, P).
+      cluster: labels of rows that are resampled together.
+      wild: keep inputs, flip residuals (per cluster where clusters are given).
+    """
+    problem = prepared.problem
+    rows = problem.y.shape[0]
+    if wild:
+        fitted = predicted(prepared.law, problem, minima[0])
+        labels = np.arange(rows) if cluster is None else np.unique(cluster, return_inverse=True)[1]
+        signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, int(labels.max()) + 1))
+        inflate = math.sqrt(rows / max(rows - int(np.sum(prepared.lower < prepared.upper)), 1))
+        resampled = fitted + inflate * (problem.y - fitted) * signs[:, labels]
+        tables = Problem(problem.law, problem.space, problem.design, resampled, problem.weights)
+    else:
+        drawn = (
+            pair_weights(rows, resamples, seed)
+            if cluster is None
+            else cluster_weights(cluster, resamples, seed)
+        )
+        tables = Problem(problem.law, problem.space, problem.design, problem.y, drawn * problem.weights)
+    bounds = {"lower": prepared.lower, "upper": prepared.upper, "delta": prepared.delta}
+    start = np.tile(minima[0], (resamples, 1))
+    best = solve(tables, start, **bounds)
+    if prepared.objective.robust != "l2":
+        best = _better(best, solve(tables, start, anneal=False, **bounds))
+    for other in minima[1 : 1 + EXTRA_STARTS]:
+        best = _better(best, solve(tables, np.tile(other, (resamples, 1)), anneal=False, **bounds))
+    best = _better(best, solve(tables, _neighbours(best, tables), anneal=False, **bounds))
+    return Draws(prepared.natural(best.theta), best.objective, int(np.sum(~best.converged)))
+
+
+def _better(one: Solutions, other: Solutions) -> Solutions:
+    """Per lane, the lower objective."""
+    take = other.objective < one.objective
+    return Solutions(
+        **{
+            name: np.where(
+                take.reshape((-1,) + (1,) * (getattr(one, name).ndim - 1)),
+                getattr(other, name),
+                getattr(one, name),
+            )
+            for name in one.__dataclass_fields__
+        }
+    )
+
+
+def _neighbours(found: Solutions, tables: Problem) -> np.ndarray:
+    """For each resample the optimum of the resample before it: a plausible point that it has not seen."""
+    return np.roll(found.theta, 1, axis=0)
+
+
+def predicted(law: Law, problem: Problem, theta: np.ndarray) -> np.ndarray:
+    """The model in the residuals' space at one centred internal point."""
+    with float64_on_cpu():
+        value = np.asarray(law.evaluate(tuple(theta), problem.design)) + np.zeros(problem.y.shape[-1])
+    return np.exp(value) if law.logarithmic and problem.space == "linear" else value
+
+
+def jacobian(law: Law, problem: Problem, theta: np.ndarray) -> np.ndarray:
+    """Derivatives of `predicted` by each parameter, shape (rows, P)."""
+    with float64_on_cpu():
+        base = jax.numpy.asarray(theta)
+        tangents = np.eye(theta.size)
+        model = lambda point: law.evaluate(tuple(point), problem.design) + np.zeros(problem.y.shape[-1])  # noqa: E731
+        columns = [np.asarray(jax.jvp(model, (base,), (jax.numpy.asarray(row),))[1]) for row in tangents]
+    result = np.stack(columns, axis=1)
+    if law.logarithmic and problem.space == "linear":
+        result = result * predicted(law, problem, theta)[:, None]
+    return result
+
+
+def sandwich(
+    prepared: Prepared, theta: np.ndarray, hessian: np.ndarray, cluster: np.ndarray | None = None
+) -> np.ndarray:
+    """Asymptotic covariance of an M-estimator in centred internal coordinates (Huber 1967), shape (P, P).
+
+    The share of rows in the quadratic part of Huber's function, which the Hessian needs, is taken from the density
+    of residuals around zero over a bandwidth, so that a delta far below the residuals does not starve it.
+    Parameters that are pinned, or that the Hessian does not determine, have NaN.
+    """
+    problem = prepared.problem
+    residual = predicted(prepared.law, problem, theta) - problem.y
+    columns = jacobian(prepared.law, problem, theta)
+    weights, delta, rows = problem.weights, prepared.delta, problem.y.size
+    slope = weights * np.clip(residual, -delta, delta)
+    inside = np.where(np.abs(residual) <= delta, weights, 0.0)
+    free = (prepared.lower < prepared.upper) & (theta > prepared.lower + 1e-9) & (theta < prepared.upper - 1e-9)
+    spread = 1.4826 * float(np.median(np.abs(residual)))
+    bandwidth = max(min(delta, 1e300), spread * rows**-0.2)
+    share = float(np.average(np.abs(residual) <= bandwidth, weights=weights))
+    share *= min(1.0, delta / bandwidth) if bandwidth > 0 else 1.0
+    bread = hessian - columns.T @ (inside[:, None] * columns) + share * columns.T @ (weights[:, None] * columns)
+    scores = slope[:, None] * columns
+    if cluster is not None:
+        _, label = np.unique(cluster, return_inverse=True)
+        grouped = np.zeros((int(label.max()) + 1, columns.shape[1]))
+        np.add.at(grouped, label, scores)
+        scores = grouped
+    degrees = max(scores.shape[0] - int(free.sum()), 1)
+    meat = scores.T @ scores * (scores.shape[0] / degrees)
+    covariance = np.full((theta.size, theta.size), np.nan)
+    block = np.ix_(free, free)
+    scale = np.sqrt(np.maximum(np.abs(np.diag(bread[block])), 1e-300))
+    scaled = bread[block] / scale[:, None] / scale[None, :]
+    if free.any() and np.all(np.isfinite(scaled)) and np.linalg.cond(scaled) < 1e14:
+        inverse = np.linalg.inv(scaled) / scale[:, None] / scale[None, :]
+        covariance[block] = inverse @ meat[block] @ inverse.T
+    return covariance
+
+
+def student_quantile(probability: float, degrees: float) -> float:
+    """Quantile of Student's t (Cornish-Fisher expansion; Abramowitz and Stegun 26.7.5; exact for 1 and 2 degrees)."""
+    if degrees <= 1:
+        return math.tan(math.pi * (probability - 0.5))
+    if degrees <= 2:
+        return (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
+    z = statistics.NormalDist().inv_cdf(probability)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / degrees ** (order + 1) for order, term in enumerate(terms))
+
+
+def percentile_levels(level: float, rows: int, parameters: int) -> tuple[float, float]:
+    """Percentiles of bootstrap draws that make an interval of `level`, widened for few rows.
+
+    The expanded percentile interval (Hesterberg 2015, section 3.3): a bootstrap distribution is too narrow by
+    sqrt((n - p) / n) and has normal, not Student, tails.
+    """
+    degrees = max(rows - parameters, 1)
+    widened = math.sqrt(rows / degrees) * student_quantile(0.5 + level / 2, degrees)
+    tail = max(1.0 - statistics.NormalDist().cdf(widened), 1e-6)
+    return tail, 1.0 - tail
