@@ -63,13 +63,13 @@ def build_tokens(
         index = corpora.index(source, workers=workers)
         if not len(index.splits["train"].lengths):
             raise BadInput(f"data.corpus={config.corpus!r}: no usable document in its train split")
-        bar.update(stage, description=f"tokenizer {config.tokenizer}")
+        bar.update(stage, description=f"tokenizer {config.tokenizer}", refresh=True)
         tokenizer = make(config.tokenizer, corpora.read_documents(source, index.splits["train"]))
         content = tokenizer.to_json()
         if content:
             write_atomic(folder / TOKENIZER, content)
         total = sum(int(part.lengths.sum()) for part in index.splits.values())
-        bar.update(stage, description="tokens", total=total)
+        bar.update(stage, description="tokens", total=total, refresh=True)
         splits, statistics = {}, {}
         for name in SPLITS:
             writer = _SplitWriter(folder, name, with_bytes=name != "train" and config.tokenizer != "byte")
@@ -80,7 +80,7 @@ def build_tokens(
                     tasks, map_in_order(encode, tasks, workers=workers if heavy else 1), strict=True
                 ):
                     writer.append(encoded)
-                    bar.advance(stage, int(task.part.lengths.sum()))
+                    bar.update(stage, advance=int(task.part.lengths.sum()), refresh=True)
             part = index.splits[name]
             counts = np.array(writer.counts, np.int64)
             splits[name] = {
@@ -208,5 +208,7 @@ def _progress_bar(shown: bool) -> Any:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        # No refreshing thread: TFDS exchanges the import function while it loads, which a thread would meet.
+        auto_refresh=False,
         disable=not shown,
     )

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 
 from data import pysource, text
 from data.documents import SPLITS, Document
+from errors import BadInput
 
 FILE_FORMAT = "array_record"
 
@@ -34,7 +35,15 @@ class _DocumentBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager  # nothing is downloaded
-        return {split: self._generate_examples(split) for split in SPLITS}
+        present: set[str] = set()
+        for document in self._documents():  # TFDS refuses a split without examples
+            present.add(document.split)
+            if len(present) == len(SPLITS):
+                break
+        if not present:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
+            raise BadInput(f"data.corpus: no usable document in {self._origin} (dropped: {reasons or 'none'})")
+        return {split: self._generate_examples(split) for split in SPLITS if split in present}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, str]]]:
         number = 0
@@ -50,6 +59,13 @@ class _DocumentBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     },
                 )
                 number += 1
+
+    _origin: str
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Documents left out, by reason, once the source was read."""
+        raise NotImplementedError
 
     def _documents(self) -> Iterable[Document]:
         raise NotImplementedError
@@ -72,11 +88,11 @@ class Pysource(_DocumentBuilder):
         self._selection = selection or pysource.default_selection()
         self._workers = workers
         self._collected: pysource.Collected | None = None
+        self._origin = ", ".join(self._selection.requirements) or "no requirement"
         super().__init__(file_format=FILE_FORMAT, **options)
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Files left out, by reason. Reads the corpus on first use."""
         return self._collect().dropped
 
     def _documents(self) -> Iterable[Document]:
@@ -96,11 +112,11 @@ class UserText(_DocumentBuilder):
     def __init__(self, *, path: str | Path, **options: Any) -> None:
         """Args: path: the file or folder; options: as TFDS has them."""
         self._source = text.TextSource(Path(path))
+        self._origin = f"text:{path}"
         super().__init__(file_format=FILE_FORMAT, **options)
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Documents left out, by reason, once the corpus was written."""
         return dict(sorted(self._source.dropped.items()))
 
     def _documents(self) -> Iterable[Document]:

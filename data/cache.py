@@ -1,6 +1,6 @@
 """The token cache: a corpus as memory-mapped token ids, built once and shared by every process.
 
-    python -m data.cache --data.corpus pysource --data.tokenizer byte     # builds it and prints what is in it
+    python -m data.cache --corpus pysource --tokenizer byte     # builds it and prints what is in it
 
 Each split is one stream: its documents in the order of their digests, each followed by the separator token.
 A folder appears under its name only when everything in it is written and flushed; a build that was killed
@@ -32,7 +32,16 @@ from files import read_json
 CACHE_FORMAT = 1  # raised when the same corpus and tokenizer would give other bytes on disk
 META = "meta.json"
 TOKENIZER = "tokenizer.json"
-_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+_DISK_FAULTS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +138,8 @@ def open_or_build(
     from data.corpus import signature
 
     root = Path(root)
-    key = json.dumps([CACHE_FORMAT, signature(config), identity(config.tokenizer)])
+    corpus_key = signature(config)
+    key = json.dumps([CACHE_FORMAT, corpus_key, identity(config.tokenizer)])
     folder = root / "tokens" / _folder_name((config.corpus, config.domain, config.tokenizer), key)
     try:
         if (folder / META).exists() and (cache := _open_if_whole(folder)):
@@ -139,7 +149,6 @@ def open_or_build(
                 return cache
             from data.build import build_tokens
 
-            corpus_key = json.dumps([signature(config)])
             corpus_folder = root / "corpora" / _folder_name((config.corpus, config.domain), corpus_key)
             build_folder(
                 folder,
@@ -200,12 +209,19 @@ def _folder_name(parts: tuple[str, ...], key: str) -> str:
 
 
 def main(
-    data: DataConfig, root: Path = Path("cache"), workers: int | None = None, verify: bool = False
+    corpus: str = DataConfig.corpus,
+    domain: str = DataConfig.domain,
+    tokenizer: str = DataConfig.tokenizer,
+    root: Path = Path("cache"),
+    workers: int | None = None,
+    verify: bool = False,
 ) -> None:
     """Build the token cache of a corpus, or open it, and print what is in it.
 
     Args:
-      data: which corpus and tokenizer.
+      corpus: pysource, text:PATH or tfds:NAME.
+      domain: pysource only: all, code or docs.
+      tokenizer: byte, char, word:SIZE, bpe:SIZE or file:PATH.
       root: the folder that caches are kept in.
       workers: processes to build with; one per core by default.
       verify: read every byte and compare it with what was written.
@@ -213,6 +229,7 @@ def main(
     from rich.console import Console
     from rich.table import Table
 
+    data = DataConfig(corpus=corpus, domain=domain, tokenizer=tokenizer)
     cache = open_or_build(data, root, workers=workers)
     if verify:
         try:
@@ -222,11 +239,11 @@ def main(
     table = Table(title=f"{data.corpus}, tokenizer {data.tokenizer}, vocabulary {cache.vocabulary:,}")
     for column in ("split", "domain", "documents", "bytes", "tokens", "bytes per token"):
         table.add_column(column, justify="left" if column in ("split", "domain") else "right")
-    for split, domains in cache.statistics["splits"].items():
-        for domain, row in domains.items():
+    for split, rows in cache.statistics["splits"].items():
+        for name, row in rows.items():
             ratio = row["bytes"] / row["tokens"] if row["tokens"] else 0.0
             counts = [f"{row[key]:,}" for key in ("documents", "bytes", "tokens")]
-            table.add_row(split, domain, *counts, f"{ratio:.3f}")
+            table.add_row(split, name, *counts, f"{ratio:.3f}")
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in cache.statistics["dropped"].items())

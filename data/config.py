@@ -6,6 +6,8 @@ from errors import BadInput
 
 CORPUS_FORMS = "pysource, text:PATH or tfds:NAME"
 TOKENIZER_FORMS = "byte, char, word:SIZE, bpe:SIZE or file:PATH"
+# word: separator, unknown and one word; bpe: separator and every byte.
+SMALLEST_SIZES = {"word": 3, "bpe": 257}
 DOMAINS = ("all", "code", "docs")
 
 
@@ -41,9 +43,11 @@ class DataConfig:
         if self.domain != "all" and self.corpus != "pysource":
             raise BadInput(f"data.domain={self.domain!r}: only pysource has domains; use all")
         kind, _, rest = self.tokenizer.partition(":")
-        sized = kind in ("word", "bpe") and rest.isdigit() and int(rest) >= 2
+        sized = kind in SMALLEST_SIZES and rest.isascii() and rest.isdigit()
         if not (self.tokenizer in ("byte", "char") or sized or (kind == "file" and rest)):
             raise BadInput(f"data.tokenizer={self.tokenizer!r}: must be {TOKENIZER_FORMS}")
+        if sized and int(rest) < SMALLEST_SIZES[kind]:
+            raise BadInput(f"data.tokenizer={self.tokenizer!r}: SIZE must be at least {SMALLEST_SIZES[kind]}")
         if self.sequence_length < 2:
             raise BadInput(f"data.sequence_length={self.sequence_length}: must be at least 2")
         if self.validation_tokens < self.sequence_length:

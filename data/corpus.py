@@ -8,6 +8,7 @@ origin, and a function of content alone.
 import collections
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -192,23 +193,30 @@ def _build_own(config: DataConfig, folder: Path, workers: int | None) -> None:
             builder = builders.Pysource(config=config.domain, data_dir=folder, workers=workers)
         else:
             builder = builders.UserText(path=Path(rest).expanduser().resolve(), data_dir=folder)
-        builder.download_and_prepare()
-    counts = {
-        split: builder.info.splits[split].num_examples for split in SPLITS if split in builder.info.splits
-    }
-    if not sum(counts.values()):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in builder.dropped.items())
-        raise BadInput(f"data.corpus={config.corpus!r}: no usable document (dropped: {reasons or 'none'})")
+        with _disk_faults():
+            builder.download_and_prepare()
     prepared = Path(builder.data_dir)
     write_json(
         folder / MANIFEST,
         {
             "directory": os.fspath(prepared.relative_to(folder)),
-            "splits": [split for split in SPLITS if counts.get(split)],
+            "splits": [split for split in SPLITS if split in builder.info.splits],
             "dropped": builder.dropped,
             "files": {file.name: describe(file) for file in sorted(prepared.iterdir())},
         },
     )
+
+
+@contextlib.contextmanager
+def _disk_faults() -> Iterator[None]:
+    """array_record reports a full disk as a RuntimeError with the system's words in it: make it the OSError it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            if os.strerror(code) in str(error):
+                raise OSError(code, os.strerror(code)) from error
+        raise
 
 
 def _whole(folder: Path) -> bool:

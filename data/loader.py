@@ -230,7 +230,7 @@ def _windows(cache: TokenCache, split: str, length: int) -> np.ndarray:
         raise BadInput(
             f"data.sequence_length={length}: gives {count} windows of the {split} split; at most 2**32"
         )
-    return np.lib.stride_tricks.sliding_window_view(part.tokens, length + 1)[::length][:count]
+    return np.lib.stride_tricks.sliding_window_view(np.asarray(part.tokens), length + 1)[::length][:count]
 
 
 def _gather(windows: np.ndarray, chosen: np.ndarray) -> np.ndarray:

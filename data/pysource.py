@@ -34,7 +34,6 @@ from typing import cast
 
 from data.documents import Document, decode, digest, drop_duplicates, split_of
 from data.pool import map_in_order
-from errors import BadInput
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 HELD_OUT_PERCENT = 2.0
@@ -133,11 +132,7 @@ def source_files(selection: Selection) -> list[SourceFile]:
 
 
 def collect(selection: Selection, domain: str, *, workers: int | None = None) -> Collected:
-    """Read, clean, deduplicate and split the documents of one domain (all, code or docs).
-
-    Raises:
-      BadInput: the selection holds no usable document.
-    """
+    """Read, clean, deduplicate and split the documents of one domain (all, code or docs)."""
     files = source_files(selection)
     if domain == "code":
         files = [file for file in files if file.domain == "code"]
@@ -157,11 +152,6 @@ def collect(selection: Selection, domain: str, *, workers: int | None = None) ->
     # The smallest path keeps a content that several files share; digests then order the stream.
     candidates.sort(key=lambda document: document.path)
     kept = sorted(drop_duplicates(candidates, dropped), key=lambda document: document.sha256)
-    if not kept:
-        raise BadInput(
-            f"data.corpus='pysource' with data.domain={domain!r}: no usable file in {len(files)} of "
-            f"{', '.join(selection.requirements) or 'no requirement'}; install the requirements as source files"
-        )
     return Collected(kept, dict(sorted(dropped.items())))
 
 

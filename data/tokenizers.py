@@ -192,7 +192,7 @@ def make(specification: str, texts: Iterable[str]) -> Tokenizer:
     """The tokenizer of a specification, trained on the first `TRAINING_BYTES` of `texts` where it must be.
 
     Raises:
-      BadInput: a size too small for its kind, or a file that is no tokenizer.json.
+      BadInput: a file that is no tokenizer.json.
     """
     kind, _, rest = specification.partition(":")
     if kind == "byte":
@@ -207,7 +207,7 @@ def make(specification: str, texts: Iterable[str]) -> Tokenizer:
     sample = _first_bytes(texts, TRAINING_BYTES)
     if kind == "char":
         return _train_characters(sample)
-    return LibraryTokenizer(_train_library(specification, kind, int(rest), sample))
+    return LibraryTokenizer(_train_library(kind, int(rest), sample))
 
 
 def load(specification: str, content: str) -> Tokenizer:
@@ -236,25 +236,17 @@ def _train_characters(texts: Iterable[str]) -> CharacterTokenizer:
     return CharacterTokenizer(sorted(frequent, key=lambda character: (-counts[character], character)))
 
 
-def _train_library(specification: str, kind: str, size: int, texts: Iterable[str]) -> str:
+def _train_library(kind: str, size: int, texts: Iterable[str]) -> str:
     from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as LibraryModel
 
     trainer: Any
     if kind == "word":
-        if size < 3:
-            raise BadInput(
-                f"data.tokenizer={specification!r}: SIZE must be at least 3 (separator, unknown, one word)"
-            )
         tokenizer = LibraryModel(models.WordLevel(unk_token=UNKNOWN_TEXT))
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD_PATTERN), "isolated")
         special = [SEPARATOR_TEXT, UNKNOWN_TEXT]
         trainer = trainers.WordLevelTrainer(vocab_size=size, special_tokens=special, show_progress=False)
     else:
-        if size < 257:
-            raise BadInput(
-                f"data.tokenizer={specification!r}: SIZE must be at least 257 (256 bytes, separator)"
-            )
         tokenizer = LibraryModel(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
