@@ -58,6 +58,9 @@ def common_arguments(verb: str, experiment: str) -> Parser:
             "--workers", type=int, help="worker processes (default: one an accelerator or CPU core)"
         )
         parser.add_argument(
+            "--cores-per-worker", type=int, default=1, help="CPU threads of one worker (default: 1)"
+        )
+        parser.add_argument(
             "--checkpoint-seconds", type=float, default=60.0, help="least time between checkpoints"
         )
         parser.add_argument("--dry-run", action="store_true", help="say what would be trained, train nothing")
@@ -155,7 +158,14 @@ def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
     missing = [spec for spec in sweep if not (directory / spec.run_id / "result.json").exists()]
     prepare(missing, options.cache)
     summary = launch(
-        directory, list(sweep), LocalOptions(options.cache, options.workers, options.checkpoint_seconds)
+        directory,
+        list(sweep),
+        LocalOptions(
+            cache_root=options.cache,
+            workers=options.workers,
+            cores_per_worker=options.cores_per_worker,
+            checkpoint_seconds=options.checkpoint_seconds,
+        ),
     )
     counts = f"{len(summary.complete)} trained, {len(summary.skipped)} already complete"
     for word, group in (("failed", summary.failed), ("refused", summary.refused), ("stopped", summary.stopped)):

@@ -33,6 +33,7 @@ class LocalOptions:
 
     cache_root: Path = Path("cache")
     workers: int | None = None
+    cores_per_worker: int = 1
     checkpoint_seconds: float = 60.0
 
 
@@ -150,6 +151,7 @@ class LocalLauncher:
     def run(self) -> Summary:
         """Train everything that is not complete."""
         if self.todo:
+            self.places = places(len(self.todo), self.options.workers, self.options.cores_per_worker)
             for spec in self.todo:
                 write_spec(self.directory / spec.run_id, spec)
             self._train_all()
@@ -164,7 +166,7 @@ class LocalLauncher:
         self.workers: dict[int, Worker] = {}
         try:
             with Progress(self.todo, len(self.skipped)) as self.progress:
-                for index, place in enumerate(places(len(self.todo), self.options.workers)):
+                for index, place in enumerate(self.places):
                     self._start_worker(index, place)
                 while self.workers:
                     for key, _ in self.selector.select(timeout=0.5):

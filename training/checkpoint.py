@@ -54,7 +54,7 @@ class Checkpoints:
         Raises:
           NoUsableCheckpoint: checkpoints exist but all are unreadable.
         """
-        unreadable = []
+        unreadable: list[int] = []
         for tokens in sorted(self._manager.all_steps(), reverse=True):
             try:
                 restored = self._manager.restore(
@@ -65,11 +65,10 @@ class Checkpoints:
                 )
                 if any(leaf is None for leaf in jax.tree.leaves(restored.state)):
                     raise ValueError("an array is missing")
-                unreadable_seen = list(unreadable)
-                for bad in unreadable_seen:
+                for bad in unreadable:
                     self._manager.delete(bad)
                 return restored.state, restored.progress
-            except (ValueError, OSError, KeyError, TypeError) as error:
+            except Exception as error:  # noqa: BLE001  Orbax raises a bare Exception for a torn array file
                 first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
                 log.warning(
                     "checkpoint at %d tokens is unreadable (%s); using the one before", tokens, first_line[:200]

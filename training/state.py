@@ -28,8 +28,8 @@ class TrainState:
 
     params: Tree
     moments: Tree
-    key: jax.Array
-    step: jax.Array
+    key: jax.Array | Tree
+    step: jax.Array | Tree
 
 
 def hyperparameters(optim: OptimConfig) -> dict[str, float]:

@@ -35,7 +35,7 @@ def loss_and_metrics(
 @functools.lru_cache(maxsize=32)
 def make_train_step(
     config: ModelConfig, decay_all: bool, microbatches: int, mesh: jax.sharding.Mesh
-) -> Callable[[TrainState, jax.Array, dict[str, Any]], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Any, dict[str, Any]], tuple[TrainState, Metrics]]:
     """Compile-once train step `(state, batch_BT, hyper) -> (state, metrics)`; the state's memory is reused.
 
     `hyper` holds `state.hyperparameters` and the step's learning_rate, all scalars. Gradients are averaged
@@ -94,7 +94,7 @@ def make_evaluation_step(
 @functools.lru_cache(maxsize=32)
 def make_initialization(
     config: ModelConfig, mesh: jax.sharding.Mesh
-) -> tuple[Callable[[jax.Array], TrainState], TrainState]:
+) -> tuple[Callable[[Any], TrainState], TrainState]:
     """Compile-once `seed -> TrainState`, each shard made on its own device, and the abstract state with
     shardings that a checkpoint is restored into."""
     abstract = jax.eval_shape(lambda: initial_state(config, OptimConfig(), 0))

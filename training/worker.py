@@ -7,12 +7,14 @@ gone), the run is saved and the worker ends with 75. Compiled programs stay in m
 """
 
 import argparse
+import functools
 import json
 import logging
 import os
 import queue
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +60,15 @@ def main(arguments: list[str] | None = None) -> int:
             cache_root=options.cache,
             checkpoint_seconds=options.checkpoint_seconds,
             stop_requested=stop,
-            report=lambda tokens, loss, rate, run=run: send(
-                event="progress", run=run, tokens=tokens, loss=loss, tokens_per_second=rate
-            ),
+            report=functools.partial(_report, send, run),
         )
         outcome = execute(Path(run), execution, lock_patience_seconds=60.0)
         send(event="end", run=run, status=outcome.status, message=outcome.message)
     return EXIT_STOPPED if stop() else EXIT_COMPLETE
+
+
+def _report(send: Callable[..., None], run: str, tokens: int, loss: float, rate: float) -> None:
+    send(event="progress", run=run, tokens=tokens, loss=loss, tokens_per_second=rate)
 
 
 def _read_orders(orders: queue.Queue[str | None], stop: StopSignal) -> None:

@@ -1,0 +1,35 @@
+# Needs python3 (3.11 or 3.12), pip, make and git; everything else is installed into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.txt | cksum | cut -d' ' -f1)
+
+.PHONY: setup quickstart test lint bench clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): requirements.txt requirements.lock requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] else "error: python 3.11 or later is needed, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c requirements.lock
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+# The whole of it on a CPU: trains a grid on real text, fits, plots, writes runs/quickstart/report/report.html.
+quickstart: setup
+	$(BIN)/python launch.py run quickstart
+	$(BIN)/python -m analysis.report runs/quickstart
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy launch.py errors.py files.py experiments launchers training model data analysis bench
+
+test: lint
+	$(BIN)/python -m pytest -n auto
+
+bench: setup
+	$(BIN)/python launch.py bench
+
+clean:
+	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,219 @@
+"""Nothing is lost: kill -9 at random moments, stop signals, damaged checkpoints; the end is the same to the bit."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from files import read_json_lines
+from tests.small import ROOT, final_evals, launch_command, run_launch, write_corpus
+
+TINY = ("--sizes", "2", "--tokens", "65536", "131072", "--checkpoint-seconds", "0.2")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A small sweep trained without interruption: (corpus, cache, sweep directory)."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    corpus = write_corpus(folder / "corpus")
+    done = run_launch(launch_command(corpus, folder / "runs", folder / "cache", *TINY))
+    assert done.returncode == 0, done.stderr
+    return corpus, folder / "cache", folder / "runs" / "quickstart"
+
+
+def logged(path: Path) -> dict:
+    """Rows of a log by (tokens, name), the last attempt's where there are several."""
+    return {(row["tokens"], row.get("name")): row for row in read_json_lines(path)}
+
+
+def assert_same_runs(sweep: Path, reference: Path) -> None:
+    """Every final number equal to the last bit, every logged value present once per attempt and equal."""
+    assert final_evals(sweep) == final_evals(reference)
+    for directory in reference.glob("*/"):
+        if directory.name.startswith("."):
+            continue
+        for name in ("metrics.jsonl", "evals.jsonl"):
+            mine, theirs = logged(sweep / directory.name / name), logged(directory / name)
+            assert mine.keys() == theirs.keys()
+            for key, row in theirs.items():
+                for field in ("loss", "value", "lr", "grad_norm", "stderr", "n", "flops"):
+                    assert mine[key].get(field) == row.get(field), (directory.name, name, key, field)
+            rows = [
+                (row["tokens"], row.get("name"), row["attempt"])
+                for row in read_json_lines(sweep / directory.name / name)
+            ]
+            assert max(Counter(rows).values()) == 1
+
+
+def kill_everything(process: subprocess.Popen, sweep: Path) -> None:
+    """kill -9 the launcher and every process that works in `sweep`."""
+    process.kill()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes()
+                environment = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if b"training.worker" in command and f"TEST_SWEEP={sweep}".encode() in environment:
+                os.kill(int(entry.name), signal.SIGKILL)
+    process.wait()
+
+
+def on_one_core() -> None:
+    """As the launcher's workers run: sums of one thread and of several differ in the last bit."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def start(command: list[str], sweep: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "TEST_SWEEP": str(sweep)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*is torn")
+def test_kill_at_ten_random_moments_loses_nothing(undisturbed, tmp_path):
+    corpus, cache, reference = undisturbed
+    sweep = tmp_path / "runs" / "quickstart"
+    command = launch_command(corpus, tmp_path / "runs", cache, *TINY)
+    generator = random.Random(os.environ.get("FAULT_SEED", "7"))
+    kills = 0
+    finished: dict[Path, int] = {}
+    while kills < 10:
+        process = start(command, sweep)
+        time.sleep(generator.uniform(0.2, 7.0))
+        ended = process.poll() is not None
+        kill_everything(process, sweep)
+        kills += 1
+        for path, changed in finished.items():
+            assert path.stat().st_mtime_ns == changed, f"{path} of a finished run was touched"
+        finished = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
+        if ended and len(finished) == 4:
+            shutil.rmtree(sweep)  # all done before the tenth kill: begin again, to be killed again
+            finished = {}
+    done = run_launch(command)
+    assert done.returncode == 0, done.stderr
+    assert_same_runs(sweep, reference)
+
+
+def test_sigterm_saves_and_exits_75_and_the_same_command_resumes(undisturbed, tmp_path):
+    corpus, cache, reference = undisturbed
+    sweep = tmp_path / "runs" / "quickstart"
+    command = launch_command(corpus, tmp_path / "runs", cache, *TINY, "--checkpoint-seconds", "1000")
+    process = start(command, sweep)
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 500 for path in sweep.glob("*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 75
+    stopped = [path.parent for path in sweep.glob("*/env.json") if not (path.parent / "result.json").exists()]
+    assert stopped
+    assert all(any((directory / "checkpoints").glob("[0-9]*")) for directory in stopped)
+    assert run_launch(command).returncode == 0
+    assert_same_runs(sweep, reference)
+
+
+def test_a_single_run_stops_and_resumes_by_its_own_command(undisturbed, tmp_path):
+    _, cache, reference = undisturbed
+    name = max(path.parent.name for path in reference.glob("*/result.json"))
+    directory = tmp_path / name
+    directory.mkdir()
+    shutil.copy(reference / name / "spec.json", directory)
+    command = [sys.executable, "-m", "training.run", str(directory), "--cache", str(cache)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=on_one_core)
+    deadline = time.monotonic() + 60
+    while not (directory / "metrics.jsonl").exists() or (directory / "metrics.jsonl").stat().st_size < 500:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "saved" in words
+    assert run_launch(command, preexec_fn=on_one_core).returncode == 0
+    result = json.loads((directory / "result.json").read_text())
+    assert result["evals"] == final_evals(reference)[name]
+    assert result["attempts"] == 2
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "uncommitted"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(undisturbed, tmp_path, damage):
+    _, cache, reference = undisturbed
+    name = min(path.parent.name for path in reference.glob("*/result.json"))
+    directory = tmp_path / name
+    shutil.copytree(reference / name, directory)
+    (directory / "result.json").unlink()
+    newest = max((directory / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    assert len(list((directory / "checkpoints").glob("[0-9]*"))) == 2
+    files = sorted((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    if damage == "truncate":
+        os.truncate(files[-1], files[-1].stat().st_size // 2)
+    elif damage == "remove":
+        files[-1].unlink()
+    else:
+        newest.rename(newest.with_name(f"{newest.name}.orbax-checkpoint-tmp-0"))
+    command = [sys.executable, "-m", "training.run", str(directory), "--cache", str(cache)]
+    done = run_launch(command, preexec_fn=on_one_core)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((directory / "result.json").read_text())["evals"] == final_evals(reference)[name]
+    if damage != "uncommitted":
+        assert f"checkpoint at {newest.name} tokens is unreadable" in done.stderr
+
+
+def test_a_finished_sweep_trains_nothing_again(undisturbed):
+    corpus, cache, reference = undisturbed
+    before = {
+        path: path.stat().st_mtime_ns for path in reference.rglob("*") if path.suffix in (".json", ".jsonl")
+    }
+    started = time.monotonic()
+    done = run_launch(launch_command(corpus, reference.parent, cache, *TINY))
+    assert done.returncode == 0
+    assert "0 trained, 4 already complete" in done.stdout
+    assert time.monotonic() - started < 20
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_two_launchers_on_one_sweep_the_second_is_refused(undisturbed, tmp_path):
+    corpus, cache, reference = undisturbed
+    sweep = tmp_path / "runs" / "quickstart"
+    command = launch_command(corpus, tmp_path / "runs", cache, *TINY)
+    first = start(command, sweep)
+    deadline = time.monotonic() + 60
+    while not list(sweep.glob("*/env.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    second = run_launch(command)
+    assert second.returncode == 2
+    assert second.stderr.strip().startswith("error:")
+    assert "another launcher" in second.stderr
+    assert first.wait(timeout=120) == 0
+    assert_same_runs(sweep, reference)
+
+
+def test_a_diverging_run_fails_alone_and_names_its_step(undisturbed, tmp_path):
+    corpus, cache, _ = undisturbed
+    command = launch_command(corpus, tmp_path / "runs", cache, "--sizes", "1", "--tokens", "65536")
+    arguments = ["--set", "optim.learning_rate=1e6", "optim.clip_norm=0"]
+    failed = run_launch([*command, *arguments])
+    assert failed.returncode == 1
+    assert "diverged at step" in failed.stderr
+    assert "last good checkpoint" in failed.stderr
+    (cause,) = (tmp_path / "runs").rglob("error.txt")
+    assert "diverged at step" in cause.read_text()
+    assert not (cause.parent / "result.json").exists()
+    done = run_launch(command)
+    assert done.returncode == 0
+    assert "1 trained" in done.stdout
