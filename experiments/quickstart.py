@@ -8,7 +8,7 @@ Expect  see RESULTS.md, "quickstart"
 
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
-from experiments.spec import Sweep
+from experiments.spec import Sweep, check_at_least
 
 WIDTH_AND_DEPTH = ((16, 2), (32, 2), (48, 2), (48, 4), (64, 4))
 
@@ -27,6 +27,8 @@ def sweep(
       seeds: repetitions that differ in initialization and data order.
       corpus: pysource, text:PATH or tfds:NAME.
     """
+    check_at_least(1, len(WIDTH_AND_DEPTH), sizes=sizes)
+    check_at_least(1, seeds=seeds)
     rule = ScalingRule(data=DataConfig(corpus=corpus, validation_tokens=65_536))
     return Sweep(
         rule.run(params=0, tokens=count, seed=seed, evaluations=4, model=rule.shape(width, depth))

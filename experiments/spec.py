@@ -11,10 +11,19 @@ __all__ = [
     "RunSpec",
     "Sweep",
     "canonical_json",
+    "check_at_least",
     "from_json",
     "to_json",
     "with_settings",
 ]
+
+
+def check_at_least(minimum: int, most: int | None = None, **values: int) -> None:
+    """Refuse an argument of a sweep that is out of range, by name: `check_at_least(1, seeds=seeds)`."""
+    for name, value in values.items():
+        if value < minimum or (most is not None and value > most):
+            allowed = f"at least {minimum}" if most is None else f"between {minimum} and {most}"
+            raise BadInput(f"{name}={value}: must be {allowed}")
 
 
 @dataclasses.dataclass(frozen=True, init=False)

@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 import numpy as np
+
 from data.cache import TokenCache
 from data.loader import TrainLoader
-
 from files import JsonLines
 from model.ledger import ledger
 from training.checkpoint import Checkpoints
@@ -40,12 +40,14 @@ class Execution:
     Attributes:
       cache_root: folder of corpora, token caches and compiled programs.
       checkpoint_seconds: least time between two checkpoints.
+      mesh: devices by axis, as data=2,fsdp=2,tensor=1; empty for all devices along data.
       stop_requested: asked after every step; true saves and raises Stopped.
       report: called with (tokens, loss, tokens per second) about twice a second.
     """
 
     cache_root: Path = Path("cache")
     checkpoint_seconds: float = 60.0
+    mesh: str = ""
     stop_requested: Callable[[], bool] = lambda: False
     report: Callable[[int, float, float], None] = lambda tokens, loss, rate: None
 

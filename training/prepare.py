@@ -3,25 +3,35 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from data.cache import open_or_build
-
+from data.cache import TokenCache, open_or_build
+from data.config import DataConfig
+from data.loader import TrainLoader, validation_bytes
 from errors import BadInput
 from training.config import RunSpec
+
+
+def check_vocabulary(spec: RunSpec, cache: TokenCache) -> None:
+    """Raises BadInput where the tokenizer has more tokens than the model's embedding table has rows."""
+    if cache.vocabulary > spec.model.vocabulary:
+        raise BadInput(
+            f"model.vocabulary={spec.model.vocabulary}: the tokenizer {spec.data.tokenizer} has "
+            f"{cache.vocabulary} tokens; use at least that"
+        )
 
 
 def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True) -> None:
     """Build every token cache that the runs read, and refuse runs that cannot read theirs.
 
     Raises:
-      BadInput: a corpus is missing or empty, its split is shorter than one sequence or the held-out slice, or a
-        model's vocabulary is smaller than the tokenizer's.
+      BadInput: a corpus is missing or empty, its splits are shorter than what the run reads, or a model's
+        vocabulary is smaller than the tokenizer's.
     """
-    caches = {}
+    caches: dict[DataConfig, TokenCache] = {}
     for spec in specs:
         if spec.data not in caches:
             caches[spec.data] = open_or_build(spec.data, cache_root, progress=progress)
-        if caches[spec.data].vocabulary > spec.model.vocabulary:
-            raise BadInput(
-                f"model.vocabulary={spec.model.vocabulary}: the tokenizer {spec.data.tokenizer} has "
-                f"{caches[spec.data].vocabulary} tokens; use at least that"
-            )
+            validation_bytes(caches[spec.data], spec.data)
+        check_vocabulary(spec, caches[spec.data])
+        TrainLoader(
+            caches[spec.data], spec.data, batch_tokens=spec.batch_tokens, seed=spec.seed, prefetch=False
+        )

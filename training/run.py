@@ -101,7 +101,6 @@ def _first_line(error: BaseException) -> str:
 @functools.lru_cache(maxsize=2)
 def _open_data(config: Any, cache_root: Path, batch_sequences: int) -> tuple[Any, Any]:
     from data.cache import open_or_build
-
     from training.evaluation import held_out
 
     cache = open_or_build(config, cache_root)
@@ -111,8 +110,9 @@ def _open_data(config: Any, cache_root: Path, batch_sequences: int) -> tuple[Any
 def _train(directory: Path, execution: Any) -> None:
     import jax
 
-    from model.sharding import make_mesh
     from training.loop import Run
+    from training.mesh import choose_mesh
+    from training.prepare import check_vocabulary
     from training.records import git_commit, peak_flops, read_spec, start_attempt
 
     spec = read_spec(directory)
@@ -122,13 +122,9 @@ def _train(directory: Path, execution: Any) -> None:
     if spec.parent is not None:
         raise BadInput(f"parent={spec.parent}: branches cannot be trained yet; give a run without parent")
     started = time.monotonic()
-    mesh = make_mesh((1, 1, 1), jax.devices()[:1])
-    cache, slice_ = _open_data(spec.data, execution.cache_root, evaluation_sequences(spec))
-    if cache.vocabulary > spec.model.vocabulary:
-        raise BadInput(
-            f"model.vocabulary={spec.model.vocabulary}: the tokenizer {spec.data.tokenizer} has "
-            f"{cache.vocabulary} tokens; use at least that"
-        )
+    mesh = choose_mesh(execution.mesh, spec)
+    cache, slice_ = _open_data(spec.data, execution.cache_root, evaluation_sequences(spec, mesh))
+    check_vocabulary(spec, cache)
     corpus = {
         "name": spec.data.corpus,
         "fingerprint": cache.fingerprint,
@@ -155,9 +151,11 @@ def _train(directory: Path, execution: Any) -> None:
     write_json(directory / "result.json", _result(directory, spec, run, time.monotonic() - started))
 
 
-def evaluation_sequences(spec: RunSpec) -> int:
-    """Sequences of one evaluation batch: as many as fill 16,384 tokens, so that logits stay small."""
-    return max(1, min(16_384, spec.data.validation_tokens) // spec.data.sequence_length)
+def evaluation_sequences(spec: RunSpec, mesh: Any) -> int:
+    """Sequences of one evaluation batch: about 16,384 tokens, so that logits stay small, in whole shards."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    sequences = min(16_384, spec.data.validation_tokens) // spec.data.sequence_length
+    return max(1, sequences // shards) * shards
 
 
 def _result(directory: Path, spec: RunSpec, run: Any, wall_seconds: float) -> dict[str, Any]:
@@ -198,6 +196,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--cache", type=Path, default=Path("cache"), help="corpora, token caches, compiled programs"
     )
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="least time between checkpoints")
+    parser.add_argument(
+        "--mesh", default="", help="devices by axis: data=2,fsdp=2,tensor=1 (default: all along data)"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     stop = StopSignal()
@@ -214,6 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
         Execution(
             cache_root=options.cache,
             checkpoint_seconds=options.checkpoint_seconds,
+            mesh=options.mesh,
             stop_requested=stop,
             report=report,
         ),

@@ -1,0 +1,177 @@
+"""The command line: every mistake is one line that names the thing, exit status 2, and nothing lost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import launch
+from launchers.local import LocalOptions
+from launchers.local import launch as launch_locally
+from tests.small import ROOT, write_corpus
+from training.config import RunSpec, to_json
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("text"), documents=60)
+
+
+def refused(capsys, arguments: list[str]) -> str:
+    """The one line on standard error with which launch.py refuses these arguments."""
+    with pytest.raises(SystemExit) as caught:
+        launch.main(arguments)
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fly"], ["fly", "plan", "run", "status"]),
+        (["plan"], ["experiment"]),
+        (["plan", "--sizes", "2"], ["--sizes", "experiment comes first"]),
+        (["plan", "nosuch"], ["nosuch", "quickstart"]),
+        (["run", "../evil"], ["../evil", "quickstart"]),
+        (["plan", "quickstart", "--sise", "2"], ["--sise"]),
+        (["plan", "quickstart", "--sizes", "two"], ["--sizes", "two"]),
+        (["plan", "quickstart", "--sizes", "-1"], ["sizes=-1"]),
+        (["plan", "quickstart", "--seeds", "0"], ["seeds=0"]),
+        (["plan", "quickstart", "--tokens", "0"], ["tokens=0", "4096"]),
+        (["plan", "quickstart", "--tokens", "100"], ["tokens=100", "4096"]),
+        (["plan", "quickstart", "--tokens", "-5"], ["tokens=-5"]),
+        (["plan", "quickstart", "--preset", "moon"], ["--preset=moon"]),
+        (["plan", "quickstart", "--set", "model.width"], ["model.width", "KEY=VALUE"]),
+        (["plan", "quickstart", "--set", "model.wide=3"], ["model.wide", "model.width"]),
+        (
+            ["plan", "quickstart", "--set", "model.width=40", "model.heads=3", "model.kv_heads=3"],
+            ["model.width=40"],
+        ),
+        (["plan", "quickstart", "--set", "optim.learning_rate=fast"], ["optim.learning_rate='fast'"]),
+        (["plan", "quickstart", "--corpus", "novels"], ["novels", "text:PATH"]),
+        (["plan", "quickstart", "--name", "../up"], ["--name='../up'"]),
+        (["run", "quickstart", "--corpus", "text:/no/such/folder"], ["/no/such/folder"]),
+        (["run", "quickstart", "--corpus", "tfds:no_such_dataset"], ["no_such_dataset"]),
+        (["run", "quickstart", "--checkpoint-seconds", "0"], ["--checkpoint-seconds=0"]),
+        (["run", "quickstart", "--workers", "many"], ["--workers", "many"]),
+        (["status"], ["directory"]),
+        (["status", "runs/no-such-sweep"], ["runs/no-such-sweep"]),
+        (["bench", "--no-such-flag"], ["--no-such-flag"]),
+    ],
+)
+def test_mistakes_of_the_command_line(capsys, tmp_path, arguments, words):
+    where = ["--cache", str(tmp_path / "cache"), "--runs", str(tmp_path / "runs")]
+    line = refused(capsys, arguments + (where if arguments[0] == "run" else []))
+    for word in words:
+        assert word in line
+
+
+def run_arguments(corpus: Path, tmp_path: Path, *more: str) -> list[str]:
+    arguments = ["run", "quickstart", "--sizes", "1", "--tokens", "8192", "--corpus", f"text:{corpus}"]
+    return [*arguments, "--runs", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache"), *more]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--workers", "0"], ["--workers=0"]),
+        (["--cores-per-worker", "1000"], ["--cores-per-worker=1000"]),
+        (["--set", "model.vocabulary=100"], ["model.vocabulary=100", "256"]),
+        (["--set", "data.tokenizer=file:/no/such.json"], ["/no/such.json"]),
+        (["--set", "data.sequence_length=4096", "data.validation_tokens=65536"], ["validation"]),
+        (["--set", "data.unique_tokens=90000000"], ["unique_tokens"]),
+    ],
+)
+def test_mistakes_that_only_the_data_reveals(capsys, corpus, tmp_path, more, words):
+    more = [*more, "--set", "data.validation_tokens=1024"] if "validation" not in words else more
+    line = refused(capsys, run_arguments(corpus, tmp_path, *more))
+    for word in words:
+        assert word in line
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_an_empty_corpus_is_refused(capsys, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    assert "nothing" in refused(capsys, run_arguments(tmp_path / "nothing", tmp_path))
+
+
+def test_an_unwritable_runs_folder_is_refused(capsys, corpus, tmp_path):
+    line = refused(
+        capsys, run_arguments(corpus, tmp_path, "--set", "data.validation_tokens=1024", "--runs", "/proc/x")
+    )
+    assert "/proc/x" in line
+    assert "cannot be written" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{torn", ["spec.json", "JSON"]),
+        ("[]", ["spec.json", "object"]),
+        (json.dumps({**to_json(RunSpec()), "colour": "blue"}), ["spec.json", "colour"]),
+        (json.dumps(to_json(RunSpec(seed=9))), ["spec.json", RunSpec(seed=9).run_id]),
+    ],
+)
+def test_a_corrupt_spec_is_refused_and_left_as_it_is(tmp_path, content, words):
+    spec = RunSpec(tokens=8192)
+    directory = tmp_path / "sweep" / spec.run_id
+    directory.mkdir(parents=True)
+    (directory / "spec.json").write_text(content)
+    for command in (
+        [sys.executable, "-m", "training.run", str(directory), "--cache", str(tmp_path / "cache")],
+        [sys.executable, "-c", f"import tests.test_launch as t; t.launch_one({str(tmp_path / 'sweep')!r})"],
+    ):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 2, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        for word in words:
+            assert word in done.stderr
+    assert (directory / "spec.json").read_text() == content
+
+
+def launch_one(sweep: str) -> None:
+    """Launch RunSpec(tokens=8192) under `sweep` as the command line would."""
+    from errors import exit_on_bad_input
+
+    with exit_on_bad_input():
+        launch_locally(Path(sweep), [RunSpec(tokens=8192)], LocalOptions())
+
+
+def test_a_missing_run_directory_is_refused(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "training.run", str(tmp_path / "nothing")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no such run directory" in done.stderr
+
+
+def test_plan_prints_every_run_and_trains_nothing(capsys, tmp_path):
+    assert launch.main(["plan", "quickstart", "--runs", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert text.count("to train") >= 20
+    assert "FLOPs" in text
+    assert not list(tmp_path.iterdir())
+    assert launch.main(["run", "quickstart", "--dry-run", "--runs", str(tmp_path)]) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_teaches(capsys):
+    assert launch.main([]) == 0
+    assert "python launch.py run quickstart" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        launch.main(["run", "quickstart", "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("Claim", "Cost", "--sizes", "--set", "--workers"):
+        assert word in text
