@@ -5,7 +5,7 @@ shift_S`, so that noise put on the runs goes through seeds, interpolation and al
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from errors import BadInput
 FLOPS_PER_PARAM_TOKEN = 6.0  # Kaplan et al. 2020, arXiv 2001.08361, section 2.1: C = 6 N D
 SHARE_IN_BUDGETS = 2 / 3  # a table with so many of its rows in full budgets was planned by budget
 INTERPOLATED_BUDGETS = 8
+BUDGET_STEP = 1.5  # interpolated budgets closer than this factor say the same thing twice
 LARGEST_SLICE = 4e6  # sizes times runs of one budget, for the memory of its weights
 POINTS_OF_A_CURVE = 3
 
@@ -186,17 +187,15 @@ def _between_runs(columns: Mapping[str, np.ndarray], flops_R: np.ndarray, min_po
     curves = _curves(columns, flops_R)
     if len(curves) < min_points:
         return ()
-    starts = np.sort([curve.log_flops_K[0] for curve in curves])
-    ends = np.sort([curve.log_flops_K[-1] for curve in curves])
     pieces = []
-    for log_budget in np.linspace(starts[min_points - 1], ends[-min_points], INTERPOLATED_BUDGETS):
+    for log_budget in _covered_budgets(curves, min_points):
         inside = [
             curve
             for curve in curves
             if curve.log_flops_K[0] - 1e-9 <= log_budget <= curve.log_flops_K[-1] + 1e-9
         ]
         if len(inside) < min_points:
-            continue
+            continue  # a gap in the coverage
         reads = [_lagrange(curve.log_flops_K, log_budget) for curve in inside]
         weights_SR = np.zeros((len(inside), sum(curve.rows.size for curve in inside)))
         at = 0
@@ -219,6 +218,22 @@ def _between_runs(columns: Mapping[str, np.ndarray], flops_R: np.ndarray, min_po
             )
         )
     return tuple(pieces)
+
+
+def _covered_budgets(curves: Sequence[_Curve], min_points: int) -> np.ndarray:
+    """Logs of budgets, evenly over those that lie inside the runs of at least `min_points` sizes."""
+    ends = np.unique([end for curve in curves for end in (curve.log_flops_K[0], curve.log_flops_K[-1])])
+    covered = np.array(
+        [
+            end
+            for end in ends
+            if sum(curve.log_flops_K[0] <= end <= curve.log_flops_K[-1] for curve in curves) >= min_points
+        ]
+    )
+    if not covered.size:
+        return covered
+    count = min(INTERPOLATED_BUDGETS, 1 + int(np.ptp(covered) / np.log(BUDGET_STEP)))
+    return np.linspace(covered.min(), covered.max(), count) if count > 1 else np.array([np.median(covered)])
 
 
 def _lagrange(knots: np.ndarray, at: float) -> np.ndarray:
