@@ -38,7 +38,7 @@ class ScalingRule:
     vocabulary: int = 256
     aspect_at_100k: float = 16.0
     aspect_exponent: float = 1 / 6
-    batch_tokens: int = 4096
+    batch_tokens: int = 2048
     learning_rate_at_100k: float = 1e-2
     learning_rate_exponent: float = 0.25
     warmup_fraction: float = 0.05
