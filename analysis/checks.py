@@ -1,6 +1,6 @@
 """What a law needs of a table: refused in one line where it is missing, warned of where it is thin."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,19 +10,38 @@ from errors import BadInput
 NARROW_DECADES = 1.0
 
 
-def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The columns that the law reads (derived ones added), float64, checked value by value.
+def with_derived(
+    needed: Sequence[str], columns: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The columns, with those that follow from others by C = 6 N D or M = D / N, and a line on each that does."""
+    known, said = dict(columns), []
+
+    def values(name: str) -> np.ndarray:
+        return np.asarray(known[name], dtype=np.float64)
+
+    def missing(name: str, *others: str) -> bool:
+        return name not in known and all(other in known for other in others)
+
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        wants_tokens = "tokens" in needed or "tokens_per_param" in needed
+        if wants_tokens and "tokens_per_param" not in known and missing("tokens", "flops", "params"):
+            known["tokens"] = values("flops") / (6.0 * values("params"))
+            said.append("the table has no tokens: D = flops / (6 params) was taken")
+        if "flops" in needed and missing("flops", "params", "tokens"):
+            known["flops"] = 6.0 * values("params") * values("tokens")
+            said.append("the table has no flops: C = 6 params tokens was taken")
+        if "tokens_per_param" in needed and missing("tokens_per_param", "params", "tokens"):
+            known["tokens_per_param"] = values("tokens") / values("params")
+    return known, said
+
+
+def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The columns that the law reads, float64, checked value by value; and which of them were derived.
 
     Raises:
       BadInput: a column is missing, of another length, not finite, or not positive where its logarithm is needed.
     """
-    known = dict(columns)
-    if (
-        "tokens_per_param" in law.inputs
-        and "tokens_per_param" not in known
-        and {"params", "tokens"} <= known.keys()
-    ):
-        known["tokens_per_param"] = np.asarray(known["tokens"], float) / np.asarray(known["params"], float)
+    known, said = with_derived(law.inputs, columns)
     missing = [name for name in (*law.inputs, law.target) if name not in known]
     if missing:
         raise BadInput(
@@ -40,7 +59,7 @@ def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> dict[str, np.
             _refuse(name, values, (values < 1e-150) | (values > 1e150), "is beyond any unit (1e-150 to 1e150)")
         if name == "weight":
             _refuse(name, values, values < 0, "must not be negative")
-    return result
+    return result, said
 
 
 def check_fit(law: Law, columns: Columns, free: int) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from analysis import frontier as frontiers
 from analysis import uncertainty
-from analysis.checks import check_fit, cluster_warning, usable_columns
+from analysis.checks import check_fit, cluster_warning, usable_columns, with_derived
 from analysis.laws import get_law
 from analysis.laws.base import Law
 from analysis.multistart import Certificate, Prepared, multistart, prepare
@@ -145,14 +145,13 @@ def predict_law(law: Law, natural: np.ndarray, columns: Mapping[str, Any]) -> np
     Raises:
       BadInput: an input is missing, or is not positive where its logarithm is needed.
     """
-    inputs = {name: np.atleast_1d(np.asarray(value, dtype=np.float64)) for name, value in columns.items()
-              if name in (*law.inputs, "params", "tokens")}  # fmt: skip
-    if (
-        "tokens_per_param" in law.inputs
-        and "tokens_per_param" not in inputs
-        and {"params", "tokens"} <= inputs.keys()
-    ):
-        inputs["tokens_per_param"] = inputs["tokens"] / inputs["params"]
+    usable = {*law.inputs, "params", "tokens", "flops"}
+    given = {
+        name: np.atleast_1d(np.asarray(value, dtype=np.float64))
+        for name, value in columns.items()
+        if name in usable
+    }
+    inputs, _ = with_derived(law.inputs, given)
     for name in law.inputs:
         if name not in inputs:
             raise BadInput(
@@ -160,8 +159,9 @@ def predict_law(law: Law, natural: np.ndarray, columns: Mapping[str, Any]) -> np
             )
         if not np.all(np.isfinite(inputs[name])) or (name in law.log_columns and np.any(inputs[name] <= 0)):
             raise BadInput(f"{name} must be finite and above 0 to predict; it is {inputs[name].min():g}")
-    rows = np.broadcast_shapes(*(values.shape for values in inputs.values()))
-    design = law.design({name: np.broadcast_to(values, rows) for name, values in inputs.items()})
+    read = {name: inputs[name] for name in law.inputs}
+    rows = np.broadcast_shapes(*(values.shape for values in read.values()))
+    design = law.design({name: np.broadcast_to(values, rows) for name, values in read.items()})
     theta = tuple(column[:, None] for column in law.to_internal(np.atleast_2d(natural)).T)
     with float64_on_cpu():
         value = np.asarray(law.evaluate(theta, design))
@@ -218,8 +218,8 @@ def fit_law(
     fixed = _checked_fixed(law, {**law.default_fixed, **(fixed or {})})
     free = len(law.parameters) - len(fixed)
     columns, labels = _kept_rows(law, columns, cluster, drop_worst)
-    table = usable_columns(law, columns)
-    warnings = [*table_warnings, *check_fit(law, table, free)]
+    table, derived_from = usable_columns(law, columns)
+    warnings = [*table_warnings, *derived_from, *check_fit(law, table, free)]
     warnings += cluster_warning(columns, None if cluster is None else "given") if bootstrap else []
     prepared = prepare(law, table, objective, fixed)
     begin = law.starts(table) if starts is None else law.to_internal(np.atleast_2d(starts))
@@ -252,14 +252,14 @@ def _described(
         drawn = uncertainty.bootstrap(
             prepared, points, asked["bootstrap"], asked["seed"], cluster=labels, wild=asked["wild"]
         )
-        draws, kind = drawn.natural, "bootstrap"
+        draws: np.ndarray | None = drawn.natural
+        errors, kind = np.std(drawn.natural, axis=0), "bootstrap"
         groups = n if labels is None else np.unique(labels).size
         tails = percentile_levels(level, groups, free)
         if drawn.unconverged > 0.01 * asked["bootstrap"]:
             warnings.append(
                 f"{drawn.unconverged} of {asked['bootstrap']} resamples did not converge to rounding level"
             )
-        errors = np.std(draws, axis=0)
     else:
         draws, kind = _asymptotic_draws(prepared, theta, covariance, asked["seed"]), "asymptotic"
         tails = (0.5 - level / 2, 0.5 + level / 2)
@@ -344,7 +344,8 @@ def _asymptotic_draws(
     student = normal / np.sqrt(rng.chisquare(degrees, (ASYMPTOTIC_DRAWS, 1)) / degrees)
     points = np.tile(theta, (ASYMPTOTIC_DRAWS, 1))
     points[:, known] += student @ root.T
-    return prepared.natural(np.clip(points, prepared.lower, prepared.upper))
+    natural = prepared.natural(np.clip(points, prepared.box.lower, prepared.box.upper))
+    return np.clip(natural, -1e300, 1e300)
 
 
 def _asymptotic_errors(prepared: Prepared, theta: np.ndarray, covariance: np.ndarray) -> np.ndarray:

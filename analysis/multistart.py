@@ -7,7 +7,7 @@ import numpy as np
 
 from analysis.laws.base import Centring, Columns, Law
 from analysis.objectives import Objective
-from analysis.solver import Problem, Solutions, float64_on_cpu, solve
+from analysis.solver import Box, Problem, Solutions, float64_on_cpu, solve
 
 SAME = 1e-7  # relative difference of objectives below which two lanes are in the same minimum
 SCREENING_ROWS = (
@@ -95,9 +95,7 @@ class Prepared:
     objective: Objective
     problem: Problem
     centring: Centring
-    lower: np.ndarray
-    upper: np.ndarray
-    delta: float
+    box: Box
     fixed: tuple[str, ...]
 
     def reported(self, theta: np.ndarray) -> float:
@@ -120,10 +118,13 @@ def prepare(
 ) -> Prepared:
     """Centre the columns and lay out bounds; `fixed` parameters (natural values) are pinned.
 
-    A pinned coefficient of a free exponent is a pin in uncentred coordinates only, so any pin switches centring off.
+    A pinned coefficient of a free exponent is a pin in uncentred coordinates only: it switches centring off.
     """
     design = law.design(columns)
-    centring = law.centre(design, enabled=centred and not fixed)
+    moving = any(
+        law.parameters[law.index(name)].slopes or law.parameters[law.index(name)].axis for name in fixed
+    )
+    centring = law.centre(design, enabled=centred and not moving)
     y = np.asarray(columns[law.target], dtype=np.float64)
     y = np.log(y) if objective.space == "log" else y
     lower, upper = law.bounds()
@@ -135,7 +136,7 @@ def prepare(
     scale = float(np.std(y)) or 1.0
     return Prepared(
         law, objective, Problem(law, objective.space, centring.apply(design), y, weights), centring,
-        lower, upper, objective.target_delta(scale), tuple(fixed),
+        Box(lower, upper, objective.target_delta(scale)), tuple(fixed),
     )  # fmt: skip
 
 
@@ -150,25 +151,22 @@ def multistart(prepared: Prepared, starts: np.ndarray, seed: int = 0) -> tuple[n
         screened_on = SCREENING_ROWS // 4
         chosen = np.sort(rng.choice(rows, screened_on, replace=False))
         screening = _rows(problem, chosen)
-    bounds = {"lower": prepared.lower, "upper": prepared.upper, "delta": prepared.delta}
-    annealed = solve(screening, centred, **bounds)
+    annealed = solve(screening, centred, prepared.box)
     if prepared.objective.robust == "l2":
         found = annealed
     else:
-        near = _near(annealed, rng, prepared.lower, prepared.upper)
+        near = _near(annealed, rng, prepared.box.lower, prepared.box.upper)
         some = centred[np.sort(rng.choice(len(centred), min(DIRECT_STARTS, len(centred)), replace=False))]
-        direct = solve(screening, np.concatenate([near, some]), anneal=False, **bounds)
+        direct = solve(screening, np.concatenate([near, some]), prepared.box, anneal=False)
         found = _joined(annealed, direct)
     minima = distinct(found, rows_floor(problem))
     if screened_on < rows:
         kept = np.array([minimum.theta for minimum in minima])[:8]
-        found = solve(problem, kept, **bounds)
+        found = solve(problem, kept, prepared.box)
         minima = distinct(found, rows_floor(problem))
     best = minima[0]
     chosen_lane = int(np.argmin(found.objective))
-    condition = _condition(
-        found.hessian[chosen_lane], found.gauss[chosen_lane], prepared.lower < prepared.upper
-    )
+    condition = _condition(found.hessian[chosen_lane], found.gauss[chosen_lane], prepared.box.free)
     tolerance = SAME * best.objective + rows_floor(problem)
     certificate = Certificate(
         tried=len(centred),
@@ -264,6 +262,6 @@ def _at_bound(law: Law, theta: np.ndarray, prepared: Prepared) -> tuple[str, ...
     slack = 1e-9
     return tuple(
         name
-        for name, value, low, high in zip(law.names, theta, prepared.lower, prepared.upper, strict=True)
+        for name, value, low, high in zip(law.names, theta, prepared.box.lower, prepared.box.upper, strict=True)
         if low < high and (value <= low + slack or value >= high - slack)
     )

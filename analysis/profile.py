@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from analysis.multistart import Prepared
-from analysis.solver import solve
+from analysis.solver import Box, solve
 from analysis.uncertainty import predicted, student_quantile
 
 STEPS = np.array([0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0, 25.0, 50.0, 100.0])
@@ -35,11 +35,11 @@ def profile_intervals(
     matrix = prepared.centring.matrix
     point = prepared.centring.backward(theta)
     curvature = matrix.T @ hessian @ matrix
-    free = np.flatnonzero(prepared.lower < prepared.upper)
+    free = np.flatnonzero(prepared.box.free)
     threshold = _threshold(prepared, theta, level, free.size)
-    lower, upper = prepared.lower.copy(), prepared.upper.copy()
+    lower, upper = prepared.box.lower.copy(), prepared.box.upper.copy()
     conditional = _conditional_moves(curvature, free)
-    best = solve(problem, point[None], lower=lower, upper=upper, delta=prepared.delta, anneal=False)
+    best = solve(problem, point[None], prepared.box, anneal=False)
     floor = float(best.objective[0])
     intervals = {}
     edges: dict[tuple[int, float], float] = {}
@@ -73,7 +73,7 @@ def _threshold(prepared: Prepared, theta: np.ndarray, level: float, free: int) -
     """The rise of the objective at which an interval of `level` ends."""
     problem = prepared.problem
     residual = predicted(prepared.law, problem, theta) - problem.y
-    weights, delta, rows = problem.weights, prepared.delta, problem.y.size
+    weights, delta, rows = problem.weights, float(prepared.box.delta), problem.y.size
     degrees = max(rows - free, 1)
     squares = float(np.sum(weights * np.clip(residual, -delta, delta) ** 2)) / degrees
     spread = 1.4826 * float(np.median(np.abs(residual)))
@@ -109,16 +109,16 @@ def _rises(problem, prepared, point, jobs, conditional, floor) -> list[np.ndarra
     starts, lowers, uppers = [], [], []
     for position, _, _, values in jobs:
         moved = point + (values - point[position])[:, None] * conditional[position]
-        low, high = np.tile(prepared.lower, (values.size, 1)), np.tile(prepared.upper, (values.size, 1))
+        low, high = np.tile(prepared.box.lower, (values.size, 1)), np.tile(prepared.box.upper, (values.size, 1))
         low[:, position] = high[:, position] = values
         starts.append(moved)
         lowers.append(low)
         uppers.append(high)
-    arguments = {"lower": np.concatenate(lowers), "upper": np.concatenate(uppers), "delta": prepared.delta}
+    box = Box(np.concatenate(lowers), np.concatenate(uppers), prepared.box.delta)
     begin = np.concatenate(starts)
-    objective = solve(problem, begin, anneal=False, **arguments).objective
+    objective = solve(problem, begin, box, anneal=False).objective
     if prepared.objective.robust != "l2":
-        objective = np.minimum(objective, solve(problem, begin, **arguments).objective)
+        objective = np.minimum(objective, solve(problem, begin, box).objective)
     return np.split(objective - floor, np.cumsum([values.size for *_, values in jobs])[:-1])
 
 

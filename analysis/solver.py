@@ -55,6 +55,19 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Box:
+    """Bounds, shape (P,) or (T, P), and the Huber delta, a number or shape (T,), that tasks are solved within."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+    delta: float | np.ndarray
+
+    @property
+    def free(self) -> np.ndarray:
+        return self.lower < self.upper
+
+
+@dataclass(frozen=True)
 class Solutions:
     """Where T tasks ended. `cosine` is the scale-free gradient norm over free parameters, `hessian`, `gauss` as in
     analysis/derivatives.py; `converged` means that the cosine is at rounding level for the problem."""
@@ -71,22 +84,24 @@ class Solutions:
 def solve(
     problem: Problem,
     starts: np.ndarray,
+    box: Box,
     *,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    delta: float | np.ndarray,
     anneal: bool = True,
     max_iterations: int = 300,
 ) -> Solutions:
-    """Minimize the Huber objective from each start, shape (T, P), within bounds of shape (P,) or (T, P)."""
+    """Minimize the Huber objective from each start, shape (T, P), within the box.
+
+    With `anneal` a lane begins with least squares and lowers delta as it settles: far fewer iterations, and a path
+    past local minima that a small delta makes. Without, it minimizes the objective as it is from the first step.
+    """
     tasks, size = starts.shape
     rows = next(iter(problem.design.values())).shape[0]
     padded = _bucket(rows)
     lanes = int(np.clip(LANE_ROWS // padded, 4, 256))
     pad = (0, padded - rows)
     design = {key: np.pad(values, pad, mode="edge") for key, values in problem.design.items()}
-    delta = np.broadcast_to(np.asarray(delta, dtype=np.float64), (tasks,))
-    lower, upper = (np.broadcast_to(bound, (tasks, size)) for bound in (lower, upper))
+    delta = np.broadcast_to(np.asarray(box.delta, dtype=np.float64), (tasks,))
+    lower, upper = (np.broadcast_to(bound, (tasks, size)) for bound in (box.lower, box.upper))
     state = _empty_state(lanes, size)
     y_LR, w_LR = np.zeros((lanes, padded)), np.zeros((lanes, padded))
     lane_lower, lane_upper, lane_delta = np.zeros((lanes, size)), np.zeros((lanes, size)), np.ones(lanes)

@@ -68,7 +68,7 @@ def bootstrap(
         fitted = predicted(prepared.law, problem, minima[0])
         labels = np.arange(rows) if cluster is None else np.unique(cluster, return_inverse=True)[1]
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, int(labels.max()) + 1))
-        inflate = math.sqrt(rows / max(rows - int(np.sum(prepared.lower < prepared.upper)), 1))
+        inflate = math.sqrt(rows / max(rows - int(np.sum(prepared.box.free)), 1))
         resampled = fitted + inflate * (problem.y - fitted) * signs[:, labels]
         tables = Problem(problem.law, problem.space, problem.design, resampled, problem.weights)
     else:
@@ -78,15 +78,16 @@ def bootstrap(
             else cluster_weights(cluster, resamples, seed)
         )
         tables = Problem(problem.law, problem.space, problem.design, problem.y, drawn * problem.weights)
-    bounds = {"lower": prepared.lower, "upper": prepared.upper, "delta": prepared.delta}
+    box = prepared.box
     start = np.tile(minima[0], (resamples, 1))
-    best = solve(tables, start, **bounds)
+    best = solve(tables, start, box)
     if prepared.objective.robust != "l2":
-        best = _better(best, solve(tables, start, anneal=False, **bounds))
+        best = _better(best, solve(tables, start, box, anneal=False))
     for other in minima[1 : 1 + EXTRA_STARTS]:
-        best = _better(best, solve(tables, np.tile(other, (resamples, 1)), anneal=False, **bounds))
-    best = _better(best, solve(tables, _neighbours(best, tables), anneal=False, **bounds))
-    return Draws(prepared.natural(best.theta), best.objective, int(np.sum(~best.converged)))
+        best = _better(best, solve(tables, np.tile(other, (resamples, 1)), box, anneal=False))
+    best = _better(best, solve(tables, _neighbours(best, tables), box, anneal=False))
+    natural = np.clip(prepared.natural(best.theta), -1e300, 1e300)
+    return Draws(natural, best.objective, int(np.sum(~best.converged)))
 
 
 def _better(one: Solutions, other: Solutions) -> Solutions:
@@ -141,10 +142,10 @@ def sandwich(
     problem = prepared.problem
     residual = predicted(prepared.law, problem, theta) - problem.y
     columns = jacobian(prepared.law, problem, theta)
-    weights, delta, rows = problem.weights, prepared.delta, problem.y.size
+    weights, delta, rows = problem.weights, float(prepared.box.delta), problem.y.size
     slope = weights * np.clip(residual, -delta, delta)
     inside = np.where(np.abs(residual) <= delta, weights, 0.0)
-    free = (prepared.lower < prepared.upper) & (theta > prepared.lower + 1e-9) & (theta < prepared.upper - 1e-9)
+    free = (prepared.box.free) & (theta > prepared.box.lower + 1e-9) & (theta < prepared.box.upper - 1e-9)
     spread = 1.4826 * float(np.median(np.abs(residual)))
     bandwidth = max(min(delta, 1e300), spread * rows**-0.2)
     share = float(np.average(np.abs(residual) <= bandwidth, weights=weights))

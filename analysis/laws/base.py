@@ -99,7 +99,7 @@ class Law:
     inputs: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     formula: Callable[[Any, Any], Any]
-    grid: Mapping[str, Sequence[float]] | Callable[[Columns], np.ndarray]
+    grid: Mapping[str, Sequence[float] | np.ndarray] | Callable[[Columns], np.ndarray]
     source: str
     text: str
     target: str = "loss"
@@ -223,7 +223,7 @@ def power_sum(
     name: str,
     inputs: tuple[str, ...],
     terms: Sequence[Term],
-    grid: Mapping[str, Sequence[float]],
+    grid: Mapping[str, Sequence[float] | np.ndarray] | Callable[[Columns], np.ndarray],
     *,
     source: str,
     text: str,
@@ -262,3 +262,35 @@ def power_sum(
         terms=tuple(terms),
         prepare=prepare,
     )
+
+
+def spread_starts(
+    terms: Sequence[Term], exponents: Sequence[float], shares: Sequence[float], target: str = "loss"
+) -> Callable[[Columns], np.ndarray]:
+    """A start grid for a sum of powers: every combination of exponents, times shares of the first term.
+
+    Coefficients follow from the table: at its logarithmic centre the first term is `share` of the typical loss and
+    the others split the rest evenly.
+    """
+    names = tuple(dict.fromkeys(name for term in terms for _, name, _ in term.powers))
+
+    def starts(columns: Columns) -> np.ndarray:
+        prepared = dict(columns)
+        if "tokens_per_param" in prepared and "params" in prepared:
+            prepared["compute"] = 6.0 * prepared["params"] ** 2 * prepared["tokens_per_param"]
+        read = {column for term in terms for column, _, _ in term.powers}
+        centre = {column: float(np.log(prepared[column]).mean()) for column in read}
+        level = float(np.log(np.median(columns[target])))
+        rows = []
+        for values in itertools.product(exponents, repeat=len(names)):
+            power = dict(zip(names, values, strict=True))
+            for share in shares if len(terms) > 1 else (1.0,):
+                parts = [share] + [(1 - share) / max(len(terms) - 1, 1)] * (len(terms) - 1)
+                logs = [
+                    level + np.log(part) - sum(f * power[e] * centre[c] for c, e, f in term.powers)
+                    for part, term in zip(parts, terms, strict=True)
+                ]
+                rows.append([*logs, *values])
+        return np.array(rows)
+
+    return starts
