@@ -81,7 +81,7 @@ class Sweep:
 
         Args:
           required, optional: column names; a sweep can give params, tokens, loss, flops, unique_tokens,
-            run, seed, width, depth and bits_per_byte.
+            run, seed, width, depth, bits_per_byte, params_total and params_non_embedding.
           params, flops: the ledger's conventions.
 
         Raises:
@@ -100,6 +100,8 @@ class Sweep:
             "tokens": lambda run: run.tokens,
             "loss": lambda run: run.final(),
             "flops": lambda run: run.flops(flops),
+            "params_total": lambda run: run.count("total"),
+            "params_non_embedding": lambda run: run.count("non_embedding"),
             "run": lambda run: run.run,
             "seed": lambda run: number(run.spec.get("seed")),
             "width": lambda run: number(at(run.spec, "model", "width")),

@@ -87,17 +87,27 @@ def loss_curves(
 
 
 @styled
-def training_paths(paths: Sequence[tuple[float, np.ndarray, np.ndarray]]) -> Figure:
-    """Held-out loss along training where no run has finished yet: (size, tokens, loss) of each run."""
+def training_paths(
+    paths: Sequence[tuple[float, np.ndarray, np.ndarray]], title: str, note: str, label: str
+) -> Figure:
+    """Loss along training: (size, tokens, loss) of each run; one colour a size."""
     values = np.unique([size for size, _, _ in paths])
     colours = size_colours(values)
     figure, (axes,) = new_figure()
     count_axis(axes, "x", TOKENS_LABEL, np.concatenate([x for _, x, _ in paths]))
-    loss_axis(axes, np.concatenate([y for _, _, y in paths]))
+    loss_axis(axes, np.concatenate([y for _, _, y in paths]), label)
     lowest: dict[int, float] = {}
     for size, x, y in paths:
         index = int(np.searchsorted(values, size))
-        axes.plot(x, y, "-o", color=colours[index], linewidth=0.9, markersize=2.5)
+        axes.plot(
+            x,
+            y,
+            color=colours[index],
+            linewidth=0.9,
+            alpha=0.8,
+            marker="o" if x.size < 20 else "",
+            markersize=2,
+        )
         lowest[index] = min(lowest.get(index, np.inf), float(y[-1]))
     shown = [index for index in _spread(values.size, MOST_LABELS) if index in lowest]
     end_labels(
@@ -107,7 +117,7 @@ def training_paths(paths: Sequence[tuple[float, np.ndarray, np.ndarray]]) -> Fig
         [colours[index] for index in shown],
         title="parameters",
     )
-    headed(axes, "Held-out loss along training", "runs as far as they have come")
+    headed(axes, title, note)
     return figure
 
 

@@ -48,7 +48,7 @@ def frontier_figure(
     figure, (left, right) = new_figure(columns=2, width=8.6, height=4.0)
     most = float(flops.max())
     for axes in (left, right):
-        count_axis(axes, "x", "training FLOPs C", band.flops, flops=True)
+        count_axis(axes, "x", "training FLOPs, C = 6 N D", band.flops, flops=True)
         axes.axvline(most, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     finite = [ends for ends in (band.params_ends, band.tokens_ends) if ends]
     counts = np.concatenate([band.params, band.tokens, *(end for ends in finite for end in ends)])

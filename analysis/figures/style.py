@@ -152,9 +152,10 @@ def count_axis(
     axis.set_label_text(label)
 
 
-def loss_axis(
-    axes: Axes, values: Sequence[float] | np.ndarray, label: str = "validation loss (nats per token)"
-) -> None:
+LOSS_LABEL = "validation loss (nats per token)"
+
+
+def loss_axis(axes: Axes, values: Sequence[float] | np.ndarray, label: str = LOSS_LABEL) -> None:
     """A log axis over losses, which span too little for decades: round numbers as labels."""
     axes.set_yscale("log")
     low, high = padded(values, 0.05)

@@ -1,0 +1,101 @@
+"""A sweep's report, from its logs alone: every fit, test and figure, the same bytes each time.
+
+    python -m analysis.report runs/<sweep>
+
+writes runs/<sweep>/report/: report.html (self-contained), report.md, each figure as .svg and .png, table.csv (what
+the fit read), runs.csv (every run), fit.json and isoflop.json. No accelerator and no checkpoint is needed.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from analysis.commands import Parser
+from analysis.load import load_sweep
+from errors import BadInput, exit_on_bad_input
+from files import write_atomic
+
+FOLDER = "report"
+PICTURES = (
+    "loss_tokens", "loss_params", "evaluations", "training", "isoflop", "hull", "frontier", "residuals", "sensitivity",
+    "backtest",
+)  # fmt: skip
+FILES = (
+    "report.html", "report.md", "table.csv", "runs.csv", "fit.json", "isoflop.json",
+    *(f"{name}.{kind}" for name in PICTURES for kind in ("svg", "png")),
+)  # fmt: skip
+
+
+def write_report(path: str | os.PathLike, bootstrap: int = 1000, seed: int = 0) -> tuple[Path, list[str]]:
+    """Write the report of the sweep at `path`.
+
+    Args:
+      bootstrap: resamples behind the intervals of the fit; 0 for asymptotic ones.
+
+    Returns:
+      The path of report.html, and the sentences of its summary.
+
+    Raises:
+      BadInput: no sweep there, or its report folder cannot be written.
+    """
+    # Fitting and drawing are heavy to import, and a mistaken path should be told at once.
+    sweep = load_sweep(path)
+    from analysis.report_contents import contents
+    from analysis.report_study import study_of
+
+    files, summary = contents(study_of(sweep, bootstrap, seed))
+    folder = sweep.path / FOLDER
+    write_files(folder, files)
+    return folder / "report.html", summary
+
+
+def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write the files of a report and remove those of an earlier one that this one does not have."""
+    try:
+        for name, content in files.items():
+            write_atomic(folder / name, content)
+        for name in set(FILES) - files.keys():
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; see the module's first lines."""
+    parser = Parser(prog="python -m analysis.report", description="A sweep's report, from its logs alone.")
+    parser.add_argument("sweep", help="the sweep's directory, runs/<sweep>")
+    parser.add_argument(
+        "--bootstrap", type=int, default=1000, help="resamples behind the intervals; 0 for none"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    with exit_on_bad_input():
+        options = parser.parse_args(arguments)
+        _check(options)
+        # Fits run on the CPU: a report must not take an accelerator's memory from a run beside it.
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        page, summary = write_report(options.sweep, options.bootstrap, options.seed)
+        _show(page, summary)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.bootstrap < 0 or options.bootstrap == 1 or options.bootstrap > 1_000_000:
+        raise BadInput(f"--bootstrap {options.bootstrap}: must be 0 or at least 2 resamples, at most a million")
+    if options.seed < 0:
+        raise BadInput(f"--seed {options.seed}: must be at least 0")
+
+
+def _show(page: Path, summary: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, highlight=False)
+    for sentence in summary:
+        console.print(Text("• " + sentence))
+    # The path stays whole, so that it can be selected and opened.
+    console.print(Text(f"report: {page}"), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

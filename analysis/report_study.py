@@ -1,0 +1,209 @@
+"""Everything that a report says about a sweep, computed once: tables, fits, valleys, back-test, or why not."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from analysis.figures.frontier import Band
+from analysis.figures.predictions import Prediction
+from analysis.figures.style import count_text
+from analysis.fit import Fit, fit_law
+from analysis.frontier import frontier
+from analysis.isoflop import Isoflop, find_valleys
+from analysis.isoflop_slices import FLOPS_PER_PARAM_TOKEN
+from analysis.load import Sweep
+from analysis.load_curves import Curves
+from analysis.load_run import LOSS
+from analysis.selection import back_test, sensitivity
+from analysis.table import OPTIONAL, Table
+from errors import BadInput
+
+LAW = "chinchilla"
+LEVEL = 0.95
+BACKTEST_LEVEL = 0.9
+BACKTEST_SHARE = 0.25  # of the runs, those with the most FLOPs, are predicted from the others
+BACKTEST_SHOWN = 12
+BAND_POINTS = 60
+BEYOND = 10.0  # the frontier is drawn to so many times the largest budget
+MANY_RUNS = 500  # beyond this, curves along training are drawn for a spread of runs only
+PATH_POINTS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """One run along training: its size, and loss (P,) at tokens (P,)."""
+
+    params: float
+    tokens: np.ndarray
+    loss: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A sweep and what is known of it; a part that is missing says why in words.
+
+    Attributes:
+      source: SHA-256 of all the logs that were read.
+      choices: (label, parameters) of the fit with one choice changed at a time, the reported fit first.
+      backtest: the runs with the most FLOPs, predicted from the others.
+    """
+
+    sweep: Sweep
+    source: str
+    table: Table | None
+    fit: Fit | None
+    isoflop: Isoflop | None
+    hull: Isoflop | None
+    band: Band | None
+    choices: tuple[tuple[str, Mapping[str, float]], ...]
+    backtest: tuple[Prediction, ...]
+    evaluations: tuple[Path, ...]
+    training: tuple[Path, ...]
+    reading_warnings: tuple[str, ...]
+    why_no_fit: str = ""
+    why_no_isoflop: str = ""
+    why_no_backtest: str = ""
+
+
+def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
+    """Load, fit and test; a part that the logs cannot give is left out with the reason."""
+    shown = _spread_of_runs(sweep)
+    evaluations, metrics = sweep.evaluations(), sweep.metrics(shown)
+    source = hashlib.sha256(f"{sweep.sha256} {evaluations.sha256} {metrics.sha256}".encode()).hexdigest()
+    known: dict[str, Any] = {
+        "sweep": sweep,
+        "source": source,
+        "evaluations": _paths(sweep, evaluations, shown, "value", LOSS),
+        "training": _paths(sweep, metrics, shown, "loss"),
+        "reading_warnings": (*evaluations.warnings, *metrics.warnings),
+    }
+    nothing: dict[str, Any] = {
+        "table": None, "fit": None, "isoflop": None, "hull": None, "band": None, "choices": (), "backtest": (),
+    }  # fmt: skip
+    try:
+        table = sweep.table(optional=(*OPTIONAL, "params_total", "params_non_embedding"))
+    except BadInput as error:
+        why = str(error).removeprefix(f"{sweep.path}: ")
+        return Study(**known, **nothing, why_no_fit=why, why_no_isoflop=why, why_no_backtest=why)
+    columns = {name: values for name, values in table.columns.items() if name not in ("run", "seed")}
+    fit, why_no_fit = _attempt(fit_law, LAW, columns, bootstrap=bootstrap, seed=seed, level=LEVEL)
+    valleys, why_no_isoflop = _attempt(
+        find_valleys, columns, "parabola", bootstrap=max(bootstrap, 200), seed=seed
+    )
+    hull, _ = _attempt(find_valleys, columns, "hull", bootstrap=min(bootstrap, 300), seed=seed)
+    backtest, why_no_backtest = _attempt(_backtest, columns, seed)
+    return Study(
+        **known,
+        table=table,
+        fit=fit,
+        isoflop=valleys,
+        hull=hull,
+        band=None if fit is None else _band(fit, six_n_d(columns)),
+        choices=() if fit is None else _choices(fit, columns, seed),
+        backtest=backtest or (),
+        why_no_fit=why_no_fit,
+        why_no_isoflop=why_no_isoflop,
+        why_no_backtest=why_no_backtest if fit is not None else why_no_fit,
+    )
+
+
+def _attempt(function: Any, *arguments: Any, **options: Any) -> tuple[Any, str]:
+    """The result and "", or None and the reason that the function refused with."""
+    try:
+        return function(*arguments, **options), ""
+    except BadInput as error:
+        return None, str(error)
+
+
+def _spread_of_runs(sweep: Sweep) -> list[str]:
+    names = [run.run for run in sweep.runs]
+    step = max(1, -(-len(names) // MANY_RUNS))
+    return names[::step]
+
+
+def _paths(
+    sweep: Sweep, curves: Curves, names: list[str], column: str, evaluation: str | None = None
+) -> tuple[Path, ...]:
+    frame = curves.frame.drop_nulls(["tokens", column])
+    if evaluation is not None:
+        frame = frame.filter(name=evaluation)
+    frame = frame.filter((frame["tokens"] > 0) & (frame[column] > 0))
+    sizes = {run.run: run.count() for run in sweep.runs}
+    wanted, paths = set(names), []
+    for (run,), rows in frame.group_by(["run"], maintain_order=True):
+        size = sizes.get(str(run))
+        if run in wanted and size:
+            tokens, loss = rows["tokens"].to_numpy(), rows[column].to_numpy()
+            paths.append(Path(size, *_thinned(tokens, loss)))
+    return tuple(paths)
+
+
+def _thinned(tokens: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over blocks of rows, so that a long log draws as a line and not as noise."""
+    block = -(-tokens.size // PATH_POINTS)
+    if block <= 1:
+        return tokens, loss
+    starts = np.arange(0, tokens.size, block)
+    sizes = np.diff(np.append(starts, tokens.size))
+    return np.add.reduceat(tokens, starts) / sizes, np.add.reduceat(loss, starts) / sizes
+
+
+def six_n_d(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """C = 6 N D, the convention of the closed-form frontier (Hoffmann et al. 2022, section 3.3)."""
+    return FLOPS_PER_PARAM_TOKEN * columns["params"] * columns["tokens"]
+
+
+def _band(fit: Fit, flops: np.ndarray) -> Band:
+    """The frontier from the smallest budget of the runs to `BEYOND` times the largest."""
+    budgets = np.geomspace(flops.min(), flops.max() * BEYOND, BAND_POINTS)
+    best = frontier(fit.parameters, budgets)
+    if fit.draws is None:
+        return Band(budgets, best.params, best.tokens, best.loss, None, None, None)
+    drawn = frontier({name: fit.draws[:, [place]] for place, name in enumerate(fit.parameter_names)}, budgets)
+    tails = [(1 - fit.level) / 2, (1 + fit.level) / 2]
+
+    def ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        low, high = np.nanquantile(values, tails, axis=0)
+        return low, high
+
+    return Band(
+        budgets, best.params, best.tokens, best.loss, ends(drawn.params), ends(drawn.tokens), ends(drawn.loss)
+    )
+
+
+def _choices(
+    fit: Fit, columns: Mapping[str, np.ndarray], seed: int
+) -> tuple[tuple[str, Mapping[str, float]], ...]:
+    """The same fit with one choice of the analyst changed at a time; the reported one first."""
+    tried = sensitivity(LAW, columns, seed=seed)
+    reported = ("huber 0.001 on log (reported)", fit.parameters)
+    # The reported fit comes a second time under its own objective's name.
+    others = [
+        (label, other.parameters)
+        for label, other in zip(tried.labels, tried.fits, strict=True)
+        if label not in ("as asked", "huber 0.001 on log")
+    ]
+    return (reported, *others)
+
+
+def _backtest(columns: Mapping[str, np.ndarray], seed: int) -> tuple[Prediction, ...]:
+    """Predict the runs with the most FLOPs from the others, with the noise of a run in the interval."""
+    (test,) = back_test(LAW, columns, (1 - BACKTEST_SHARE,), BACKTEST_LEVEL, seed=seed)
+    if not np.isfinite([test.low, test.high, test.predicted]).all():
+        raise BadInput("the smaller runs alone do not determine an interval")
+    held = np.flatnonzero(columns["flops"] > test.cutoff)
+    order = np.argsort(test.flops, kind="stable")
+    return tuple(
+        Prediction(
+            label=f"{count_text(columns['params'][held[row]])} parameters, "
+            f"{count_text(columns['tokens'][held[row]])} tokens",
+            predicted=float(test.predicted[row]),
+            low=float(test.low[row]),
+            high=float(test.high[row]),
+            measured=float(test.actual[row]),
+        )
+        for row in order.tolist()
+    )

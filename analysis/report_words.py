@@ -1,0 +1,167 @@
+"""A study in plain words: the summary at the top of a report, and the warnings a careful reader wants."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.figures.style import count_text
+from analysis.report_study import BACKTEST_LEVEL, BEYOND, Study
+
+SHORT_RANGE = 10.0  # an exponent measured over less than this factor rests on very little
+NOISE_FACTOR = 2.0  # a rise in loss beyond this many residual standard deviations (times root 2) is not noise
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Three significant digits, without an exponent where none is needed."""
+    if not np.isfinite(value):
+        return "unknown"
+    return f"{value:.{digits}g}" if not 1000 <= abs(value) < 1e6 else f"{value:.0f}"
+
+
+def span(interval: Sequence[float], digits: int = 3) -> str:
+    """`low to high`, or that there is no interval."""
+    if not np.isfinite(interval).all():
+        return "no finite interval"
+    return f"{number(interval[0], digits)} to {number(interval[1], digits)}"
+
+
+def summary(study: Study) -> list[str]:
+    """The findings, most important first, one sentence or two each."""
+    said = [_what_ran(study)]
+    if study.fit is None:
+        said.append(f"No law is fitted: {study.why_no_fit}.")
+    else:
+        said += [_how_loss_falls(study), _best_split(study)]
+    said.append(_valleys(study))
+    if study.backtest:
+        hits = sum(one.inside for one in study.backtest)
+        worst = max(abs(one.measured / one.predicted - 1) for one in study.backtest)
+        said.append(
+            f"Back-test: of the {len(study.backtest)} runs with the most FLOPs, predicted from the others alone, "
+            f"{hits} fall inside their {BACKTEST_LEVEL:.0%} interval; the largest error is {100 * worst:.2g}%."
+        )
+    return said
+
+
+def _what_ran(study: Study) -> str:
+    total, usable = len(study.sweep.runs), study.sweep.usable
+    if not usable:
+        return f"None of {total} runs has finished with a usable loss."
+    n, d = (
+        [value or 0.0 for value in values]
+        for values in zip(*((r.count(), r.tokens) for r in usable), strict=True)
+    )
+    flops = [run.flops() or 0.0 for run in usable]
+    return (
+        f"{len(usable)} of {total} runs are finished and used: {count_text(min(n))} to {count_text(max(n))} "
+        f"parameters, {count_text(min(d))} to {count_text(max(d))} training tokens, up to {max(flops):.3g} FLOPs a run."
+    )
+
+
+def _how_loss_falls(study: Study) -> str:
+    fit = study.fit
+    assert fit is not None
+    p, i = fit.parameters, fit.intervals
+    return (
+        f"Loss falls as N^-{number(p['alpha'])} in parameters ({fit.level:.0%} interval of the exponent "
+        f"{span(i['alpha'])}) and as D^-{number(p['beta'])} in training tokens ({span(i['beta'])}), towards a floor "
+        f"of {number(p['E'])} nats per token ({span(i['E'])}). A run lands within "
+        f"{100 * 2 * fit.residual_sd:.2g}% of this law (two residual standard deviations)."
+    )
+
+
+def _best_split(study: Study) -> str:
+    fit, band = study.fit, study.band
+    assert fit is not None
+    assert band is not None
+    here = int(np.argmin(np.abs(np.log(band.flops * BEYOND / band.flops[-1]))))
+
+    def at(place: int) -> str:
+        loss_ends = "" if band.loss_ends is None else f", {span([ends[place] for ends in band.loss_ends], 4)}"
+        return (
+            f"{count_text(float(band.params[place]))} parameters on {count_text(float(band.tokens[place]))} tokens "
+            f"(predicted loss {band.loss[place]:.3f}{loss_ends})"
+        )
+
+    a = fit.derived.get("a_opt")
+    ends = fit.derived_intervals.get("a_opt")
+    grows = (
+        "" if a is None else f" The best size grows as C^{number(a)}" + (f" ({span(ends)})." if ends else ".")
+    )
+    return (
+        f"With C = 6 N D FLOPs, the law's best split of {band.flops[here]:.2g} FLOPs, about the largest budget "
+        f"tried, is {at(here)}; at {BEYOND:g} times the largest budget, beyond all runs, it is {at(-1)}.{grows}"
+    )
+
+
+def _valleys(study: Study) -> str:
+    found = study.isoflop
+    if found is None:
+        return f"No isoFLOP valleys: {study.why_no_isoflop}."
+    good = sum(valley.ok for valley in found.valleys)
+    a, ends = found.derived["a_opt"], found.intervals["a_opt"]
+    head = f"isoFLOP slices: {good} of {len(found.valleys)} budgets have a valley"
+    if a is None:
+        return f"{head}, too few for a power law."
+    return f"{head}; the best size grows as C^{number(a)}" + (f" ({span(ends)})." if ends else ".")
+
+
+def warnings(study: Study) -> list[str]:
+    """Each distinct warning once, the gravest kinds first."""
+    table = study.table
+    said: list[str] = list(table.warnings if table else study.sweep.warnings)
+    if table is not None:
+        columns = table.columns
+        for name, what, exponent in (("params", "parameters", "alpha"), ("tokens", "training tokens", "beta")):
+            factor = float(columns[name].max() / columns[name].min())
+            if factor < SHORT_RANGE:
+                said.append(
+                    f"the runs span a factor {factor:.2g} in {what}, less than one decade: {exponent} rests on a "
+                    "short range"
+                )
+        said += _rises(study)
+    if study.fit is not None:
+        said += [f"fit: {warning}" for warning in study.fit.warnings]
+        said += _sensitive(study)
+    if study.isoflop is not None:
+        said += [f"isoFLOP: {warning}" for warning in study.isoflop.warnings]
+    if study.fit is not None and not study.backtest:
+        said.append(f"no back-test: {study.why_no_backtest}")
+    said += study.reading_warnings
+    return list(dict.fromkeys(said))
+
+
+def _rises(study: Study) -> list[str]:
+    """Neighbours in size, or in tokens, where more gave a higher loss than noise explains."""
+    assert study.table is not None
+    columns = study.table.columns
+    noise = study.fit.residual_sd if study.fit is not None else 0.0
+    found = []
+    for along, fixed, what in (("params", "tokens", "parameters"), ("tokens", "params", "training tokens")):
+        for value in np.unique(columns[fixed]):
+            rows = np.flatnonzero(columns[fixed] == value)
+            distinct, index = np.unique(columns[along][rows], return_inverse=True)
+            mean = np.bincount(index, np.log(columns["loss"][rows])) / np.bincount(index)
+            for place in np.flatnonzero(np.diff(mean) > NOISE_FACTOR * np.sqrt(2) * noise):
+                found.append(
+                    f"loss rises by {100 * np.expm1(mean[place + 1] - mean[place]):.2g}% from "
+                    f"{count_text(distinct[place])} to {count_text(distinct[place + 1])} {what} "
+                    f"at {count_text(value)} {'tokens' if fixed == 'tokens' else 'parameters'}"
+                )
+    if len(found) > 5:
+        found = [*found[:5], f"and {len(found) - 5} more places where loss rises"]
+    return found
+
+
+def _sensitive(study: Study) -> list[str]:
+    """Parameters that a choice of the analyst moves by more than their standard error."""
+    assert study.fit is not None
+    moved = []
+    for name, error in study.fit.standard_errors.items():
+        base = study.fit.parameters[name]
+        values = [(abs(values[name] - base), label) for label, values in study.choices[1:]]
+        if values and np.isfinite(error) and max(values)[0] > error > 0:
+            moved.append(f"{name} by {max(values)[0] / error:.2g} standard errors ({max(values)[1]})")
+    if not moved:
+        return []
+    return [f"a choice of the analyst moves {'; '.join(moved)}: the standard error alone understates the doubt"]
