@@ -237,19 +237,20 @@ def _foreign_source(name: str) -> Source:
     import tensorflow_datasets as tfds
 
     given = f"data.corpus='tfds:{name}'"
+    folder = os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR
     try:
         with _quiet_tfds():
-            builder = tfds.builder(name)
+            builder = tfds.builder(name, data_dir=folder)
     except tfds.core.DatasetNotFoundError:
         raise BadInput(
             f"{given}: no such data set; must be a name that tfds.list_builders() lists, or one prepared in "
-            f"{tfds.core.constants.DATA_DIR} (TFDS_DATA_DIR)"
+            f"{folder} (TFDS_DATA_DIR)"
         ) from None
     except (ValueError, AssertionError) as error:
         raise BadInput(f"{given}: {_first_line(error)}") from None
     try:
         with _quiet_tfds():
-            sources = tfds.data_source(name)
+            sources = tfds.data_source(name, data_dir=folder)
     except NotImplementedError:
         raise BadInput(
             f"{given}: prepared in {builder.data_dir} in another format than array_record; prepare it again "
@@ -257,7 +258,7 @@ def _foreign_source(name: str) -> Source:
         ) from None
     except (OSError, ImportError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
         raise BadInput(
-            f"{given}: not prepared in {tfds.core.constants.DATA_DIR} and could not be ({type(error).__name__}: "
+            f"{given}: not prepared in {folder} and could not be ({type(error).__name__}: "
             f'{_first_line(error)}); where there is network, prepare it with file_format="array_record" and set '
             "TFDS_DATA_DIR"
         ) from None
@@ -281,7 +282,7 @@ def _text_feature(features: Any, given: str) -> str:
         return names[0]
     raise BadInput(
         f'{given}: needs a text feature named "text", or exactly one of any name; it has '
-        f"{', '.join(names) or 'none'} among {', '.join(features)}"
+        f"{', '.join(sorted(names)) or 'none'} among {', '.join(sorted(features))}"
     )
 
 
