@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from data.config import DataConfig
@@ -27,7 +28,9 @@ class ScalingRule:
         at 100k parameters, 50 at 100M, 75 at 1B. Loss is flat in it over a wide range (Kaplan et al. 2020, arXiv
         2001.08361, figure 5); the two numbers are our choice.
       batch_tokens: tokens a step.
-      learning_rate_at_100k, learning_rate_exponent: peak = lr_100k * (N / 1e5) ** -exponent.
+      learning_rate_at_100k, learning_rate_exponent: peak = lr_100k * (N / 1e5) ** -exponent. Set from the
+        sweep of experiments/learning_rate.py (RESULTS.md): within a factor 2 of the best peak from 11k to 120k
+        parameters at 2,048 tokens a step; larger sizes and batches are an extrapolation.
       warmup_fraction, cooldown_fraction: of the run's tokens; the cooldown is 20% after Hägele et al. 2024 (arXiv
         2405.18392, section 4).
       weight_decay: decoupled.
@@ -40,7 +43,7 @@ class ScalingRule:
     aspect_exponent: float = 1 / 6
     batch_tokens: int = 2048
     learning_rate_at_100k: float = 1e-2
-    learning_rate_exponent: float = 0.25
+    learning_rate_exponent: float = 0.5
     warmup_fraction: float = 0.05
     cooldown_fraction: float = 0.2
     weight_decay: float = 0.1
@@ -92,6 +95,42 @@ class ScalingRule:
     def whole_batches(self, tokens: float) -> int:
         """The multiple of batch_tokens nearest to `tokens`."""
         return round(tokens / self.batch_tokens) * self.batch_tokens
+
+    def trunk_and_branches(
+        self, params: float, tokens: Sequence[float], seed: int = 0, model: ModelConfig | None = None
+    ) -> list[RunSpec]:
+        """One run at constant learning rate, and for each data size a cooldown from its checkpoint.
+
+        The same losses as one run a data size, for about half the FLOPs (Hägele et al. 2024, arXiv 2405.18392). The
+        warmup is that of the smallest data size, since the trunk is shared.
+
+        Args:
+          params, seed, model: as for `run`.
+          tokens: data sizes, each rounded to whole batches.
+
+        Raises:
+          BadInput: a data size is too short to hold a warmup and a cooldown.
+        """
+        ends = [self.run(params, count, seed, model=model) for count in sorted(set(tokens))]
+        warmup = ends[0].optim.warmup_tokens
+        starts = [run.tokens - run.optim.cooldown_tokens for run in ends]
+        marks = tuple(sorted(set(starts)))
+        trunk = dataclasses.replace(
+            ends[0],
+            tokens=marks[-1],
+            optim=dataclasses.replace(ends[0].optim, schedule="constant", cooldown_tokens=0),
+            evaluation_marks=marks[:-1],
+            checkpoint_marks=marks,
+        )
+        return [trunk] + [
+            dataclasses.replace(
+                run,
+                optim=dataclasses.replace(run.optim, warmup_tokens=warmup),
+                parent=trunk.run_id,
+                branch_at_tokens=start,
+            )
+            for run, start in zip(ends, starts, strict=True)
+        ]
 
     def run(
         self,

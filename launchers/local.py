@@ -90,6 +90,7 @@ class Worker:
     def __init__(self, index: int, place: Place, log: Path, options: LocalOptions):
         self.index, self.place = index, place
         self.run: RunSpec | None = None
+        self.waits_for_trunk = False
         command = [sys.executable, "-m", "training.worker", "--cache", str(options.cache_root.absolute())]
         command += ["--checkpoint-seconds", str(options.checkpoint_seconds)]
         if place.cores:
@@ -142,11 +143,19 @@ class LocalLauncher:
         self.stopped: list[str] = []
         self.skipped = [spec.run_id for spec in specs if self._is_complete(spec)]
         self.todo = [spec for spec in specs if not self._is_complete(spec)]
+        self.names = {spec.run_id for spec in self.todo}
         self.stopping = False
         self._retries: dict[str, int] = {}
 
     def _is_complete(self, spec: RunSpec) -> bool:
         return (self.directory / spec.run_id / "result.json").exists()
+
+    def _is_ready(self, spec: RunSpec) -> bool:
+        """A branch is ready once its trunk's checkpoint is committed: Orbax renames it into place when whole."""
+        if spec.parent not in self.names:
+            return True  # no trunk, or one that this launch does not train: the run itself says what it misses
+        trunk = self.directory / spec.parent
+        return (trunk / "checkpoints" / str(spec.branch_at_tokens)).exists()
 
     def run(self) -> Summary:
         """Train everything that is not complete."""
@@ -160,7 +169,7 @@ class LocalLauncher:
         )
 
     def _train_all(self) -> None:
-        self.queue = RunQueue(self.todo)
+        self.queue = RunQueue(self.todo, self._is_ready)
         self.selector = selectors.DefaultSelector()
         previous = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         self.workers: dict[int, Worker] = {}
@@ -171,6 +180,8 @@ class LocalLauncher:
                 while self.workers:
                     for key, _ in self.selector.select(timeout=0.5):
                         self._handle(self.workers[key.data])
+                    for worker in [item for item in self.workers.values() if item.waits_for_trunk]:
+                        self._assign(worker)
                     self.progress.refresh()
         finally:
             for worker in self.workers.values():
@@ -207,6 +218,9 @@ class LocalLauncher:
 
     def _assign(self, worker: Worker) -> None:
         spec = None if self.stopping else self.queue.take(worker.index)
+        worker.waits_for_trunk = spec is None and len(self.queue) > 0 and not self.stopping
+        if worker.waits_for_trunk:
+            return
         if spec is None:
             with contextlib.suppress(BrokenPipeError):
                 worker.orders.close()
@@ -224,6 +238,12 @@ class LocalLauncher:
         else:
             self.failed[spec.run_id] = message
         self.progress.finish(spec, status, message)
+        if status != EXIT_COMPLETE:
+            for branch in self.queue.drop_branches_of(spec.run_id):
+                if not self._is_ready(branch):
+                    self._finish(branch, status, f"its trunk {spec.run_id} did not finish")
+                else:
+                    self.queue.put_back(branch)
 
     def _bury(self, worker: Worker) -> None:
         """A worker has ended; if it still had a run, the run goes back once, then counts as failed."""

@@ -1,7 +1,7 @@
 """Which run goes to which worker: runs of one shape stay together, the last ones are shared out."""
 
 import dataclasses
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from training.config import RunSpec
 from training.cost import shape_of, training_flops
@@ -9,7 +9,7 @@ from training.cost import shape_of, training_flops
 
 @dataclasses.dataclass
 class Group:
-    """Waiting runs of one shape, longest first, and the workers that have compiled it."""
+    """Waiting runs of one shape, trunks and then the longest first, and the workers that have compiled it."""
 
     waiting: list[RunSpec]
     workers: set[int] = dataclasses.field(default_factory=set)
@@ -18,29 +18,43 @@ class Group:
     def work(self) -> float:
         return sum(map(training_flops, self.waiting))
 
+    def first(self, ready: Callable[[RunSpec], bool]) -> RunSpec | None:
+        return next((spec for spec in self.waiting if ready(spec)), None)
+
 
 class RunQueue:
     """Hands out runs; a worker stays with the shapes it has compiled, then takes the largest untouched group, and
     at last shares the longest run of the group with most work left (its programs are then in the cache on disk)."""
 
-    def __init__(self, specs: Sequence[RunSpec]):
+    def __init__(self, specs: Sequence[RunSpec], ready: Callable[[RunSpec], bool] = lambda spec: True):
         self._groups: dict[Hashable, Group] = {}
-        for spec in sorted(specs, key=training_flops, reverse=True):
+        self._ready = ready
+        for spec in sorted(specs, key=lambda spec: (spec.is_trunk, training_flops(spec)), reverse=True):
             self._groups.setdefault(shape_of(spec), Group([])).waiting.append(spec)
 
     def __len__(self) -> int:
         return sum(len(group.waiting) for group in self._groups.values())
 
     def take(self, worker: int) -> RunSpec | None:
-        """The next run for this worker; None where none waits."""
-        groups = [group for group in self._groups.values() if group.waiting]
+        """The next run for this worker; None where none waits, or none is ready yet."""
+        groups = [group for group in self._groups.values() if group.first(self._ready)]
         if not groups:
             return None
         own = [group for group in groups if worker in group.workers]
         untouched = [group for group in groups if not group.workers]
         group = max(own or untouched or groups, key=lambda group: group.work)
         group.workers.add(worker)
-        return group.waiting.pop(0)
+        spec = group.first(self._ready)
+        assert spec is not None
+        group.waiting.remove(spec)
+        return spec
+
+    def drop_branches_of(self, trunk: str) -> list[RunSpec]:
+        """Take out every waiting branch of a trunk that failed."""
+        dropped = [spec for group in self._groups.values() for spec in group.waiting if spec.parent == trunk]
+        for spec in dropped:
+            self._groups[shape_of(spec)].waiting.remove(spec)
+        return dropped
 
     def put_back(self, spec: RunSpec) -> None:
         """Give back a run whose worker died; any worker may take it."""

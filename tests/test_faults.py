@@ -1,5 +1,6 @@
 """Nothing is lost: kill -9 at random moments, stop signals, damaged checkpoints; the end is the same to the bit."""
 
+import dataclasses
 import json
 import os
 import random
@@ -13,8 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from data.config import DataConfig
+from experiments.scaling import ScalingRule
 from files import read_json_lines
+from launchers.local import LocalOptions, launch
 from tests.small import ROOT, final_evals, launch_command, run_launch, write_corpus
+from training.cost import training_flops
 
 TINY = ("--sizes", "2", "--tokens", "65536", "131072", "--checkpoint-seconds", "0.2")
 
@@ -217,3 +222,48 @@ def test_a_diverging_run_fails_alone_and_names_its_step(undisturbed, tmp_path):
     done = run_launch(command)
     assert done.returncode == 0
     assert "1 trained" in done.stdout
+
+
+def test_a_branch_equals_a_run_from_scratch_to_the_last_bit_though_killed(undisturbed, tmp_path):
+    corpus, cache, _ = undisturbed
+    data = DataConfig(corpus=f"text:{corpus}", validation_tokens=8192)
+    rule = ScalingRule(data=data)
+    trunk, *branches = rule.trunk_and_branches(0, (65_536, 131_072), model=rule.shape(16, 2))
+    scratch = [dataclasses.replace(branch, parent=None, branch_at_tokens=None) for branch in branches]
+    sweep = tmp_path / "sweep"
+    options = LocalOptions(cache_root=cache, checkpoint_seconds=0.2)
+    code = f"import tests.test_faults as t; t.launch_family({str(sweep)!r}, {str(corpus)!r}, {str(cache)!r})"
+    for wait in (6.0, 8.0):
+        process = start([sys.executable, "-c", code], sweep)
+        time.sleep(wait)
+        kill_everything(process, sweep)
+    summary = launch(sweep, [trunk, *branches, *scratch], options)
+    assert summary.status == 0, summary
+    evals = final_evals(sweep)
+    for branch, whole in zip(branches, scratch, strict=True):
+        assert evals[branch.run_id] == evals[whole.run_id]
+        mine, theirs = (logged(sweep / spec.run_id / "metrics.jsonl") for spec in (branch, whole))
+        assert min(tokens for tokens, _ in mine) == branch.branch_at_tokens + branch.batch_tokens
+        for key, row in mine.items():
+            assert row["loss"] == theirs[key]["loss"]
+            assert row["flops"] == theirs[key]["flops"]
+        result = json.loads((sweep / branch.run_id / "result.json").read_text())
+        assert result["trained_tokens"] == branch.tokens - branch.branch_at_tokens
+    shared = sum(spec.trained_tokens for spec in (trunk, *branches))
+    assert sum(map(training_flops, (trunk, *branches))) == training_flops(scratch[0]) / scratch[0].tokens * shared
+
+
+def launch_family(sweep: str, corpus: str, cache: str) -> None:
+    """Launch the trunk and branches of the test above, as a process that can be killed."""
+    rule = ScalingRule(data=DataConfig(corpus=f"text:{corpus}", validation_tokens=8192))
+    runs = rule.trunk_and_branches(0, (65_536, 131_072), model=rule.shape(16, 2))
+    launch(Path(sweep), runs, LocalOptions(cache_root=Path(cache), checkpoint_seconds=0.2))
+
+
+def test_a_branch_without_its_trunk_says_what_it_misses(undisturbed, tmp_path):
+    corpus, cache, _ = undisturbed
+    rule = ScalingRule(data=DataConfig(corpus=f"text:{corpus}", validation_tokens=8192))
+    _, branch = rule.trunk_and_branches(0, (65_536,), model=rule.shape(16, 2))
+    summary = launch(tmp_path / "sweep", [branch], LocalOptions(cache_root=cache))
+    assert summary.status == 2
+    assert str(branch.parent) in summary.refused[branch.run_id]

@@ -1,11 +1,12 @@
 """Checkpoints of one run through Orbax: asynchronous, committed whole or not at all."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from training.state import TrainState
 
@@ -21,16 +22,23 @@ class Checkpoints:
 
     Args:
       directory: runs/<sweep>/<run_id>/checkpoints.
-      keep: newest checkpoints that stay.
+      marks: token counts whose checkpoints stay for good.
+      keep: newest checkpoints that stay besides.
+      read_only: never write or remove anything: another process may own the directory.
     """
 
-    def __init__(self, directory: Path, keep: int = 2):
-        self._manager = ocp.CheckpointManager(
-            directory.absolute(),
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True
-            ),
+    def __init__(self, directory: Path, marks: Sequence[int] = (), keep: int = 2, *, read_only: bool = False):
+        kept = [preservation_policy.LatestN(keep), preservation_policy.CustomSteps(list(marks))]
+        options = (
+            ocp.CheckpointManagerOptions(read_only=True)
+            if read_only
+            else ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.AnyPreservationPolicy(kept),
+                enable_async_checkpointing=True,
+                cleanup_tmp_directories=True,
+            )
         )
+        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
     @property
     def latest_tokens(self) -> int | None:
@@ -46,6 +54,14 @@ class Checkpoints:
             args=ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)),
         )
 
+    def restore(self, tokens: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The checkpoint at `tokens` as (state on the target's shardings, progress); Orbax's error where it is torn."""
+        restored = self._manager.restore(
+            tokens,
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()),
+        )
+        return restored.state, restored.progress
+
     def restore_latest(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest readable checkpoint as (state on the target's shardings, progress), None where none exists.
 
@@ -57,17 +73,10 @@ class Checkpoints:
         unreadable: list[int] = []
         for tokens in sorted(self._manager.all_steps(), reverse=True):
             try:
-                restored = self._manager.restore(
-                    tokens,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()
-                    ),
-                )
-                if any(leaf is None for leaf in jax.tree.leaves(restored.state)):
-                    raise ValueError("an array is missing")
+                restored = self.restore(tokens, target)
                 for bad in unreadable:
                     self._manager.delete(bad)
-                return restored.state, restored.progress
+                return restored
             except Exception as error:  # noqa: BLE001  Orbax raises a bare Exception for a torn array file
                 first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
                 log.warning(

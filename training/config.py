@@ -89,7 +89,8 @@ class RunSpec:
       tokens: D, length of training; a multiple of batch_tokens.
       batch_tokens: tokens of one optimizer step; a multiple of data.sequence_length.
       evaluation_marks: token counts at which the held-out slice is evaluated, besides the end.
-      parent: run_id of the trunk that a branch starts from.
+      checkpoint_marks: token counts whose checkpoints are kept for good: where branches may start.
+      parent: run_id of the trunk that a branch starts from, in the same sweep.
       branch_at_tokens: token count of the trunk's checkpoint that a branch starts from.
     """
 
@@ -100,6 +101,7 @@ class RunSpec:
     tokens: int = 1_048_576
     batch_tokens: int = 4096
     evaluation_marks: tuple[int, ...] = ()
+    checkpoint_marks: tuple[int, ...] = ()
     parent: str | None = None
     branch_at_tokens: int | None = None
 
@@ -133,25 +135,47 @@ class RunSpec:
                 f"optim.warmup_tokens={self.optim.warmup_tokens} and optim.cooldown_tokens="
                 f"{self.optim.cooldown_tokens}: together longer than the run (tokens={self.tokens})"
             )
-        for mark in self.evaluation_marks:
-            if mark % self.batch_tokens or not 0 <= mark <= self.tokens:
-                raise BadInput(
-                    f"evaluation_marks={mark}: must be a multiple of batch_tokens={self.batch_tokens} "
-                    f"between 0 and tokens={self.tokens}"
-                )
-        if tuple(sorted(set(self.evaluation_marks))) != self.evaluation_marks:
-            raise BadInput(f"evaluation_marks={list(self.evaluation_marks)}: must be strictly increasing")
+        for key, first in (("evaluation_marks", 0), ("checkpoint_marks", self.batch_tokens)):
+            marks = getattr(self, key)
+            for mark in marks:
+                if mark % self.batch_tokens or not first <= mark <= self.tokens:
+                    raise BadInput(
+                        f"{key}={mark}: must be a multiple of batch_tokens={self.batch_tokens} "
+                        f"between {first} and tokens={self.tokens}"
+                    )
+            if tuple(sorted(set(marks))) != marks:
+                raise BadInput(f"{key}={list(marks)}: must be strictly increasing")
         if (self.parent is None) != (self.branch_at_tokens is None):
             raise BadInput("parent and branch_at_tokens: a branch needs both, another run neither")
-        if self.branch_at_tokens is not None and not 0 < self.branch_at_tokens < self.tokens:
+        if self.branch_at_tokens is not None:
+            self._check_branch(self.branch_at_tokens)
+
+    def _check_branch(self, start: int) -> None:
+        stable_until = self.tokens - self.optim.cooldown_tokens
+        if start % self.batch_tokens or not self.optim.warmup_tokens <= start <= stable_until or start == 0:
             raise BadInput(
-                f"branch_at_tokens={self.branch_at_tokens}: must be between 0 and tokens={self.tokens}"
+                f"branch_at_tokens={start}: must be a multiple of batch_tokens={self.batch_tokens} where the learning "
+                f"rate is constant, between {self.optim.warmup_tokens} and {stable_until}"
+            )
+        if start == self.tokens or self.optim.schedule == "cosine":
+            raise BadInput(
+                f"branch_at_tokens={start}: a branch needs tokens to train and schedule wsd or constant"
             )
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         return self.tokens // self.batch_tokens
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that this run itself trains on: all but those that a branch shares with its trunk."""
+        return self.tokens - (self.branch_at_tokens or 0)
+
+    @property
+    def is_trunk(self) -> bool:
+        """Whether branches may start here; a trunk's own losses come before any cooldown."""
+        return bool(self.checkpoint_marks)
 
     @property
     def all_marks(self) -> tuple[int, ...]:

@@ -7,8 +7,8 @@ from training.config import RunSpec
 
 
 def training_flops(spec: RunSpec) -> float:
-    """FLOPs of the whole run, `exact` convention of the ledger."""
-    return ledger(spec.model, spec.data.sequence_length)["flops_per_token"]["exact"] * spec.tokens
+    """FLOPs that the run itself costs, `exact` convention of the ledger; a branch's shared tokens are its trunk's."""
+    return ledger(spec.model, spec.data.sequence_length)["flops_per_token"]["exact"] * spec.trained_tokens
 
 
 def parameter_count(spec: RunSpec) -> int:

@@ -12,11 +12,13 @@ import numpy as np
 
 from data.cache import TokenCache
 from data.loader import TrainLoader
+from errors import BadInput
 from files import JsonLines
 from model.ledger import ledger
 from training.checkpoint import Checkpoints
 from training.config import RunSpec
 from training.evaluation import HeldOut, score_held_out
+from training.records import read_spec
 from training.schedule import learning_rate
 from training.state import TrainState, hyperparameters
 from training.step import Metrics, make_evaluation_step, make_initialization, make_train_step
@@ -67,6 +69,49 @@ class Clock:
         return elapsed
 
 
+def restore_trunk(spec: RunSpec, directory: Path, target: TrainState) -> TrainState:
+    """The state of a branch's trunk at the token where the branch starts.
+
+    Raises:
+      BadInput: the trunk is not in the sweep, is not the same run up to there, or has no readable checkpoint there.
+    """
+    trunk_directory = directory.absolute().parent / str(spec.parent)
+    trunk = read_spec(trunk_directory)
+    mine, its = (
+        dataclasses.replace(
+            run,
+            tokens=spec.tokens,
+            evaluation_marks=(),
+            checkpoint_marks=(),
+            parent=None,
+            branch_at_tokens=None,
+            optim=dataclasses.replace(
+                run.optim, schedule="wsd", cooldown_tokens=0, cooldown_shape="sqrt", final_fraction=0.0
+            ),
+        )
+        for run in (spec, trunk)
+    )
+    if mine != its:
+        raise BadInput(
+            f"parent={spec.parent}: differs from the branch {spec.run_id} in more than length and cooldown"
+        )
+    if spec.branch_at_tokens not in trunk.checkpoint_marks:
+        raise BadInput(
+            f"branch_at_tokens={spec.branch_at_tokens}: the trunk {spec.parent} keeps checkpoints at "
+            f"{', '.join(map(str, trunk.checkpoint_marks)) or 'no token count'}"
+        )
+    checkpoints = Checkpoints(trunk_directory / "checkpoints", read_only=True)
+    try:
+        return checkpoints.restore(spec.branch_at_tokens, target)[0]
+    except Exception as error:  # noqa: BLE001  Orbax raises a bare Exception for a torn array file
+        raise BadInput(
+            f"{trunk_directory}: its checkpoint at {spec.branch_at_tokens} tokens cannot be read; delete the trunk's "
+            f"directory to train it again ({str(error).splitlines()[0][:100] if str(error) else type(error).__name__})"
+        ) from None
+    finally:
+        checkpoints.close()
+
+
 class Run:
     """One run in its directory, between restarts: its state on the device, its logs, its checkpoints.
 
@@ -105,11 +150,14 @@ class Run:
         self.train_step = make_train_step(spec.model, spec.optim.decay_all, microbatches, mesh)
         self.evaluation_step = make_evaluation_step(spec.model, mesh)
         self.hyper = hyperparameters(spec.optim)
-        self.checkpoints = Checkpoints(directory / "checkpoints")
+        self.checkpoints = Checkpoints(directory / "checkpoints", spec.checkpoint_marks)
         initialize, target = make_initialization(spec.model, mesh)
         restored = self.checkpoints.restore_latest(target)
-        if restored is None:
-            self.state: TrainState = initialize(np.uint32(spec.seed))
+        if restored is None and spec.branch_at_tokens is not None:
+            self.state: TrainState = restore_trunk(spec, directory, target)
+            self.tokens, self.clock = spec.branch_at_tokens, Clock(0.0, 0.0)
+        elif restored is None:
+            self.state = initialize(np.uint32(spec.seed))
             self.tokens, self.clock = 0, Clock(0.0, 0.0)
         else:
             self.state, progress = restored
@@ -144,12 +192,16 @@ class Run:
             pending = (self.tokens, rate, metrics)
             at_mark = self.tokens in self.spec.all_marks
             stop = self.execution.stop_requested()
-            if at_mark or stop or self._save_is_due():
+            if at_mark or stop or self._save_is_due() or self.tokens in self.spec.checkpoint_marks:
                 self._record(*pending)
                 pending = None
                 if at_mark:
                     self.evaluate()
-                if stop or self._save_is_due() or self.tokens == self.spec.tokens:
+                if (
+                    stop
+                    or self._save_is_due()
+                    or self.tokens in {self.spec.tokens, *self.spec.checkpoint_marks}
+                ):
                     self.save()
                 if stop and self.tokens < self.spec.tokens:
                     self.checkpoints.wait()

@@ -119,8 +119,6 @@ def _train(directory: Path, execution: Any) -> None:
     if (directory / "result.json").exists():
         read_json(directory / "result.json")
         return
-    if spec.parent is not None:
-        raise BadInput(f"parent={spec.parent}: branches cannot be trained yet; give a run without parent")
     started = time.monotonic()
     mesh = choose_mesh(execution.mesh, spec)
     cache, slice_ = _open_data(spec.data, execution.cache_root, evaluation_sequences(spec, mesh))
@@ -172,7 +170,9 @@ def _result(directory: Path, spec: RunSpec, run: Any, wall_seconds: float) -> di
     totals = {name: value * spec.tokens for name, value in run.ledger["flops_per_token"].items()}
     return {
         "run": spec.run_id,
+        "role": "trunk" if spec.is_trunk else "branch" if spec.parent else "run",
         "tokens": spec.tokens,
+        "trained_tokens": spec.trained_tokens,
         "steps": spec.steps,
         "train_loss": sum(tail) / len(tail),
         "evals": evals,
@@ -181,7 +181,7 @@ def _result(directory: Path, spec: RunSpec, run: Any, wall_seconds: float) -> di
         "wall_seconds": round(wall_seconds, 3),
         "train_seconds": round(run.clock.training, 3),
         "compile_seconds": round(run.clock.compiling, 3),
-        "tokens_per_second": round(spec.tokens / run.clock.training, 1),
+        "tokens_per_second": round(spec.trained_tokens / run.clock.training, 1),
         "attempts": run.attempt,
     }
 

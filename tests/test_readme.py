@@ -1,0 +1,46 @@
+"""What README tells a user to type works."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.small import ROOT, write_corpus
+
+
+def example() -> str:
+    """The experiment that README shows."""
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    return block
+
+
+def test_the_example_experiment_is_one_short_file_and_trains(tmp_path):
+    text = example()
+    assert len(text.strip().splitlines()) <= 30
+    checkout = tmp_path / "checkout"
+    rooms = ("experiments", "launchers", "training", "model", "data", "analysis")
+    for room in rooms:
+        shutil.copytree(ROOT / room, checkout / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("launch.py", "errors.py", "files.py"):
+        shutil.copy(ROOT / name, checkout)
+    (checkout / "experiments" / "aspect.py").write_text(text)
+    corpus = write_corpus(tmp_path / "corpus")
+    command = [sys.executable, "launch.py"]
+    listing = subprocess.run([*command, "plan"], cwd=checkout, capture_output=True, text=True, check=False)
+    assert "aspect" in listing.stdout
+    flags = ["aspect", "--aspects", "8", "--params", "10000", "--tokens", "16384", "--corpus", f"text:{corpus}"]
+    flags += ["--set", "data.validation_tokens=8192"]
+    done = subprocess.run([*command, "run", *flags], cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (result,) = (checkout / "runs" / "aspect").glob("*/result.json")
+    assert json.loads(result.read_text())["evals"]["val/loss"] > 0
+
+
+def test_every_file_that_readme_names_exists():
+    text = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:\.py|\.md|/))`", text)) | set(re.findall(r"\]\((\S+)\)", text))
+    missing = [name for name in named if name.count("/") and not (ROOT / name).exists()]
+    assert missing == ["experiments/aspect.py"] or not missing
+    assert Path(ROOT / "RESULTS.md").exists()
