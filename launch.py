@@ -198,17 +198,31 @@ def show_plan(name: str, sweep: Any, directory: Path, *, as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(title=f"{name}: {len(rows)} runs", box=None, header_style="bold", title_justify="left")
-    for heading in ("run", "shape", "params", "tokens", "D/N", "batch", "peak lr", "FLOPs", "state"):
+    for heading in (
+        "run",
+        "kind",
+        "shape",
+        "params",
+        "tokens",
+        "trains",
+        "D/N",
+        "batch",
+        "peak lr",
+        "FLOPs",
+        "state",
+    ):
         table.add_column(
-            heading, justify="left" if heading in ("run", "shape", "state") else "right", no_wrap=True
+            heading, justify="left" if heading in ("run", "kind", "shape", "state") else "right", no_wrap=True
         )
     for spec, params, flops in rows:
         done = (directory / spec.run_id / "result.json").exists()
         table.add_row(
             spec.run_id,
+            "trunk" if spec.is_trunk else "branch" if spec.parent else "run",
             f"{spec.model.width}x{spec.model.depth}",
             short_count(params),
             short_count(spec.tokens),
+            short_count(spec.trained_tokens),
             f"{spec.tokens / params:.3g}",
             short_count(spec.batch_tokens),
             f"{spec.optim.learning_rate:.3g}",
@@ -217,6 +231,12 @@ def show_plan(name: str, sweep: Any, directory: Path, *, as_json: bool) -> None:
         )
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
+    shared = sum(spec.tokens - spec.trained_tokens for spec, _, _ in rows)
+    if shared:
+        console.print(
+            f"branches share {short_count(shared)} tokens with their trunks: trained once, counted once",
+            highlight=False,
+        )
     todo = [flops for spec, _, flops in rows if not (directory / spec.run_id / "result.json").exists()]
     console.print(
         f"{len(todo)} to train, {sum(todo):.3e} FLOPs (exact); params: non-embedding plus head; in {directory}",

@@ -1,15 +1,16 @@
-"""A whole scaling study in minutes: five sizes by four data sizes on Python source, on a laptop's CPU.
+"""A whole scaling study in minutes: five sizes by four data sizes of Python source, on a laptop's CPU.
 
 Claim   held-out loss falls as L = E + A / N^alpha + B / D^beta, in size and in data
 Run     make quickstart, or python launch.py run quickstart
-Cost    about 7 minutes on 2 CPU cores
-Expect  see RESULTS.md, "quickstart"
+Cost    about 6 minutes on 2 CPU cores
+Expect  RESULTS.md, "quickstart"
 """
 
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
 
+# 11k to 218k parameters, each about twice the one before.
 WIDTH_AND_DEPTH = ((16, 2), (32, 2), (48, 2), (48, 4), (64, 4))
 
 
@@ -18,21 +19,26 @@ def sweep(
     sizes: int = 5,
     seeds: int = 1,
     corpus: str = "pysource",
+    trunk: bool = True,
 ) -> Sweep:
-    """One run for each size, data size and seed.
+    """For each size and seed, a run at constant learning rate and a cooldown from it for each data size.
 
     Args:
       tokens: data sizes.
       sizes: how many of the five model sizes, from the smallest.
       seeds: repetitions that differ in initialization and data order.
       corpus: pysource, text:PATH or tfds:NAME.
+      trunk: share the constant part among data sizes; otherwise train every run from the start.
     """
     check_at_least(1, len(WIDTH_AND_DEPTH), sizes=sizes)
     check_at_least(1, seeds=seeds)
     rule = ScalingRule(data=DataConfig(corpus=corpus, validation_tokens=65_536))
-    return Sweep(
-        rule.run(params=0, tokens=count, seed=seed, evaluations=4, model=rule.shape(width, depth))
-        for width, depth in WIDTH_AND_DEPTH[:sizes]
-        for count in tokens
-        for seed in range(seeds)
-    )
+    runs = []
+    for width, depth in WIDTH_AND_DEPTH[:sizes]:
+        for seed in range(seeds):
+            model = rule.shape(width, depth)
+            if trunk:
+                runs += rule.trunk_and_branches(0, tokens, seed, model)
+            else:
+                runs += [rule.run(0, count, seed, evaluations=4, model=model) for count in tokens]
+    return Sweep(runs)
