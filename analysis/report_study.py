@@ -30,6 +30,11 @@ BAND_POINTS = 60
 BEYOND = 10.0  # the frontier is drawn to so many times the largest budget
 MANY_RUNS = 500  # beyond this, curves along training are drawn for a spread of runs only
 PATH_POINTS = 200
+NEAR_STARTS = 31
+CHOICE_WORDS = {
+    "N = params_total": "N = all parameters",
+    "N = params_non_embedding": "N = without embedding and head",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +99,7 @@ def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
         find_valleys, columns, "parabola", bootstrap=max(bootstrap, 200), seed=seed
     )
     hull, _ = _attempt(find_valleys, columns, "hull", bootstrap=min(bootstrap, 300), seed=seed)
-    backtest, why_no_backtest = _attempt(_backtest, columns, seed)
+    backtest, why_no_backtest = ((), why_no_fit) if fit is None else _attempt(_backtest, fit, columns, seed)
     return Study(
         **known,
         table=table,
@@ -106,7 +111,7 @@ def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
         backtest=backtest or (),
         why_no_fit=why_no_fit,
         why_no_isoflop=why_no_isoflop,
-        why_no_backtest=why_no_backtest if fit is not None else why_no_fit,
+        why_no_backtest=why_no_backtest,
     )
 
 
@@ -178,20 +183,29 @@ def _choices(
     fit: Fit, columns: Mapping[str, np.ndarray], seed: int
 ) -> tuple[tuple[str, Mapping[str, float]], ...]:
     """The same fit with one choice of the analyst changed at a time; the reported one first."""
-    tried = sensitivity(LAW, columns, seed=seed)
+    tried = sensitivity(LAW, columns, seed=seed, starts=_near(fit))
     reported = ("huber 0.001 on log (reported)", fit.parameters)
     # The reported fit comes a second time under its own objective's name.
     others = [
-        (label, other.parameters)
+        (CHOICE_WORDS.get(label, label), other.parameters)
         for label, other in zip(tried.labels, tried.fits, strict=True)
         if label not in ("as asked", "huber 0.001 on log")
     ]
     return (reported, *others)
 
 
-def _backtest(columns: Mapping[str, np.ndarray], seed: int) -> tuple[Prediction, ...]:
+def _near(fit: Fit) -> np.ndarray | None:
+    """Starts for a neighbouring fit: the optimum and some of its resamples, in place of thousands of a grid."""
+    best = np.array([[fit.parameters[name] for name in fit.parameter_names]])
+    if fit.draws is None:
+        return None
+    draws = fit.draws[np.isfinite(fit.draws).all(axis=1) & (fit.draws > 0).all(axis=1)]
+    return np.concatenate([best, draws[:NEAR_STARTS]])
+
+
+def _backtest(fit: Fit, columns: Mapping[str, np.ndarray], seed: int) -> tuple[Prediction, ...]:
     """Predict the runs with the most FLOPs from the others, with the noise of a run in the interval."""
-    (test,) = back_test(LAW, columns, (1 - BACKTEST_SHARE,), BACKTEST_LEVEL, seed=seed)
+    (test,) = back_test(LAW, columns, (1 - BACKTEST_SHARE,), BACKTEST_LEVEL, seed=seed, starts=_near(fit))
     if not np.isfinite([test.low, test.high, test.predicted]).all():
         raise BadInput("the smaller runs alone do not determine an interval")
     held = np.flatnonzero(columns["flops"] > test.cutoff)

@@ -7,7 +7,6 @@ import numpy as np
 from analysis.figures.style import count_text
 from analysis.report_study import BACKTEST_LEVEL, BEYOND, Study
 
-SHORT_RANGE = 10.0  # an exponent measured over less than this factor rests on very little
 NOISE_FACTOR = 2.0  # a rise in loss beyond this many residual standard deviations (times root 2) is not noise
 
 
@@ -111,14 +110,6 @@ def warnings(study: Study) -> list[str]:
     table = study.table
     said: list[str] = list(table.warnings if table else study.sweep.warnings)
     if table is not None:
-        columns = table.columns
-        for name, what, exponent in (("params", "parameters", "alpha"), ("tokens", "training tokens", "beta")):
-            factor = float(columns[name].max() / columns[name].min())
-            if factor < SHORT_RANGE:
-                said.append(
-                    f"the runs span a factor {factor:.2g} in {what}, less than one decade: {exponent} rests on a "
-                    "short range"
-                )
         said += _rises(study)
     if study.fit is not None:
         said += [f"fit: {warning}" for warning in study.fit.warnings]

@@ -101,6 +101,7 @@ def render(figure: Figure, name: str, source: str) -> tuple[bytes, bytes]:
         )
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(png, format="png", dpi=PNG_DOTS_PER_INCH, metadata={"Software": None})
+        figure.set_layout_engine("none")  # laid out once; the second format takes the same places
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, dpi=PNG_DOTS_PER_INCH)
     return _own_ids(svg.getvalue(), name), png.getvalue()
 
