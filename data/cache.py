@@ -8,6 +8,7 @@ leaves nothing that could be taken for one. Opening checks lengths, the header's
 file, so that a truncated or overwritten file is found before it is trained on, and built again.
 """
 
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -17,6 +18,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,9 @@ class TokenCache:
       corpus_fingerprint: SHA-256 over the documents, their splits and domains.
       vocabulary: number of token ids, the separator included.
       separator: id of the token that ends each document; 0 but for a tokenizer.json of someone else's.
+      dtype: NumPy's name of the type of the streams.
       statistics: {"splits": {split: {domain: {"documents", "bytes", "tokens"}}}, "dropped": {reason: count}}.
+      skills: token stream of each skill of the configuration that it was opened for.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,7 +92,9 @@ class TokenCache:
         self.corpus_fingerprint: str = self._meta["corpus_fingerprint"]
         self.vocabulary: int = self._meta["vocabulary"]
         self.separator: int = self._meta["separator"]
+        self.dtype: str = self._meta["dtype"]
         self.statistics: dict[str, Any] = self._meta["statistics"]
+        self.skills: tuple[np.ndarray, ...] = ()
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -135,13 +141,25 @@ def open_or_build(
     Raises:
       BadInput: the corpus or tokenizer cannot be used, or `root` cannot be written.
     """
+    root = Path(root)
+    cache = _open_or_build_corpus(config, root, workers, progress)
+    if config.skills:
+        from data.skills import open_skills
+
+        with _disk_faults(root):
+            cache.skills = open_skills(
+                config.skills, config.skill_tokens, cache.tokenizer, np.dtype(cache.dtype), root
+            )
+    return cache
+
+
+def _open_or_build_corpus(config: DataConfig, root: Path, workers: int | None, progress: bool) -> TokenCache:
     from data.corpus import signature
 
-    root = Path(root)
     corpus_key = signature(config)
     key = json.dumps([CACHE_FORMAT, corpus_key, identity(config.tokenizer)])
     folder = root / "tokens" / _folder_name((config.corpus, config.domain, config.tokenizer), key)
-    try:
+    with _disk_faults(root):
         if (folder / META).exists() and (cache := _open_if_whole(folder)):
             return cache
         with only_one(folder, notify=progress):
@@ -157,6 +175,13 @@ def open_or_build(
                 ),
             )
         return TokenCache(folder)
+
+
+@contextlib.contextmanager
+def _disk_faults(root: Path) -> Iterator[None]:
+    """A disk that is full or may not be written is the user's to mend: one line that names it."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in _DISK_FAULTS:
             raise

@@ -25,6 +25,9 @@ class DataConfig:
         sequence_length once rounded down.
       unique_tokens: train on this many distinct tokens, repeated (Muennighoff et al. 2023, arXiv 2305.16264);
         0 means the whole train split.
+      skills: synthetic tasks in the training text with their shares of it, TASK@SHARE joined by +, such as
+        associative-recall:pairs=4@0.2+facts@0.05; the rest is the corpus.
+      skill_tokens: distinct tokens of each skill; a run that reads more of one repeats them.
     """
 
     corpus: str = "pysource"
@@ -33,6 +36,9 @@ class DataConfig:
     sequence_length: int = 128
     validation_tokens: int = 131_072
     unique_tokens: int = 0
+    # Left out of a run's identity at their defaults: runs from before these fields keep their names.
+    skills: str = dataclasses.field(default="", metadata={"identity": "if set"})
+    skill_tokens: int = dataclasses.field(default=4_194_304, metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         kind, _, rest = self.corpus.partition(":")
@@ -60,3 +66,12 @@ class DataConfig:
                 f"data.unique_tokens={self.unique_tokens}: must be at least "
                 f"data.sequence_length={self.sequence_length}, or 0 for the whole split"
             )
+        if self.skill_tokens <= self.sequence_length:
+            raise BadInput(
+                f"data.skill_tokens={self.skill_tokens}: must be more than "
+                f"data.sequence_length={self.sequence_length}"
+            )
+        if self.skills:
+            from data.skills import parse_skills  # only runs with skills pay for loading the tasks
+
+            parse_skills(self.skills)

@@ -9,6 +9,9 @@ The order is grain's global shuffle, `index_shuffle` (a keyed permutation that g
 others, hence O(1) seek): in the first pass over the data element i is window P_0(i). Later passes run through
 the same windows in another order, P_0(P_e(i)). With `unique_tokens` = U a pass holds the first U // T elements
 only, so that a run on at most U tokens is the run without the limit, and a longer one repeats exactly those.
+
+With skills in the training text (data/skills.py) the windows of a run are shared out among the corpus and the
+skills by a fixed pattern, and each source keeps its own order, the one described above.
 """
 
 import dataclasses
@@ -20,6 +23,7 @@ import numpy as np
 
 from data.cache import TokenCache, TokenSplit
 from data.config import DataConfig
+from data.skills import Pattern, parse_skills, pattern
 from errors import BadInput
 
 _ROUNDS = 4  # of the Feistel network inside index_shuffle; grain's own choice for its global shuffle
@@ -74,6 +78,7 @@ class TrainLoader:
         rows = batch_tokens // length
         self.batch_tokens = batch_tokens
         self._prefetch = prefetch
+        skills = parse_skills(config.skills)
         windows = _windows(cache, "train", length)
         available = len(windows) * length
         if config.unique_tokens > available:
@@ -81,9 +86,14 @@ class TrainLoader:
                 f"data.unique_tokens={config.unique_tokens}: the train split has {available} tokens in whole "
                 f"sequences of {length}; must be at most that, or 0 for all of them"
             )
+        if len(cache.skills) != len(skills):
+            raise BadInput(f"data.skills={config.skills!r}: the cache was opened for other skills")
+        streams = [windows, *(_cut(stream, length) for stream in cache.skills)]
+        limits = [config.unique_tokens // length or len(windows), *(len(skill) for skill in streams[1:])]
         self._batches = _Batches(
-            windows=windows,
-            order=WindowOrder(len(windows), seed, config.unique_tokens // length or len(windows)),
+            streams=streams,
+            orders=[WindowOrder(len(own), seed, limit) for own, limit in zip(streams, limits, strict=True)],
+            pattern=pattern(tuple(skill.percent for skill in skills)),
             rows=rows,
             share=_share(rows, process_index, process_count, "batch_tokens / data.sequence_length"),
         )
@@ -143,8 +153,9 @@ class WindowOrder:
 class _Batches:
     """This process's share of every batch, as the random-access source that grain reads."""
 
-    windows: np.ndarray
-    order: WindowOrder
+    streams: Sequence[np.ndarray]
+    orders: Sequence[WindowOrder]
+    pattern: Pattern
     rows: int
     share: range
 
@@ -153,7 +164,15 @@ class _Batches:
 
     def __getitem__(self, step: int) -> np.ndarray:
         start = step * self.rows
-        return _gather(self.windows, self.order(range(start + self.share.start, start + self.share.stop)))
+        positions = range(start + self.share.start, start + self.share.stop)
+        if len(self.streams) == 1:
+            return _gather(self.streams[0], self.orders[0](positions))
+        batch = np.empty((len(positions), self.streams[0].shape[1]), np.int32)
+        placed = [self.pattern(position) for position in positions]
+        for source, (stream, order) in enumerate(zip(self.streams, self.orders, strict=True)):
+            rows = [row for row, (own, _) in enumerate(placed) if own == source]
+            batch[rows] = _gather(stream, order([placed[row][1] for row in rows]))
+        return batch
 
 
 def validation_batches(
@@ -230,7 +249,12 @@ def _windows(cache: TokenCache, split: str, length: int) -> np.ndarray:
         raise BadInput(
             f"data.sequence_length={length}: gives {count} windows of the {split} split; at most 2**32"
         )
-    return np.lib.stride_tricks.sliding_window_view(np.asarray(part.tokens), length + 1)[::length][:count]
+    return _cut(part.tokens, length)
+
+
+def _cut(stream: np.ndarray, length: int) -> np.ndarray:
+    count = (len(stream) - 1) // length
+    return np.lib.stride_tricks.sliding_window_view(np.asarray(stream), length + 1)[::length][:count]
 
 
 def _gather(windows: np.ndarray, chosen: np.ndarray) -> np.ndarray:

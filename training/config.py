@@ -7,6 +7,7 @@ A `RunSpec` is the identity of a run: the same spec is the same run. Where and h
 import dataclasses
 import hashlib
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ from errors import BadInput
 from model.config import ModelConfig
 
 T = TypeVar("T")
+
+# A run's name is a folder in its sweep and nothing else: never a path, never an option, never hidden.
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +96,8 @@ class RunSpec:
       checkpoint_marks: token counts whose checkpoints are kept for good: where branches may start.
       parent: run_id of the trunk that a branch starts from, in the same sweep.
       branch_at_tokens: token count of the trunk's checkpoint that a branch starts from.
+      tasks: held-out tasks that are scored at every evaluation mark and at the end (data/tasks/).
+      task_items: problems of each task.
     """
 
     model: ModelConfig = ModelConfig()
@@ -104,6 +110,8 @@ class RunSpec:
     checkpoint_marks: tuple[int, ...] = ()
     parent: str | None = None
     branch_at_tokens: int | None = None
+    tasks: tuple[str, ...] = dataclasses.field(default=(), metadata={"identity": "if set"})
+    task_items: int = dataclasses.field(default=500, metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         length = self.data.sequence_length
@@ -147,6 +155,8 @@ class RunSpec:
                 raise BadInput(f"{key}={list(marks)}: must be strictly increasing")
         if (self.parent is None) != (self.branch_at_tokens is None):
             raise BadInput("parent and branch_at_tokens: a branch needs both, another run neither")
+        if self.parent is not None and not RUN_NAME.fullmatch(self.parent):
+            raise BadInput(f"parent={self.parent!r}: must be the name of a run: letters, digits, dots, dashes")
         if self.branch_at_tokens is not None:
             self._check_branch(self.branch_at_tokens)
 
@@ -203,8 +213,24 @@ def to_json(spec: Any) -> Any:
 
 
 def canonical_json(spec: RunSpec) -> str:
-    """Every field in sorted order without spaces: what run_id hashes."""
-    return json.dumps(to_json(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Every field in sorted order without spaces: what run_id hashes.
+
+    A field whose metadata says identity "if set" is left out at its default, so that a field added later does not
+    rename the runs that were trained before it.
+    """
+    tree = _identifying(spec, to_json(spec))
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _identifying(value: Any, tree: dict[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        if field.metadata.get("identity") == "if set" and inner == field.default:
+            continue
+        nested = dataclasses.is_dataclass(inner)
+        kept[field.name] = _identifying(inner, tree[field.name]) if nested else tree[field.name]
+    return kept
 
 
 def from_json(kind: type[T], value: Any, where: str = "") -> T:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.config import DataConfig
 from errors import BadInput
 from experiments.spec import Sweep
 from model.config import ModelConfig
@@ -57,8 +58,16 @@ def test_run_id_is_the_same_in_another_process_and_changes_with_every_field():
 
 
 def test_canonical_json_holds_every_field_sorted():
-    tree = json.loads(canonical_json(RunSpec()))
+    spec = RunSpec(tasks=("copying",), task_items=20, data=DataConfig(skills="copying@0.1", skill_tokens=1000))
+    tree = json.loads(canonical_json(spec))
     assert list(tree) == sorted(field.name for field in dataclasses.fields(RunSpec))
+    assert list(tree["data"]) == sorted(field.name for field in dataclasses.fields(DataConfig))
+
+
+def test_fields_of_tasks_and_skills_name_a_run_only_where_they_are_set():
+    plain = json.loads(canonical_json(RunSpec()))
+    assert not {"tasks", "task_items"} & set(plain) and not {"skills", "skill_tokens"} & set(plain["data"])
+    assert RunSpec(tasks=("copying",)).run_id != RunSpec().run_id
 
 
 @pytest.mark.parametrize(

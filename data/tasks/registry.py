@@ -1,0 +1,64 @@
+"""The task families that exist: every `Task` class in a file of this folder; a new family is a new file."""
+
+import dataclasses
+import functools
+import importlib
+import re
+from pathlib import Path
+
+from data.tasks.protocol import Task
+from errors import BadInput
+
+FOLDER = Path(__file__).resolve().parent
+_OWN_FILES = ("__init__", "protocol", "registry", "user_file")
+USER_FILE = "file:"
+
+
+@functools.cache
+def families() -> dict[str, type[Task]]:
+    """Every family by name."""
+    found: dict[str, type[Task]] = {}
+    for path in sorted(FOLDER.glob("*.py")):
+        if path.stem in _OWN_FILES:
+            continue
+        module = importlib.import_module(f"data.tasks.{path.stem}")
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Task) and value.__module__ == module.__name__:
+                if value.family in found:
+                    raise ValueError(f"{path.name}: family {value.family!r} exists already")
+                if value.family:
+                    found[value.family] = value
+    return dict(sorted(found.items()))
+
+
+def load(name: str) -> Task:
+    """The task of a name, FAMILY[:KNOB=VALUE,...], or file:PATH for a user's own.
+
+    Raises:
+      BadInput: an unknown family or knob, a value out of range, or a file that cannot be used.
+    """
+    if name.startswith(USER_FILE):
+        from data.tasks.user_file import UserTask
+
+        return UserTask(path=name.removeprefix(USER_FILE))
+    family, colon, text = name.partition(":")
+    if family not in families():
+        raise BadInput(f"unknown task {name!r}: allowed are {', '.join(families())}, file:PATH")
+    kind = families()[family]
+    if not colon:
+        return kind()
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    knobs: dict[str, int | str] = {}
+    for part in text.split(","):
+        key, _, value = part.partition("=")
+        if key not in fields:
+            raise BadInput(f"task {name!r}: unknown knob {key!r}: {family} has {', '.join(fields)}")
+        if key in knobs:
+            raise BadInput(f"task {name!r}: knob {key!r} is given twice")
+        if "least" in fields[key].metadata:
+            if not re.fullmatch(r"-?[0-9]{1,9}", value):
+                raise BadInput(f"task {name!r}: {key}={value!r}: must be a whole number")
+            knobs[key] = int(value)
+        else:
+            knobs[key] = value
+    return kind(**knobs)  # type: ignore[arg-type]

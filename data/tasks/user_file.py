@@ -1,0 +1,99 @@
+"""A user's own task: a file of JSON lines, each {"prompt": text, "target": text, "choices": [text, ...]}.
+
+`choices` may be left out; where it is there it holds the target, and the others are the wrong answers.
+"""
+
+import dataclasses
+import functools
+import json
+import random
+from pathlib import Path
+from typing import ClassVar
+
+from data.tasks.protocol import Item, Task
+from errors import BadInput
+
+KEYS = ("prompt", "target", "choices")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UserTask(Task):
+    """The problems of one file, in its order; all of them are held out.
+
+    Attributes:
+      path: the file of JSON lines.
+    """
+
+    path: str = ""
+    family: ClassVar[str] = "file"
+
+    def __post_init__(self) -> None:
+        self._rows  # noqa: B018  read now: a malformed file is refused before anything is trained
+
+    @property
+    def name(self) -> str:
+        return f"file:{self.path}"
+
+    @functools.cached_property
+    def _rows(self) -> tuple[Item, ...]:
+        return tuple(read_items(Path(self.path).expanduser()))
+
+    @property
+    def guess(self) -> float:
+        """One in the number of choices, on average; 0 where a problem has none."""
+        return sum(1 / (1 + len(row.distractors)) for row in self._rows if row.distractors) / len(self._rows)
+
+    def draw(self, chance: random.Random) -> Item:
+        return chance.choice(self._rows)
+
+    def items(self, count: int, seed: int = 0) -> list[Item]:
+        """The first `count` problems of the file, or all of them where it has fewer."""
+        if count < 1:
+            raise BadInput(f"task {self.name}: {count} items: must be at least 1")
+        return list(self._rows[:count])
+
+
+def read_items(path: Path) -> list[Item]:
+    """The problems of a file of JSON lines.
+
+    Raises:
+      BadInput: the file is missing or empty, or a line is no problem; the message names the line.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise BadInput(f"task file:{path}: {reason}; must be a file of JSON lines") from None
+    items = [
+        _item(line, f"task file:{path} line {number}") for number, line in enumerate(lines, 1) if line.strip()
+    ]
+    if not items:
+        raise BadInput(
+            f"task file:{path}: holds no problem; one JSON object a line with keys {', '.join(KEYS)}"
+        )
+    return items
+
+
+def _item(line: str, where: str) -> Item:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise BadInput(f"{where}: not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise BadInput(f"{where}: must be an object with keys {', '.join(KEYS)}")
+    for key in row:
+        if key not in KEYS:
+            raise BadInput(f"{where}: unknown key {key!r}: allowed are {', '.join(KEYS)}")
+    for key in ("prompt", "target"):
+        if not isinstance(row.get(key), str):
+            raise BadInput(f"{where}: {key}={row.get(key)!r}: must be text")
+    if not row["target"]:
+        raise BadInput(f"{where}: target='': must not be empty")
+    choices = row.get("choices", [])
+    if not isinstance(choices, list) or not all(isinstance(choice, str) and choice for choice in choices):
+        raise BadInput(f"{where}: choices={choices!r}: must be a list of texts, none of them empty")
+    if choices and row["target"] not in choices:
+        raise BadInput(f"{where}: choices={choices!r}: must hold the target {row['target']!r}")
+    if len(set(choices)) != len(choices):
+        raise BadInput(f"{where}: choices={choices!r}: must differ from one another")
+    return Item(row["prompt"], row["target"], tuple(choice for choice in choices if choice != row["target"]))
