@@ -92,7 +92,7 @@ def make_slices(
     if kind == "auto" and full:
         return _shifted(budgets, flops_R, columns["loss"]), ()
     raise BadInput(
-        f"no isoFLOP slices: no budget has {min_points} sizes within {tolerance:.0%}, and no budget lies inside "
+        f"no FLOP budget has {min_points} sizes within {tolerance:.0%} of it, and none lies inside "
         f"the token ranges of {min_points} sizes with {POINTS_OF_A_CURVE} token counts each"
     )
 

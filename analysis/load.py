@@ -43,7 +43,7 @@ class Sweep:
     @functools.cached_property
     def usable(self) -> tuple[Run, ...]:
         """Runs that a fit may take: complete, counted, with a finite final loss, cooled down if any is."""
-        good = [run for run in self.runs if not self._unusable(run)]
+        good = [run for run in self.runs if not self._unusable(run) and not run.trunk]
         if any(run.cooled for run in good):
             good = [run for run in good if run.cooled]
         return tuple(good)
@@ -60,10 +60,16 @@ class Sweep:
         return ""
 
     def left_out(self) -> dict[str, str]:
-        """Runs that no fit takes, each with the reason."""
+        """Runs that no fit takes, each with the reason; trunks are meant for branches only and not named."""
         kept = {run.run for run in self.usable}
+        kept |= {run.run for run in self.trunks if run.status == "complete"}
         at_constant_rate = "trained at a constant learning rate, others were cooled down"
         return {run.run: self._unusable(run) or at_constant_rate for run in self.runs if run.run not in kept}
+
+    @property
+    def trunks(self) -> tuple[Run, ...]:
+        """Runs that only carry branches."""
+        return tuple(run for run in self.runs if run.trunk)
 
     @functools.cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -174,7 +180,8 @@ def _left_out_warning(sweep: Sweep) -> list[str]:
         return []
     named = "; ".join(f"{run}: {cause}" for run, cause in list(reasons.items())[:5])
     more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
-    return [f"{len(reasons)} of {len(sweep.runs)} runs are left out of the fits ({named}{more})"]
+    verb = "is" if len(reasons) == 1 else "are"
+    return [f"{len(reasons)} of {len(sweep.runs)} runs {verb} missing from the fits ({named}{more})"]
 
 
 def _difference_warnings(runs: Sequence[Run]) -> list[str]:

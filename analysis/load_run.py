@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,11 @@ class Run:
         return number(at(self.result, "evals", name))
 
     @property
+    def trunk(self) -> bool:
+        """Whether the run is the constant part that branches share: its own losses come before any cooldown."""
+        return bool(self.spec.get("checkpoint_marks")) or self.result.get("role") == "trunk"
+
+    @property
     def cooled(self) -> bool:
         """Whether the learning rate had come down when the final loss was measured."""
         optim = self.spec.get("optim") or {}
@@ -72,6 +78,8 @@ class Run:
         for key in PROVENANCE_KEYS[name]:
             value: Any = self.env
             for part in key.split("/"):
+                if isinstance(value, list):  # of attempts: the last one finished the run
+                    value = value[-1] if value else None
                 value = value.get(part) if isinstance(value, Mapping) else None
             if value is not None:
                 return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
@@ -87,8 +95,8 @@ class Run:
 PROVENANCE_KEYS = {
     "commit": ("commit", "git_commit", "git/commit"),
     "corpus": ("corpus_fingerprint", "fingerprint", "corpus/fingerprint", "data/fingerprint"),
-    "device": ("device", "devices", "device_kind"),
-    "versions": ("versions", "packages"),
+    "device": ("device", "attempts/device"),
+    "versions": ("versions", "attempts/packages"),
 }
 
 
@@ -121,7 +129,7 @@ def read_run(path: str | os.PathLike) -> Run | None:
     elif "error.txt" in contents:
         status, cause = "failed", _first_cause(contents["error.txt"])
     else:
-        status, cause = "incomplete", "no result.json yet"
+        status, cause = "incomplete", "no result.json yet" if "env.json" in contents else "not started"
     return Run(
         run=path.name,
         path=path,
@@ -146,8 +154,13 @@ def _first_cause(payload: bytes) -> str:
     lines = [line.strip() for line in payload.decode("utf-8", "replace").splitlines() if line.strip()]
     if not lines:
         return "failed without a word in error.txt"
-    # Of a traceback the last line says what happened; of a sentence the first does.
-    said = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    said = lines[0]
+    if said.startswith("Traceback"):
+        # What happened is named in the last line that starts like `Error: ...`; notes may follow it.
+        named = [
+            line for line in lines[1:] if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b", line)
+        ]
+        said = named[-1] if named else lines[-1]
     return said if len(said) <= 300 else said[:297] + "..."
 
 

@@ -175,7 +175,9 @@ def _run_row(run: Run, pretty: bool) -> tuple[str, ...]:
     def plain(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form) if pretty else repr(value)
 
-    status = run.status if run.status == "complete" else f"{run.status}: {run.cause}"
+    status = (
+        ("trunk" if run.trunk else run.status) if run.status == "complete" else f"{run.status}: {run.cause}"
+    )
     return (
         run.run,
         status,

@@ -43,7 +43,8 @@ def summary(study: Study) -> list[str]:
 
 
 def _what_ran(study: Study) -> str:
-    total, usable = len(study.sweep.runs), study.sweep.usable
+    usable, trunks = study.sweep.usable, len(study.sweep.trunks)
+    total = len(study.sweep.runs) - trunks
     if not usable:
         return f"None of {total} runs has finished with a usable loss."
     n, d = (
@@ -54,6 +55,7 @@ def _what_ran(study: Study) -> str:
     return (
         f"{len(usable)} of {total} runs are finished and used: {count_text(min(n))} to {count_text(max(n))} "
         f"parameters, {count_text(min(d))} to {count_text(max(d))} training tokens, up to {max(flops):.3g} FLOPs a run."
+        + (f" They branch off {trunks} trunks at constant learning rate." if trunks else "")
     )
 
 
@@ -96,10 +98,11 @@ def _best_split(study: Study) -> str:
 def _valleys(study: Study) -> str:
     found = study.isoflop
     if found is None:
-        return f"No isoFLOP valleys: {study.why_no_isoflop}."
+        return f"isoFLOP valleys: none; {study.why_no_isoflop}."
     good = sum(valley.ok for valley in found.valleys)
     a, ends = found.derived["a_opt"], found.intervals["a_opt"]
-    head = f"isoFLOP slices: {good} of {len(found.valleys)} budgets have a valley"
+    seen = [valley for valley in found.valleys if valley.ok or "too few sizes" not in valley.why]
+    head = f"isoFLOP slices: {good} of {len(seen)} budgets {'has' if good == 1 else 'have'} a valley"
     if a is None:
         return f"{head}, too few for a power law."
     return f"{head}; the best size grows as C^{number(a)}" + (f" ({span(ends)})." if ends else ".")
@@ -135,7 +138,7 @@ def _rises(study: Study) -> list[str]:
             mean = np.bincount(index, np.log(columns["loss"][rows])) / np.bincount(index)
             for place in np.flatnonzero(np.diff(mean) > NOISE_FACTOR * np.sqrt(2) * noise):
                 found.append(
-                    f"loss rises by {100 * np.expm1(mean[place + 1] - mean[place]):.2g}% from "
+                    f"loss rises by {number(100 * float(np.expm1(mean[place + 1] - mean[place])), 2)}% from "
                     f"{count_text(distinct[place])} to {count_text(distinct[place + 1])} {what} "
                     f"at {count_text(value)} {'tokens' if fixed == 'tokens' else 'parameters'}"
                 )

@@ -55,7 +55,7 @@ def _limits(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
     left, right = float(values.min()), float(values.max())
     if np.isfinite([low, high]).all():
         left, right = min(left, max(low, left - 4 * span)), max(right, min(high, right + 4 * span))
-    margin = 0.12 * (right - left)
+    margin = 0.12 * (right - left) or 0.05 * max(abs(left), 1e-12)
     return left - margin, right + margin
 
 

@@ -192,7 +192,7 @@ def test_a_table_without_slices_is_refused():
     n = np.geomspace(1e6, 1e9, 8)
     columns = {"params": n, "tokens": 20 * n, "loss": loss_of(n, 20 * n)}
     for kind in ("auto", "budgets", "interpolated"):
-        with pytest.raises(BadInput, match=r"no (isoFLOP slices|FLOP budget)"):
+        with pytest.raises(BadInput, match="no FLOP budget has 4 sizes"):
             find_valleys(columns, kind=kind)
     with pytest.raises(BadInput, match="2 sizes: a hull"):
         find_valleys({name: values[:2] for name, values in columns.items()}, "hull")

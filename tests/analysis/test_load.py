@@ -51,7 +51,9 @@ def test_incomplete_failed_and_damaged_runs_are_listed_and_left_out(sweep):
     (sweep / names[1] / "result.json").unlink()
     (sweep / names[1] / "error.txt").write_text("loss is NaN at step 17\nsee metrics\n")
     (sweep / names[2] / "result.json").unlink()
-    (sweep / names[2] / "error.txt").write_text("Traceback (most recent call last):\n  x\nMemoryError: 5\n")
+    (sweep / names[2] / "error.txt").write_text(
+        "Traceback (most recent call last):\n  x\njax.errors.OutOfMemoryError: 5\n----\nnote\n"
+    )
     (sweep / names[3] / "ledger.json").write_text('{"params": {"tot')
     rewrite(sweep / names[4] / "result.json", lambda result: result["evals"].pop("val/loss"))
     (sweep / "report").mkdir()
@@ -67,13 +69,13 @@ def test_incomplete_failed_and_damaged_runs_are_listed_and_left_out(sweep):
     assert reasons == {
         names[0]: "no result.json yet",
         names[1]: "loss is NaN at step 17",
-        names[2]: "MemoryError: 5",
+        names[2]: "jax.errors.OutOfMemoryError: 5",
         names[3]: "ledger.json is damaged (not a JSON object)",
         names[4]: "result.json has no positive val/loss",
     }
     table = loaded.table()
     assert table.rows == 15
-    assert table.warnings[0].startswith("5 of 20 runs are left out of the fits (")
+    assert table.warnings[0].startswith("5 of 20 runs are missing from the fits (")
     assert not set(reasons) & set(table.columns["run"])
 
 
@@ -87,6 +89,34 @@ def test_runs_at_constant_rate_are_not_mixed_with_cooled_ones(sweep):
     loaded = load_sweep(sweep)
     assert list(loaded.left_out().values()) == ["trained at a constant learning rate, others were cooled down"]
     assert loaded.table().rows == 20
+
+
+def test_trunks_carry_branches_and_are_no_rows(sweep):
+    trunk = write_run(sweep, 64, 8_388_608, 0, 3.0, schedule="constant")
+    rewrite(trunk / "spec.json", lambda spec: spec.update(checkpoint_marks=[8192]))
+    loaded = load_sweep(sweep)
+    assert [run.run for run in loaded.trunks] == [trunk.name]
+    assert loaded.left_out() == {}
+    assert loaded.table().rows == 20
+    assert loaded.warnings == ()
+    (trunk / "result.json").unlink()
+    assert list(load_sweep(sweep).left_out()) == [trunk.name]
+
+
+def test_environments_of_several_attempts_are_read(sweep):
+    def attempts(jax):
+        return [{"attempt": 1, "packages": {"jax": "0.1"}, "device": "cpu"}, {"packages": {"jax": jax}}]
+
+    for place, run in enumerate(sorted(sweep.iterdir())):
+        path = run / "env.json"
+        value = {
+            "commit": "abc",
+            "corpus": {"fingerprint": "f"},
+            "attempts": attempts("0.3" if place == 7 else "0.2"),
+        }
+        path.write_text(json.dumps(value))
+    (warning,) = load_sweep(sweep).warnings
+    assert warning.startswith("the set of package versions differs between runs: 2 sets")
 
 
 def test_a_sweep_all_at_constant_rate_is_usable(tmp_path):
