@@ -250,7 +250,9 @@ def test_a_branch_equals_a_run_from_scratch_to_the_last_bit_though_killed(undist
         result = json.loads((sweep / branch.run_id / "result.json").read_text())
         assert result["trained_tokens"] == branch.tokens - branch.branch_at_tokens
     shared = sum(spec.trained_tokens for spec in (trunk, *branches))
-    assert sum(map(training_flops, (trunk, *branches))) == training_flops(scratch[0]) / scratch[0].tokens * shared
+    assert (
+        sum(map(training_flops, (trunk, *branches))) == training_flops(scratch[0]) / scratch[0].tokens * shared
+    )
 
 
 def launch_family(sweep: str, corpus: str, cache: str) -> None:
