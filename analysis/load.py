@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,41 @@ def _difference_warnings(runs: Sequence[Run]) -> list[str]:
             ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
             shown = ", ".join(f"{_short(value)} in {count}" for value, count in ranked[:3])
             found.append(f"{what} differs between runs: {len(values)} {kinds} ({shown} runs)")
-    return found
+    return found + _rival_warning(runs)
+
+
+def _rival_warning(runs: Sequence[Run]) -> list[str]:
+    """Runs of one size, token count and seed that differ in some setting: a law would take them for repeats."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for run in runs:
+        mark = (run.count(), run.tokens, run.spec.get("seed"))
+        groups.setdefault(mark, []).append(_flat(run.spec))
+    settings = sorted(
+        {
+            key
+            for rivals in groups.values()
+            for other in rivals[1:]
+            for key in {*rivals[0], *other}
+            if rivals[0].get(key) != other.get(key)
+        }
+    )
+    if not settings:
+        return []
+    count = sum(len(rivals) for rivals in groups.values() if len(rivals) > 1)
+    return [
+        f"{count} runs share size, tokens and seed with another and differ in {', '.join(settings[:4])}: a law takes "
+        "them for repeats of one run"
+    ]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def _setting(*keys: str) -> Callable[[Run], Any]:

@@ -171,7 +171,8 @@ def _band(fit: Fit, flops: np.ndarray) -> Band:
     tails = [(1 - fit.level) / 2, (1 + fit.level) / 2]
 
     def ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        low, high = np.nanquantile(values, tails, axis=0)
+        with np.errstate(invalid="ignore"):
+            low, high = np.nanquantile(np.where(np.isfinite(values), values, np.nan), tails, axis=0)
         return low, high
 
     return Band(

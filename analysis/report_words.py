@@ -17,6 +17,11 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}" if not 1000 <= abs(value) < 1e6 else f"{value:.0f}"
 
 
+def percent(share: float) -> str:
+    """Two significant digits, whole numbers from 10% on."""
+    return f"{100 * share:.0f}%" if abs(share) >= 0.1 else f"{100 * share:.2g}%"
+
+
 def span(interval: Sequence[float], digits: int = 3) -> str:
     """`low to high`, or that there is no interval."""
     if not np.isfinite(interval).all():
@@ -37,7 +42,7 @@ def summary(study: Study) -> list[str]:
         worst = max(abs(one.measured / one.predicted - 1) for one in study.backtest)
         said.append(
             f"Back-test: of the {len(study.backtest)} runs with the most FLOPs, predicted from the others alone, "
-            f"{hits} fall inside their {BACKTEST_LEVEL:.0%} interval; the largest error is {100 * worst:.2g}%."
+            f"{hits} fall inside their {BACKTEST_LEVEL:.0%} interval; the largest error is {percent(worst)}."
         )
     return said
 
@@ -53,21 +58,34 @@ def _what_ran(study: Study) -> str:
     )
     flops = [run.flops() or 0.0 for run in usable]
     return (
-        f"{len(usable)} of {total} runs are finished and used: {count_text(min(n))} to {count_text(max(n))} "
-        f"parameters, {count_text(min(d))} to {count_text(max(d))} training tokens, up to {max(flops):.3g} FLOPs a run."
+        f"{len(usable)} of {total} runs are finished and used: {_range(n)} parameters, {_range(d)} "
+        f"training tokens, up to {max(flops):.3g} FLOPs a run."
         + (f" They branch off {trunks} trunks at constant learning rate." if trunks else "")
     )
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = count_text(min(values)), count_text(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 def _how_loss_falls(study: Study) -> str:
     fit = study.fit
     assert fit is not None
     p, i = fit.parameters, fit.intervals
+    unknown = [name for name, known in fit.identified.items() if not known]
+    if unknown:
+        return (
+            f"A law is fitted, but these runs do not identify {', '.join(unknown)}: alpha = {number(p['alpha'])} "
+            f"({fit.level:.0%} interval {span(i['alpha'])}), beta = {number(p['beta'])} ({span(i['beta'])}), floor E = "
+            f"{number(p['E'])} nats per token ({span(i['E'])}). More sizes, more data sizes or a wider range are "
+            "needed; what follows from the law below is as uncertain as that."
+        )
     return (
         f"Loss falls as N^-{number(p['alpha'])} in parameters ({fit.level:.0%} interval of the exponent "
         f"{span(i['alpha'])}) and as D^-{number(p['beta'])} in training tokens ({span(i['beta'])}), towards a floor "
         f"of {number(p['E'])} nats per token ({span(i['E'])}). A run lands within "
-        f"{100 * 2 * fit.residual_sd:.2g}% of this law (two residual standard deviations)."
+        f"{percent(2 * fit.residual_sd)} of this law (two residual standard deviations)."
     )
 
 
@@ -138,7 +156,7 @@ def _rises(study: Study) -> list[str]:
             mean = np.bincount(index, np.log(columns["loss"][rows])) / np.bincount(index)
             for place in np.flatnonzero(np.diff(mean) > NOISE_FACTOR * np.sqrt(2) * noise):
                 found.append(
-                    f"loss rises by {number(100 * float(np.expm1(mean[place + 1] - mean[place])), 2)}% from "
+                    f"loss rises by {percent(float(np.expm1(mean[place + 1] - mean[place])))} from "
                     f"{count_text(distinct[place])} to {count_text(distinct[place + 1])} {what} "
                     f"at {count_text(value)} {'tokens' if fixed == 'tokens' else 'parameters'}"
                 )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import time
 
 import numpy as np
@@ -89,6 +90,17 @@ def test_runs_at_constant_rate_are_not_mixed_with_cooled_ones(sweep):
     loaded = load_sweep(sweep)
     assert list(loaded.left_out().values()) == ["trained at a constant learning rate, others were cooled down"]
     assert loaded.table().rows == 20
+
+
+def test_rival_settings_at_one_size_are_warned_of(sweep):
+    twin = sweep / "twin"
+    (sweep / run_name(32, 1_048_576, 0)).rename(sweep / "w32")
+    shutil.copytree(sweep / "w32", twin)
+    rewrite(twin / "spec.json", lambda spec: spec["optim"].update(learning_rate=1e-2))
+    (warning,) = load_sweep(sweep).warnings
+    assert warning.startswith(
+        "2 runs share size, tokens and seed with another and differ in optim.learning_rate"
+    )
 
 
 def test_trunks_carry_branches_and_are_no_rows(sweep):
