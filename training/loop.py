@@ -17,11 +17,13 @@ from files import JsonLines
 from model.ledger import ledger
 from training.checkpoint import Checkpoints
 from training.config import RunSpec
+from training.evaluate import PreparedTask, evaluate_tasks, task_rows
 from training.evaluation import HeldOut, score_held_out
 from training.records import read_spec
 from training.schedule import learning_rate
 from training.state import TrainState, hyperparameters
 from training.step import Metrics, make_evaluation_step, make_initialization, make_train_step
+from training.tasks import held_out_tasks, write_records
 
 # A loss this many times that of a uniform guess will not come back.
 EXPLODED = 3.0
@@ -85,6 +87,8 @@ def restore_trunk(spec: RunSpec, directory: Path, target: TrainState) -> TrainSt
             checkpoint_marks=(),
             parent=None,
             branch_at_tokens=None,
+            tasks=(),
+            task_items=1,
             optim=dataclasses.replace(
                 run.optim, schedule="wsd", cooldown_tokens=0, cooldown_shape="sqrt", final_fraction=0.0
             ),
@@ -163,6 +167,12 @@ class Run:
             self.state, progress = restored
             self.tokens = progress["tokens"]
             self.clock = Clock(progress["train_seconds"], progress["compile_seconds"])
+        self.tasks: tuple[PreparedTask, ...] = ()
+        if spec.tasks:
+            held_out = held_out_tasks(spec.tasks, spec.task_items, spec.data, execution.cache_root)
+            self.tasks = held_out.prepared
+            write_records(directory, held_out.records)
+        self.mesh = mesh
         self.metrics_log = JsonLines(directory / "metrics.jsonl")
         self.evals_log = JsonLines(directory / "evals.jsonl")
 
@@ -258,8 +268,13 @@ class Run:
             self.execution.report(tokens, loss, tokens_per_second)
 
     def evaluate(self) -> None:
-        """Score the held-out slice and write its rows."""
-        for name, score in score_held_out(self.evaluation_step, self.state.params, self.slice).items():
+        """Score the held-out slice and the held-out tasks and write their rows."""
+        scores = score_held_out(self.evaluation_step, self.state.params, self.slice)
+        if self.tasks:
+            length = self.spec.data.sequence_length
+            own = evaluate_tasks(self.tasks, self.spec.model, self.mesh, self.state.params, length)
+            scores |= dict(task_rows(own))
+        for name, score in scores.items():
             self.evals_log.append(
                 {"tokens": self.tokens, "name": name, **dataclasses.asdict(score), "attempt": self.attempt}
             )

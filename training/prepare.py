@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
@@ -19,13 +20,17 @@ def check_vocabulary(spec: RunSpec, cache: TokenCache) -> None:
         )
 
 
-def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True) -> None:
+def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True) -> dict[str, dict[str, Any]]:
     """Build every token cache that the runs read, and refuse runs that cannot read theirs.
 
+    Returns:
+      What tasks.json will say of each task that the runs are scored on, by name.
+
     Raises:
-      BadInput: a corpus is missing or empty, its splits are shorter than what the run reads, or a model's
-        vocabulary is smaller than the tokenizer's.
+      BadInput: a corpus is missing or empty, its splits are shorter than what the run reads, a model's
+        vocabulary is smaller than the tokenizer's, or a task is too long or in the training text.
     """
+    records: dict[str, dict[str, Any]] = {}
     caches: dict[DataConfig, TokenCache] = {}
     for spec in specs:
         if spec.data not in caches:
@@ -35,3 +40,8 @@ def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True
         TrainLoader(
             caches[spec.data], spec.data, batch_tokens=spec.batch_tokens, seed=spec.seed, prefetch=False
         )
+        if spec.tasks:
+            from training.tasks import held_out_tasks  # loads JAX, which runs without tasks need not wait for
+
+            records |= held_out_tasks(spec.tasks, spec.task_items, spec.data, cache_root).records
+    return records

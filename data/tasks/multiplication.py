@@ -26,7 +26,7 @@ class Multiplication(Task):
 
     @property
     def guess(self) -> float:
-        """Frequency of the commonest product, counted up to 3 digits (16 of the 8,100 products of 2 digits are alike), and
+        """Frequency of the commonest product, counted up to 3 digits (16 of 8,100 products of 2 digits are alike), and
         above that a tenth of it for each digit, an overestimate."""
         counted = min(self.digits, 3)
         return commonest_product(counted) * 10.0 ** (counted - self.digits)
