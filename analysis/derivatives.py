@@ -1,8 +1,9 @@
 """Objective, gradient and Hessian of many fits at once, on one table.
 
 Every function here takes a batch of lanes, one lane a fit: theta_LP internal coordinates, y_LR observations, w_LR row
-weights, delta_L. It gives the Huber objective F_L, its gradient g_LP, its exact (generalized) Hessian H_LPP and the
-Gauss-Newton matrix G_LPP of iteratively reweighted least squares, which majorizes the data part of H.
+weights, delta_L. It gives the Huber objective F_L, its gradient g_LP, its exact (generalized) Hessian H_LPP, the
+Gauss-Newton matrix G_LPP of iteratively reweighted least squares, which majorizes the data part of H, and the scale
+S_LP that |g| cannot exceed: the norm of the rows' slopes times that of each Jacobian column.
 Axes: L lanes, R rows, P parameters, K terms, M monomials.
 
 A sum of powers has closed-form derivatives that are matrix products: with shares s_k = term_k / sum, the gradient of
@@ -18,7 +19,7 @@ import numpy as np
 
 from analysis.laws.base import Law
 
-Derivatives = Callable[..., tuple[jax.Array, jax.Array, jax.Array, jax.Array]]
+Derivatives = Callable[..., tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]]
 
 
 def huber_rows(residual: jax.Array, weight: jax.Array, delta: jax.Array) -> tuple[jax.Array, ...]:
@@ -69,7 +70,13 @@ def forward_derivatives(law: Law, space: str) -> Derivatives:
                 hessian[i][j] = hessian[j][i] = jnp.sum(slope_RL * second + curvature_RL * product, axis=0)
                 gauss[i][j] = gauss[j][i] = jnp.sum(reweight_RL * product, axis=0)
         matrix = lambda entries: jnp.stack([jnp.stack(row, axis=-1) for row in entries], axis=-2)  # noqa: E731
-        return jnp.sum(value_RL, axis=0), jnp.stack(gradient, axis=-1), matrix(hessian), matrix(gauss)
+        # slopes carry their weight once: with w in both factors the product would carry it twice
+        slopes = jnp.sum(slope_RL**2 / jnp.where(w_LR.T > 0, w_LR.T, 1.0), axis=0)
+        squares = [jnp.sum(w_LR.T * column**2, axis=0) for column in jacobian]
+        scale = jnp.sqrt(slopes[:, None] * jnp.stack(squares, axis=-1))
+        return (
+            jnp.sum(value_RL, axis=0), jnp.stack(gradient, axis=-1), matrix(hessian), matrix(gauss), scale
+        )  # fmt: skip
 
     return evaluate
 
@@ -95,6 +102,10 @@ def power_sum_derivatives(law: Law, space: str) -> Derivatives:
         ]
     )
     diagonal_KMPP = np.array([_outer(feature, feature) for feature in feature_KCP])
+    # pairs of terms that enter one Jacobian column together, and their share of its squares
+    diagonals_QMP = np.einsum("qmpp->qmp", outer_QMPP)
+    used = [q for q in range(len(pairs)) if np.any(diagonals_QMP[q])]
+    column_pairs, column_QMP = [pairs[q] for q in used], diagonals_QMP[used]
     one_and_columns = 1 + len(columns)
 
     def evaluate(theta_LP, design, y_LR, w_LR, delta_L):
@@ -120,14 +131,25 @@ def power_sum_derivatives(law: Law, space: str) -> Derivatives:
             reweight_LR = reweight_LR * value_LR**2
         firsts = [first_LR * share for share in shares]
         weighted = [data_LR * share for share in shares], [reweight_LR * share for share in shares]
-        stacked = [*firsts, *(weights[k] * shares[m] for weights in weighted for k, m in pairs)]
+        # squares of a Jacobian column: the column of one term, or of several that share an exponent
+        plain_LR = w_LR if space == "log" else w_LR * value_LR**2
+        plain = [plain_LR * share for share in shares]
+        stacked = [
+            *firsts,
+            *(weights[k] * shares[m] for weights in weighted for k, m in pairs),
+            *(plain[k] * shares[m] for k, m in column_pairs),
+        ]
         sums_QLM = jnp.stack(stacked) @ x_MR.T
-        first_KLM, data_QLM, gauss_QLM = jnp.split(sums_QLM, [count, count + len(pairs)])
+        first_KLM, data_QLM, gauss_QLM, plain_QLM = jnp.split(
+            sums_QLM, [count, count + len(pairs), count + 2 * len(pairs)]
+        )
         gradient = jnp.einsum("klc,kcp->lp", first_KLM[:, :, :one_and_columns], feature_KCP)
         hessian = jnp.einsum("klm,kmpq->lpq", first_KLM, diagonal_KMPP)
         hessian = hessian + jnp.einsum("qlm,qmij->lij", data_QLM, outer_QMPP)
         gauss = jnp.einsum("qlm,qmij->lij", gauss_QLM, outer_QMPP)
-        return jnp.sum(loss_LR, axis=1), gradient, hessian, gauss
+        slopes = jnp.sum(slope_LR**2 / jnp.where(w_LR > 0, w_LR, 1.0), axis=1)
+        scale = jnp.sqrt(slopes[:, None] * jnp.einsum("qlm,qmp->lp", plain_QLM, column_QMP))
+        return jnp.sum(loss_LR, axis=1), gradient, hessian, gauss, scale
 
     return evaluate
 

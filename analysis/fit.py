@@ -17,11 +17,12 @@ from analysis import uncertainty
 from analysis.checks import check_fit, cluster_warning, usable_columns, with_derived
 from analysis.laws import get_law
 from analysis.laws.base import Law
-from analysis.multistart import Certificate, Prepared, multistart, prepare
+from analysis.multistart import Certificate, multistart
 from analysis.objectives import Objective
+from analysis.prepared import Prepared, predicted, prepare
 from analysis.profile import profile_intervals
 from analysis.solver import float64_on_cpu
-from analysis.uncertainty import percentile_levels, predicted, sandwich
+from analysis.uncertainty import percentile_levels, sandwich
 from analysis.verdict import identified
 from errors import BadInput
 
@@ -246,7 +247,7 @@ def _described(
     natural = prepared.natural(theta)
     residuals = problem.y - predicted(law, problem, theta)
     hessian = certificate.hessian
-    covariance = sandwich(prepared, theta, hessian, labels)
+    spread = sandwich(prepared, theta, hessian, labels)
     if asked["bootstrap"]:
         points = np.array([minimum.theta for minimum in certificate.minima])
         drawn = uncertainty.bootstrap(
@@ -261,13 +262,13 @@ def _described(
                 f"{drawn.unconverged} of {asked['bootstrap']} resamples did not converge to rounding level"
             )
     else:
-        draws, kind = _asymptotic_draws(prepared, theta, covariance, asked["seed"]), "asymptotic"
+        draws, kind = _asymptotic_draws(prepared, theta, spread.covariance, asked["seed"]), "asymptotic"
         tails = (0.5 - level / 2, 0.5 + level / 2)
-        errors = _asymptotic_errors(prepared, theta, covariance)
+        errors = _asymptotic_errors(prepared, theta, spread.covariance)
     ends = np.full((2, natural.size), np.nan) if draws is None else np.nanquantile(draws, tails, axis=0)
     intervals = {name: (float(ends[0, i]), float(ends[1, i])) for i, name in enumerate(law.names)}
     if not asked["bootstrap"] and (asked["profile"] if asked["profile"] is not None else n <= PROFILE_ROWS):
-        intervals.update(profile_intervals(prepared, theta, hessian, level))
+        intervals.update(profile_intervals(prepared, theta, hessian, level, spread))
     for name in prepared.fixed:
         intervals[name] = (asked["fixed"][name], asked["fixed"][name])
     parameters = {name: float(value) for name, value in zip(law.names, natural, strict=True)}

@@ -1,20 +1,22 @@
 """From many starting points to one optimum with a certificate: what was tried, what was reached, what else is there."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.laws.base import Centring, Columns, Law
-from analysis.objectives import Objective
-from analysis.solver import Box, Problem, Solutions, float64_on_cpu, solve
+from analysis.laws.base import Law
+from analysis.least_absolute import polish
+from analysis.prepared import Prepared
+from analysis.solver import EXACT, Problem, Solutions, solve
 
 SAME = 1e-7  # relative difference of objectives below which two lanes are in the same minimum
 SCREENING_ROWS = (
     4096  # beyond this, all starts run on a sample of rows, and the minima found there on every row
 )
+SCREENING_SAMPLE = 512
 DIRECT_STARTS = 192  # starts that also run without annealing, so that local minima are found, not avoided
 KEPT_MINIMA = 32
+POLISHED = 24  # of those, how many an L1 fit follows to their vertex
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Certificate:
       at_bound: parameters that ended on a bound.
       condition: condition number of the scaled Hessian over free parameters (1 is best, 1e16 is singular).
       screened_on: rows on which the starts were tried, where that is fewer than all.
+      hessian: at the best, centred coordinates. exact: the law passes through every row, up to rounding.
     """
 
     tried: int
@@ -48,11 +51,12 @@ class Certificate:
     condition: float
     screened_on: int
     hessian: np.ndarray
+    exact: bool
 
     def warnings(self, law: Law) -> list[str]:
         """What a careful reader is told about this optimum."""
         said = []
-        if self.cosine > 1e-6:
+        if self.cosine > 1e-6 and not self.exact:
             said.append(f"the optimum is not at rounding level (scale-free gradient {self.cosine:.1e})")
         if self.at_bound:
             said.append(f"at a bound: {', '.join(self.at_bound)}")
@@ -65,7 +69,7 @@ class Certificate:
             said.append(f"{len(near)} other local minima lie within 1% of the best objective")
         return said
 
-    def to_json(self, prepared: "Prepared") -> dict[str, object]:
+    def to_json(self, prepared: Prepared) -> dict[str, object]:
         """The `starts` entry of fit.json."""
         law = prepared.law
         return {
@@ -87,59 +91,6 @@ class Certificate:
         }
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A table made ready for the solver: centred design, observations in the residuals' space, bounds."""
-
-    law: Law
-    objective: Objective
-    problem: Problem
-    centring: Centring
-    box: Box
-    fixed: tuple[str, ...]
-
-    def reported(self, theta: np.ndarray) -> float:
-        """The objective as it is reported (see analysis/objectives.py) at one centred internal point."""
-        problem = self.problem
-        with float64_on_cpu():
-            value = np.asarray(self.law.evaluate(tuple(theta), problem.design))
-        model = np.exp(value) if self.law.logarithmic and problem.space == "linear" else value
-        return float(self.objective.value(problem.y - model, problem.weights))
-
-    def natural(self, theta: np.ndarray) -> np.ndarray:
-        return self.law.to_natural(self.centring.backward(theta))
-
-    def centred(self, natural: np.ndarray) -> np.ndarray:
-        return self.centring.forward(self.law.to_internal(natural))
-
-
-def prepare(
-    law: Law, columns: Columns, objective: Objective, fixed: Mapping[str, float], *, centred: bool = True
-) -> Prepared:
-    """Centre the columns and lay out bounds; `fixed` parameters (natural values) are pinned.
-
-    A pinned coefficient of a free exponent is a pin in uncentred coordinates only: it switches centring off.
-    """
-    design = law.design(columns)
-    moving = any(
-        law.parameters[law.index(name)].slopes or law.parameters[law.index(name)].axis for name in fixed
-    )
-    centring = law.centre(design, enabled=centred and not moving)
-    y = np.asarray(columns[law.target], dtype=np.float64)
-    y = np.log(y) if objective.space == "log" else y
-    lower, upper = law.bounds()
-    for name, value in fixed.items():
-        position = law.index(name)
-        internal = np.log(max(value, 1e-300)) if law.parameters[position].positive else value
-        lower[position] = upper[position] = internal
-    weights = np.asarray(columns.get("weight", np.ones(y.shape[0])), dtype=np.float64)
-    scale = float(np.std(y)) or 1.0
-    return Prepared(
-        law, objective, Problem(law, objective.space, centring.apply(design), y, weights), centring,
-        Box(lower, upper, objective.target_delta(scale)), tuple(fixed),
-    )  # fmt: skip
-
-
 def multistart(prepared: Prepared, starts: np.ndarray, seed: int = 0) -> tuple[np.ndarray, Certificate]:
     """Fit from every start (internal, uncentred, shape (S, P)); the best point and its certificate."""
     law, problem = prepared.law, prepared.problem
@@ -148,38 +99,61 @@ def multistart(prepared: Prepared, starts: np.ndarray, seed: int = 0) -> tuple[n
     rng = np.random.default_rng(seed)
     screening, screened_on = problem, rows
     if rows > SCREENING_ROWS:
-        screened_on = SCREENING_ROWS // 4
+        screened_on = SCREENING_SAMPLE
         chosen = np.sort(rng.choice(rows, screened_on, replace=False))
         screening = _rows(problem, chosen)
-    annealed = solve(screening, centred, prepared.box)
+    # starts that `sensible` or the box brings to one point are solved once and counted as often as they came
+    within = np.clip(centred, prepared.box.lower, prepared.box.upper)
+    _, first, copy = np.unique(np.round(within, 9), axis=0, return_index=True, return_inverse=True)
+    copy = copy.reshape(-1)
+    annealed = solve(screening, within[first], prepared.box)
+    starts_at = np.bincount(copy, minlength=first.size)
     if prepared.objective.robust == "l2":
         found = annealed
     else:
         near = _near(annealed, rng, prepared.box.lower, prepared.box.upper)
-        some = centred[np.sort(rng.choice(len(centred), min(DIRECT_STARTS, len(centred)), replace=False))]
+        some = within[first][np.sort(rng.choice(first.size, min(DIRECT_STARTS, first.size), replace=False))]
         direct = solve(screening, np.concatenate([near, some]), prepared.box, anneal=False)
         found = _joined(annealed, direct)
+    screened_best = float(np.min(found.objective)) * (1 + SAME) + rows_floor(screening)
     minima = distinct(found, rows_floor(problem))
     if screened_on < rows:
         kept = np.array([minimum.theta for minimum in minima])[:8]
         found = solve(problem, kept, prepared.box)
         minima = distinct(found, rows_floor(problem))
-    best = minima[0]
     chosen_lane = int(np.argmin(found.objective))
+    theta = found.theta[chosen_lane]
+    if prepared.objective.robust == "l1":
+        minima = vertices(prepared, minima)
+        theta = minima[0].theta
     condition = _condition(found.hessian[chosen_lane], found.gauss[chosen_lane], prepared.box.free)
-    tolerance = SAME * best.objective + rows_floor(problem)
     certificate = Certificate(
         tried=len(centred),
-        reached_best=int(np.sum(annealed.objective <= annealed.objective.min() + tolerance)),
-        converged=int(np.sum(annealed.converged)),
+        reached_best=int(starts_at[annealed.objective <= screened_best].sum()),
+        converged=int(starts_at[annealed.converged].sum()),
         minima=minima,
         cosine=float(found.cosine[chosen_lane]),
-        at_bound=_at_bound(law, found.theta[chosen_lane], prepared),
+        at_bound=_at_bound(law, theta, prepared),
         condition=condition,
         screened_on=screened_on,
         hessian=found.hessian[chosen_lane],
+        exact=bool(found.objective[chosen_lane] <= rows_floor(problem)),
     )
-    return found.theta[chosen_lane], certificate
+    return theta, certificate
+
+
+def vertices(prepared: Prepared, minima: tuple[Minimum, ...]) -> tuple[Minimum, ...]:
+    """The exact L1 minima that those of the smallest delta lead to, best first; objectives are sums of |r|."""
+    polished = [polish(prepared, minimum.theta) for minimum in minima[:POLISHED]]
+    values = [prepared.reported(theta) for theta in polished]
+    result: list[Minimum] = []
+    for i in np.argsort(values, kind="stable"):
+        if result and values[i] <= result[-1].objective * (1 + 1e-10):
+            last = result[-1]
+            result[-1] = Minimum(last.theta, last.objective, last.starts + minima[i].starts)
+        else:
+            result.append(Minimum(polished[i], values[i], minima[i].starts))
+    return tuple(result)
 
 
 def sensible(prepared: Prepared, centred: np.ndarray) -> np.ndarray:
@@ -201,7 +175,7 @@ def sensible(prepared: Prepared, centred: np.ndarray) -> np.ndarray:
 
 def rows_floor(problem: Problem) -> float:
     """The objective that rounding alone leaves behind when a law fits a table exactly."""
-    return float(np.sum(problem.weights if problem.weights.ndim == 1 else problem.weights[0])) * 1e-26
+    return float(np.sum(problem.weights if problem.weights.ndim == 1 else problem.weights[0])) * EXACT
 
 
 def distinct(found: Solutions, floor: float) -> tuple[Minimum, ...]:

@@ -51,8 +51,9 @@ class Objective:
     def target_delta(self, scale: float) -> float:
         """The delta that the solver ends at, given the residuals' scale.
 
-        For `l1` it is so small that only rows which the optimum passes through exactly lie within it.
+        For `l1` it is so small that little more than the rows which the optimum passes through lie within it; the
+        last step, to the vertex itself, is that of analysis/least_absolute.py.
         """
         if self.robust == "l1":
-            return 1e-10 * scale
+            return 1e-6 * scale
         return self.delta if self.robust == "huber" else np.inf

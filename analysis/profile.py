@@ -1,29 +1,30 @@
 """Profile likelihood intervals: how far one parameter can be moved while all others make up for it.
 
-The objective's rise is turned into a likelihood ratio by the factor that an M-estimator needs, E psi^2 / E psi'
-(Ronchetti 1982; for least squares the residual variance). Unlike a standard error the profile sees walls, flat
-directions and second minima: where it never rises to the threshold the interval ends at the parameter's bound.
+The objective's rise is turned into a likelihood ratio by the factor that an M-estimator needs, the sandwich variance
+over the inverse curvature (Ronchetti 1982; for least squares with equal noise, the residual variance). Unlike a
+standard error the profile sees walls, flat directions and second minima: where it never rises to the threshold the
+interval ends at the parameter's bound.
 """
 
 import dataclasses
 
 import numpy as np
 
-from analysis.multistart import Prepared
+from analysis.prepared import Prepared, predicted
 from analysis.solver import Box, solve
-from analysis.uncertainty import predicted, student_quantile
+from analysis.uncertainty import Sandwich, quadratic_chance, student_quantile
 
 STEPS = np.array([0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0, 25.0, 50.0, 100.0])
 ROUNDS = 3
 
 
 def profile_intervals(
-    prepared: Prepared, theta: np.ndarray, hessian: np.ndarray, level: float
+    prepared: Prepared, theta: np.ndarray, hessian: np.ndarray, level: float, spread: Sandwich
 ) -> dict[str, tuple[float, float]]:
     """Intervals in natural units for every free parameter.
 
     Args:
-      theta, hessian: the optimum in the centred coordinates of `prepared`.
+      theta, hessian, spread: the optimum and what `sandwich` says of it, in the centred coordinates of `prepared`.
     """
     law = prepared.law
     means = prepared.centring.means
@@ -36,7 +37,7 @@ def profile_intervals(
     point = prepared.centring.backward(theta)
     curvature = matrix.T @ hessian @ matrix
     free = np.flatnonzero(prepared.box.free)
-    threshold = _threshold(prepared, theta, level, free.size)
+    thresholds, widths = _thresholds(prepared, theta, level, spread)
     lower, upper = prepared.box.lower.copy(), prepared.box.upper.copy()
     conditional = _conditional_moves(curvature, free)
     best = solve(problem, point[None], prepared.box, anneal=False)
@@ -45,17 +46,18 @@ def profile_intervals(
     edges: dict[tuple[int, float], float] = {}
     jobs = []
     for position in map(int, free):
-        unit = _unit(curvature, free, position, threshold)
         for sign in (-1.0, 1.0):
             wall = upper[position] if sign > 0 else lower[position]
-            values = np.clip(point[position] + sign * unit * STEPS, lower[position], upper[position])
+            values = np.clip(
+                point[position] + sign * widths[position] * STEPS, lower[position], upper[position]
+            )
             jobs.append((position, sign, wall, np.unique(values)))
     for _ in range(ROUNDS):
         rises = _rises(problem, prepared, point, jobs, conditional, floor)
         refined = []
         for (position, sign, wall, values), rise in zip(jobs, rises, strict=True):
-            below, above = _bracket(point[position], sign, values, rise, threshold)
-            edges[position, sign] = wall if above is None else _interpolated(below, above, threshold)
+            below, above = _bracket(point[position], sign, values, rise, thresholds[position])
+            edges[position, sign] = wall if above is None else _interpolated(below, above, thresholds[position])
             if above is None:
                 refined.append((position, sign, wall, np.array([wall])))
             else:
@@ -69,19 +71,28 @@ def profile_intervals(
     return intervals
 
 
-def _threshold(prepared: Prepared, theta: np.ndarray, level: float, free: int) -> float:
-    """The rise of the objective at which an interval of `level` ends."""
-    problem = prepared.problem
+def _thresholds(
+    prepared: Prepared, theta: np.ndarray, level: float, spread: Sandwich
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per parameter, in uncentred coordinates: the rise at which an interval of `level` ends, and its half-width.
+
+    Where the sandwich does not exist, the factor is that of equal noise in every row and the width is left open.
+    """
+    problem, free = prepared.problem, prepared.box.free
+    rows = problem.y.size
+    quantile = student_quantile(0.5 + level / 2, max(rows - int(free.sum()), 1)) ** 2
     residual = predicted(prepared.law, problem, theta) - problem.y
-    weights, delta, rows = problem.weights, float(prepared.box.delta), problem.y.size
-    degrees = max(rows - free, 1)
-    squares = float(np.sum(weights * np.clip(residual, -delta, delta) ** 2)) / degrees
-    spread = 1.4826 * float(np.median(np.abs(residual)))
-    bandwidth = max(min(delta, 1e300), spread * rows**-0.2)
-    share = float(np.average(np.abs(residual) <= bandwidth, weights=weights))
-    share *= min(1.0, delta / bandwidth) if bandwidth > 0 else 1.0
-    factor = squares / max(share, 1e-300) / float(np.mean(weights))
-    return student_quantile(0.5 + level / 2, degrees) ** 2 * factor / 2 + 1e-24 * rows
+    delta = float(prepared.box.delta)
+    chance = float(np.average(quadratic_chance(residual, delta), weights=problem.weights))
+    squares = float(np.average(np.clip(residual, -delta, delta) ** 2, weights=problem.weights))
+    equal = squares * rows / max(rows - int(free.sum()), 1) / max(chance, 1e-300)
+    back = np.linalg.inv(prepared.centring.matrix)
+    variance = np.diag(back @ np.nan_to_num(spread.covariance) @ back.T)
+    curvature = np.diag(back @ np.nan_to_num(spread.inverse) @ back.T)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.where((variance > 0) & (curvature > 0), variance / curvature, equal)
+    width = np.sqrt(quantile * np.where(variance > 0, variance, 1.0))
+    return quantile * factor / 2 + 1e-24 * rows, np.clip(width, 1e-9, 10.0)
 
 
 def _conditional_moves(curvature: np.ndarray, free: np.ndarray) -> np.ndarray:
@@ -94,14 +105,6 @@ def _conditional_moves(curvature: np.ndarray, free: np.ndarray) -> np.ndarray:
             block = curvature[np.ix_(others, others)]
             moves[position, others] = -np.linalg.pinv(block, rcond=1e-12) @ curvature[others, position]
     return moves
-
-
-def _unit(curvature: np.ndarray, free: np.ndarray, position: int, threshold: float) -> float:
-    """The half-width that the quadratic model gives, kept within a sane range."""
-    inverse = np.linalg.pinv(curvature[np.ix_(free, free)], rcond=1e-14)
-    variance = float(inverse[np.flatnonzero(free == position)[0], np.flatnonzero(free == position)[0]])
-    unit = np.sqrt(2 * threshold * variance) if variance > 0 else 1.0
-    return float(np.clip(unit, 1e-9, 10.0))
 
 
 def _rises(problem, prepared, point, jobs, conditional, floor) -> list[np.ndarray]:

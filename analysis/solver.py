@@ -10,8 +10,11 @@ Every decision is relative (to the objective, to the curvature), so neither the 
 front of the objective moves the result.
 """
 
+import concurrent.futures
 import contextlib
 import functools
+import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -23,8 +26,10 @@ from analysis.derivatives import derivatives_of
 from analysis.laws.base import Law
 
 INNER_ITERATIONS = 6  # between two visits of the host
-LANE_ROWS = 65536  # lanes x rows of one compiled program: the working set stays in the cache
+LANE_ROWS = 16384  # lanes x rows of one compiled program: the working set stays in the cache
 GRADIENT_DONE = 1e-11  # cosine between residuals and Jacobian columns at which a lane has converged
+EXACT = 1e-27  # mean squared residual that rounding alone leaves
+MOST_WORKERS = 8  # threads, each with lanes of its own
 ANNEALING = 4.0  # factor between two values of delta
 DAMPING_LADDER = (0.0, 1e-4, 1e-2, 0.1, 0.3, 0.6, 1.0)
 
@@ -95,52 +100,85 @@ def solve(
     past local minima that a small delta makes. Without, it minimizes the objective as it is from the first step.
     """
     tasks, size = starts.shape
-    rows = next(iter(problem.design.values())).shape[0]
-    padded = _bucket(rows)
-    lanes = int(np.clip(LANE_ROWS // padded, 4, 256))
-    pad = (0, padded - rows)
-    design = {key: np.pad(values, pad, mode="edge") for key, values in problem.design.items()}
     delta = np.broadcast_to(np.asarray(box.delta, dtype=np.float64), (tasks,))
     lower, upper = (np.broadcast_to(bound, (tasks, size)) for bound in (box.lower, box.upper))
-    state = _empty_state(lanes, size)
-    y_LR, w_LR = np.zeros((lanes, padded)), np.zeros((lanes, padded))
-    lane_lower, lane_upper, lane_delta = np.zeros((lanes, size)), np.zeros((lanes, size)), np.ones(lanes)
-    owner = np.full(lanes, -1)
-    out = {
-        "theta": np.zeros((tasks, size)), "objective": np.full(tasks, np.inf), "cosine": np.ones(tasks),
-        "hessian": np.zeros((tasks, size, size)), "gauss": np.zeros((tasks, size, size)),
-        "iterations": np.zeros(tasks, dtype=int),
-    }  # fmt: skip
-    waiting = 0
-    with float64_on_cpu():
-        advance = _advance(problem.law, problem.space)
-        device_design = {key: jnp.asarray(values) for key, values in design.items()}
-        while True:
-            finished = np.flatnonzero(state["done"] & (owner >= 0))
-            for name in out:
-                out[name][owner[finished]] = state[name][finished]
-            owner[finished] = -1
-            empty = np.flatnonzero(owner < 0)[: tasks - waiting]
-            if empty.size:
-                new = np.arange(waiting, waiting + empty.size)
-                waiting += empty.size
-                owner[empty] = new
-                y_LR[empty, :rows] = problem.y if problem.y.ndim == 1 else problem.y[new]
-                w_LR[empty, :rows] = problem.weights if problem.weights.ndim == 1 else problem.weights[new]
-                lane_lower[empty], lane_upper[empty], lane_delta[empty] = lower[new], upper[new], delta[new]
-                state["theta"][empty] = np.clip(starts[new], lower[new], upper[new])
-                state["objective"][empty] = np.inf
-                state["delta"][empty] = np.inf if anneal else delta[new]
-                state["damping"][empty] = 1e-2
-                state["iterations"][empty] = 0
-                state["done"][empty] = False
-            if np.all(owner < 0):
-                break
-            advanced = advance(
-                state, device_design, y_LR, w_LR, lane_lower, lane_upper, lane_delta, np.int64(max_iterations)
-            )
-            state = {key: np.array(value) for key, value in advanced.items()}
-    return Solutions(converged=out["cosine"] <= 1e-6, **out)
+    queue = _Queue(problem, starts, lower, upper, delta, anneal, max_iterations)
+    workers = min(os.cpu_count() or 1, MOST_WORKERS, -(-tasks // (2 * queue.lanes)))
+    queue.work(0)  # compiles once, before threads could each begin to
+    if workers > 1:
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            list(pool.map(queue.work, [tasks] * workers))
+    else:
+        queue.work(tasks)
+    out = queue.out
+    total = np.sum(problem.weights, axis=-1)
+    return Solutions(converged=(out["cosine"] <= 1e-6) | (out["objective"] <= EXACT * total), **out)
+
+
+class _Queue:
+    """Tasks that wait for a lane. Several threads may `work` on one queue, each with lanes of its own."""
+
+    def __init__(self, problem, starts, lower, upper, delta, anneal, max_iterations):
+        self.problem, self.starts, self.anneal = problem, starts, anneal
+        self.lower, self.upper, self.delta, self.max_iterations = lower, upper, delta, max_iterations
+        self.tasks, self.size = starts.shape
+        self.rows = next(iter(problem.design.values())).shape[0]
+        self.padded = _bucket(self.rows)
+        self.lanes = int(np.clip(LANE_ROWS // self.padded, 4, 256))
+        self.waiting = 0
+        self.lock = threading.Lock()
+        tasks, size = self.tasks, self.size
+        self.out = {
+            "theta": np.zeros((tasks, size)), "objective": np.full(tasks, np.inf), "cosine": np.ones(tasks),
+            "hessian": np.zeros((tasks, size, size)), "gauss": np.zeros((tasks, size, size)),
+            "iterations": np.zeros(tasks, dtype=int),
+        }  # fmt: skip
+
+    def take(self, most: int) -> np.ndarray:
+        """The numbers of up to `most` tasks, taken off the queue."""
+        with self.lock:
+            taken = np.arange(self.waiting, min(self.waiting + most, self.tasks))
+            self.waiting += taken.size
+        return taken
+
+    def work(self, limit: int) -> None:
+        """Fill lanes from the queue, advance them, take out what is done, until none is left (`limit` 0: compile)."""
+        size, rows, padded, lanes, problem = self.size, self.rows, self.padded, self.lanes, self.problem
+        design = {
+            key: np.pad(values, (0, padded - rows), mode="edge") for key, values in problem.design.items()
+        }
+        state = _empty_state(lanes, size)
+        y_LR, w_LR = np.zeros((lanes, padded)), np.zeros((lanes, padded))
+        lower, upper, delta = np.zeros((lanes, size)), np.zeros((lanes, size)), np.ones(lanes)
+        owner = np.full(lanes, -1)
+        with float64_on_cpu():
+            advance = _advance(problem.law, problem.space)
+            device_design = {key: jnp.asarray(values) for key, values in design.items()}
+            while True:
+                finished = np.flatnonzero(state["done"] & (owner >= 0))
+                for name in self.out:
+                    self.out[name][owner[finished]] = state[name][finished]
+                owner[finished] = -1
+                empty = np.flatnonzero(owner < 0)
+                new = self.take(min(empty.size, limit))
+                empty = empty[: new.size]
+                if new.size:
+                    owner[empty] = new
+                    y_LR[empty, :rows] = problem.y if problem.y.ndim == 1 else problem.y[new]
+                    w_LR[empty, :rows] = problem.weights if problem.weights.ndim == 1 else problem.weights[new]
+                    lower[empty], upper[empty], delta[empty] = self.lower[new], self.upper[new], self.delta[new]
+                    state["theta"][empty] = np.clip(self.starts[new], lower[empty], upper[empty])
+                    state["objective"][empty] = np.inf
+                    state["delta"][empty] = np.inf if self.anneal else delta[empty]
+                    state["damping"][empty] = 1e-2
+                    state["iterations"][empty] = 0
+                    state["done"][empty] = False
+                if limit and np.all(owner < 0):
+                    return
+                arguments = (device_design, y_LR, w_LR, lower, upper, delta, np.int64(self.max_iterations))
+                state = {key: np.array(value) for key, value in advance(state, *arguments).items()}
+                if not limit:
+                    return
 
 
 def _bucket(rows: int) -> int:
@@ -178,9 +216,9 @@ def _advance(law: Law, space: str):
         quadratic = jnp.einsum("lp,lpq,lq->l", step, state["hessian"], step)
         predicted = -(jnp.sum(state["gradient"] * step, axis=1) + quadratic / 2)
         trial = jnp.clip(state["theta"] + step, lower, upper)
-        objective, gradient, hessian, gauss = derivatives(trial, design, y_LR, w_LR, state["delta"])
+        objective, gradient, hessian, gauss, scale = derivatives(trial, design, y_LR, w_LR, state["delta"])
         finite = jnp.isfinite(objective) & jnp.all(jnp.isfinite(hessian), axis=(1, 2))
-        cosine = _cosine(trial, objective, gradient, gauss, lower, upper)
+        cosine = _cosine(trial, gradient, scale, lower, upper)
         lower_objective = objective < state["objective"]
         at_rounding = (objective <= state["objective"] * (1 + 1e-13)) & (cosine < state["cosine"])
         accept = finite & (fresh | (solvable & (lower_objective | at_rounding)))
@@ -211,7 +249,7 @@ def _advance(law: Law, space: str):
         done = ~cool & (
             (accept & (cosine <= GRADIENT_DONE))
             | noise
-            | (accept & (objective <= 0))
+            | (accept & (objective <= EXACT * jnp.sum(w_LR, axis=1)))
             | (fresh & ~finite)
             | (new_damping > 1e15)
         ) | (moved["iterations"] >= max_iterations)
@@ -236,10 +274,9 @@ def _advance(law: Law, space: str):
     return jax.jit(advance)
 
 
-def _cosine(theta, objective, gradient, gauss, lower, upper):
-    """The largest cosine between the (reweighted) residuals and a Jacobian column, over parameters free to move."""
+def _cosine(theta, gradient, scale, lower, upper):
+    """The largest cosine between the rows' slopes and a Jacobian column, over parameters free to move."""
     held = _held(theta, gradient, lower, upper)
-    scale = jnp.sqrt(2 * objective[:, None] * jnp.diagonal(gauss, axis1=1, axis2=2))
     return jnp.max(jnp.where(held, 0.0, jnp.abs(gradient) / jnp.maximum(scale, 1e-300)), axis=1)
 
 

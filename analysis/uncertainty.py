@@ -10,12 +10,10 @@ import math
 import statistics
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
-from analysis.laws.base import Law
-from analysis.multistart import Prepared
-from analysis.solver import Problem, Solutions, float64_on_cpu, solve
+from analysis.prepared import Prepared, jacobian, predicted
+from analysis.solver import Problem, Solutions, solve
 
 EXTRA_STARTS = 3  # every resample also starts from this many other minima of the full table
 
@@ -110,47 +108,39 @@ def _neighbours(found: Solutions, tables: Problem) -> np.ndarray:
     return np.roll(found.theta, 1, axis=0)
 
 
-def predicted(law: Law, problem: Problem, theta: np.ndarray) -> np.ndarray:
-    """The model in the residuals' space at one centred internal point."""
-    with float64_on_cpu():
-        value = np.asarray(law.evaluate(tuple(theta), problem.design)) + np.zeros(problem.y.shape[-1])
-    return np.exp(value) if law.logarithmic and problem.space == "linear" else value
+@dataclass(frozen=True)
+class Sandwich:
+    """Asymptotic covariance of an M-estimator and its two halves, centred internal coordinates, shape (P, P).
 
+    `inverse` is that of the smoothed Hessian. NaN for parameters that are pinned, at a bound, or undetermined.
+    """
 
-def jacobian(law: Law, problem: Problem, theta: np.ndarray) -> np.ndarray:
-    """Derivatives of `predicted` by each parameter, shape (rows, P)."""
-    with float64_on_cpu():
-        base = jax.numpy.asarray(theta)
-        tangents = np.eye(theta.size)
-        model = lambda point: law.evaluate(tuple(point), problem.design) + np.zeros(problem.y.shape[-1])  # noqa: E731
-        columns = [np.asarray(jax.jvp(model, (base,), (jax.numpy.asarray(row),))[1]) for row in tangents]
-    result = np.stack(columns, axis=1)
-    if law.logarithmic and problem.space == "linear":
-        result = result * predicted(law, problem, theta)[:, None]
-    return result
+    covariance: np.ndarray
+    inverse: np.ndarray
+
+    def factor(self, position: int) -> float:
+        """By how much the objective's curvature overstates what is known of a parameter (residual variance, for
+        least squares): the variance of the estimate over the inverse curvature."""
+        return float(self.covariance[position, position] / self.inverse[position, position])
 
 
 def sandwich(
     prepared: Prepared, theta: np.ndarray, hessian: np.ndarray, cluster: np.ndarray | None = None
-) -> np.ndarray:
-    """Asymptotic covariance of an M-estimator in centred internal coordinates (Huber 1967), shape (P, P).
+) -> Sandwich:
+    """The sandwich estimator (Huber 1967) with a kernel estimate of the Hessian (Powell 1991).
 
-    The share of rows in the quadratic part of Huber's function, which the Hessian needs, is taken from the density
-    of residuals around zero over a bandwidth, so that a delta far below the residuals does not starve it.
-    Parameters that are pinned, or that the Hessian does not determine, have NaN.
+    Each row's chance of lying in the quadratic part of Huber's function is smoothed over residuals, so that a delta
+    far below the residuals does not starve the Hessian, and noise that differs between rows is allowed for.
     """
     problem = prepared.problem
     residual = predicted(prepared.law, problem, theta) - problem.y
     columns = jacobian(prepared.law, problem, theta)
-    weights, delta, rows = problem.weights, float(prepared.box.delta), problem.y.size
+    weights, delta = problem.weights, float(prepared.box.delta)
     slope = weights * np.clip(residual, -delta, delta)
-    inside = np.where(np.abs(residual) <= delta, weights, 0.0)
-    free = (prepared.box.free) & (theta > prepared.box.lower + 1e-9) & (theta < prepared.box.upper - 1e-9)
-    spread = 1.4826 * float(np.median(np.abs(residual)))
-    bandwidth = max(min(delta, 1e300), spread * rows**-0.2)
-    share = float(np.average(np.abs(residual) <= bandwidth, weights=weights))
-    share *= min(1.0, delta / bandwidth) if bandwidth > 0 else 1.0
-    bread = hessian - columns.T @ (inside[:, None] * columns) + share * columns.T @ (weights[:, None] * columns)
+    exact = np.where(np.abs(residual) <= delta, weights, 0.0)
+    smooth = weights * quadratic_chance(residual, delta)
+    free = prepared.box.free & (theta > prepared.box.lower + 1e-9) & (theta < prepared.box.upper - 1e-9)
+    bread = hessian + columns.T @ ((smooth - exact)[:, None] * columns)
     scores = slope[:, None] * columns
     if cluster is not None:
         _, label = np.unique(cluster, return_inverse=True)
@@ -159,14 +149,27 @@ def sandwich(
         scores = grouped
     degrees = max(scores.shape[0] - int(free.sum()), 1)
     meat = scores.T @ scores * (scores.shape[0] / degrees)
-    covariance = np.full((theta.size, theta.size), np.nan)
+    covariance, inverse = np.full((2, theta.size, theta.size), np.nan)
     block = np.ix_(free, free)
     scale = np.sqrt(np.maximum(np.abs(np.diag(bread[block])), 1e-300))
     scaled = bread[block] / scale[:, None] / scale[None, :]
-    if free.any() and np.all(np.isfinite(scaled)) and np.linalg.cond(scaled) < 1e14:
-        inverse = np.linalg.inv(scaled) / scale[:, None] / scale[None, :]
-        covariance[block] = inverse @ meat[block] @ inverse.T
-    return covariance
+    if free.any() and np.all(np.isfinite(scaled)) and np.all(np.linalg.eigvalsh(scaled) > 1e-13):
+        inverse[block] = np.linalg.inv(scaled) / scale[:, None] / scale[None, :]
+        covariance[block] = inverse[block] @ meat[block] @ inverse[block].T
+    return Sandwich(covariance, inverse)
+
+
+def quadratic_chance(residual: np.ndarray, delta: float) -> np.ndarray:
+    """Chance that each residual, moved by a normal of the kernel's bandwidth, is within delta.
+
+    The bandwidth is twice the robust spread times n^(-1/5); on the Epoch table it gives the bootstrap's errors.
+    """
+    bandwidth = 2.0 * 1.4826 * float(np.median(np.abs(residual))) * residual.size**-0.2
+    if bandwidth <= 0 or not np.isfinite(delta):
+        return (np.abs(residual) <= delta).astype(np.float64)
+    erf = np.frompyfunc(math.erf, 1, 1)
+    root = math.sqrt(2) * bandwidth
+    return ((erf((delta - residual) / root) + erf((delta + residual) / root)) / 2).astype(np.float64)
 
 
 def student_quantile(probability: float, degrees: float) -> float:
