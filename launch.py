@@ -3,7 +3,9 @@
   python launch.py plan quickstart                         what it would train and cost; trains nothing
   python launch.py run quickstart                          trains it here; again = resume, skip what is done
   python launch.py run quickstart --set model.width=96     any field of every run, by dotted key
-  python launch.py status runs/quickstart                  done, running, failed, missing
+  python launch.py submit quickstart --backend slurm       the same grid on a cluster; again = send only what is missing
+  python launch.py status runs/quickstart                  done, running, queued, failed, lost, missing
+  python launch.py cancel runs/quickstart                  stop it and keep it stopped; everything is saved
   python launch.py bench                                   tokens per second, utilization, beside PyTorch
   python -m analysis.report runs/quickstart                every fit and figure again, from logs alone
 
@@ -22,7 +24,7 @@ from typing import Any, NoReturn
 
 from errors import EXIT_COMPLETE, BadInput, exit_on_bad_input
 
-VERBS = ("plan", "run", "status", "bench")
+VERBS = ("plan", "run", "submit", "status", "cancel", "bench")
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,6 +55,10 @@ def common_arguments(verb: str, experiment: str) -> Parser:
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="corpora, tokens, compiled programs")
     if verb == "plan":
         parser.add_argument("--json", action="store_true", help="the plan as JSON, every RunSpec whole")
+    elif verb == "submit":
+        from launchers.submit import add_arguments
+
+        add_arguments(parser)
     else:
         parser.add_argument(
             "--workers", type=int, help="worker processes (default: one an accelerator or CPU core)"
@@ -119,7 +125,7 @@ def sweep_directory(options: argparse.Namespace) -> Path:
 
 
 def plan_or_run(verb: str, arguments: Sequence[str]) -> int:
-    """plan and run: the experiment's sweep, then show it or train it."""
+    """plan, run and submit: the experiment's sweep, then show it, train it or send it."""
     from experiments import registry
 
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -138,6 +144,10 @@ def plan_or_run(verb: str, arguments: Sequence[str]) -> int:
     prog = f"python launch.py {verb} {name}"
     sweep = parse_sweep(experiment, options.preset, own, prog).with_settings(settings(options.set))
     directory = sweep_directory(options)
+    if verb == "submit":
+        from launchers.submit import submit
+
+        return submit(list(sweep), directory, options)
     if verb == "plan" or options.dry_run:
         show_plan(name, sweep, directory, as_json=getattr(options, "json", False))
         return EXIT_COMPLETE
@@ -256,6 +266,18 @@ def status(arguments: Sequence[str]) -> int:
     return EXIT_COMPLETE
 
 
+def cancel(arguments: Sequence[str]) -> int:
+    """Take a sweep out of Slurm's queue."""
+    from launchers.slurm import cancel as cancel_jobs
+
+    parser = Parser(prog="python launch.py cancel", description="Stop a submitted sweep and keep it stopped.")
+    parser.add_argument("directory", type=Path, help="runs/<sweep>")
+    options = parser.parse_args(arguments)
+    count = cancel_jobs(options.directory)
+    print(f"{options.directory}: {count} runs taken out of the queue; running ones save and end")
+    return EXIT_COMPLETE
+
+
 def bench(arguments: Sequence[str]) -> int:
     """Measure training speed here."""
     from training import bench as benchmark
@@ -271,10 +293,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_COMPLETE
     verb, *rest = arguments
     with exit_on_bad_input():
-        if verb in ("plan", "run"):
+        if verb in ("plan", "run", "submit"):
             return plan_or_run(verb, rest)
         if verb == "status":
             return status(rest)
+        if verb == "cancel":
+            return cancel(rest)
         if verb == "bench":
             return bench(rest)
         raise BadInput(f"unknown command {verb!r}: allowed are {', '.join(VERBS)}")

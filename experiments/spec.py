@@ -45,5 +45,13 @@ class Sweep:
         return len(self.runs)
 
     def with_settings(self, settings: Mapping[str, str]) -> "Sweep":
-        """Every run with the same fields replaced, by dotted key."""
-        return Sweep(with_settings(run, settings) for run in self.runs)
+        """Every run with the same fields replaced, by dotted key; branches follow their trunks' new names."""
+        if not settings:
+            return self
+        changed: dict[str, RunSpec] = {}
+        for run in sorted(self.runs, key=lambda run: run.parent is not None):
+            following = with_settings(run, settings)
+            if following.parent in changed:
+                following = dataclasses.replace(following, parent=changed[following.parent].run_id)
+            changed[run.run_id] = following
+        return Sweep(changed[run.run_id] for run in self.runs)

@@ -9,18 +9,20 @@ from typing import Any, Literal
 
 from errors import BadInput
 from files import read_json, read_json_lines
+from launchers.slurm_queue import Queued, SlurmDoesNotAnswer, read_queue, submitted_runs
 from training.config import RunSpec, short_count
 from training.records import is_locked, read_spec
 
-State = Literal["complete", "running", "failed", "stopped", "missing", "broken"]
+State = Literal["complete", "running", "queued", "failed", "stopped", "lost", "missing", "broken"]
 
 
 @dataclasses.dataclass(frozen=True)
 class RunStatus:
     """One run: its state, how far it came, its last losses, and what is wrong with it.
 
-    States: complete (result.json), running (a live process holds it), failed (error.txt), stopped (started, can be
-    resumed), missing (never started), broken (its files cannot be read).
+    States: complete (result.json), running (a live process holds it, or Slurm runs it), queued (Slurm will start it),
+    failed (error.txt), stopped (started, can be resumed), lost (submitted, neither complete nor queued any more),
+    missing (never started), broken (its files cannot be read).
     """
 
     run: str
@@ -46,11 +48,12 @@ def run_status(directory: Path) -> RunStatus:
         if (directory / "env.json").exists():
             environment = read_json(directory / "env.json")
             state = "stopped"
-        with warnings.catch_warnings(record=True) as torn:
-            warnings.simplefilter("always")
-            for row in read_json_lines(directory / "metrics.jsonl"):
-                last = row
-        note = "a torn line in metrics.jsonl" if torn else ""
+        if not (directory / "result.json").exists():
+            with warnings.catch_warnings(record=True) as torn:
+                warnings.simplefilter("always")
+                for row in read_json_lines(directory / "metrics.jsonl"):
+                    last = row
+            note = "a torn line in metrics.jsonl" if torn else ""
         if (directory / "error.txt").exists():
             state = "failed"
             note = (directory / "error.txt").read_text().strip().splitlines()[-1]
@@ -89,9 +92,39 @@ def sweep_status(directory: Path) -> list[RunStatus]:
     return [run_status(path) for path in runs]
 
 
+def join_queue(rows: list[RunStatus], directory: Path) -> tuple[list[RunStatus], str]:
+    """The rows with what Slurm says about them, and a warning where Slurm was asked and did not answer.
+
+    Only runs that are not complete can change: the disk is the truth, the queue a hint about what is still to come.
+    """
+    submitted = submitted_runs(directory)
+    if not submitted:
+        return rows, ""
+    try:
+        queue, warning = read_queue(directory), ""
+    except SlurmDoesNotAnswer as error:
+        return rows, f"Slurm does not answer ({error}): queued and lost runs cannot be told apart"
+    return [_join(row, queue.get(row.run), submitted.get(row.run)) for row in rows], warning
+
+
+def _join(row: RunStatus, job: Queued | None, batch: Path | None) -> RunStatus:
+    if row.state in ("complete", "broken"):
+        return row
+    if job is not None and job.state == "PENDING":
+        return dataclasses.replace(row, state="queued", note=f"job {job.job}: {job.reason}")
+    if job is not None:
+        return dataclasses.replace(row, state="running", note=f"job {job.job}: {job.state.lower()}")
+    if batch is not None and row.state in ("stopped", "missing"):
+        why = f"sent as {batch.name}, no longer queued; submit again (logs: {batch / 'logs'})"
+        return dataclasses.replace(row, state="lost", note=why)
+    return row
+
+
 def show_status(directory: Path, *, as_json: bool = False) -> None:
     """Print the table, the totals, and where recorded code or corpus differ."""
-    rows = sweep_status(directory)
+    rows, warning = join_queue(sweep_status(directory), directory)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
     if as_json:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))  # noqa: T201
         return

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import importlib.metadata
 import os
@@ -10,11 +11,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from errors import BadInput
 from files import read_json, write_atomic, write_json
 from training.config import RunSpec, from_json, to_json
+from training.lease import EXPIRY_SECONDS, acquire, held, holder_elsewhere
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -142,36 +144,64 @@ class RunIsLocked(RuntimeError):
     """Another process trains this run."""
 
 
+# What flock answers on file systems that have no locks.
+NO_LOCKS_HERE = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+
+
 @contextlib.contextmanager
 def run_lock(directory: Path, patience_seconds: float = 0.0) -> Iterator[None]:
-    """Hold the run for this process; the kernel lets go of it however the process ends.
+    """Hold the run for this process: a file lock against this machine's processes, a lease against other machines'.
+
+    The kernel lets go of the lock however the process ends; the lease of a machine that died expires within a minute.
 
     Raises:
       RunIsLocked: another process still holds it after `patience_seconds`.
     """
     with (directory / ".lock").open("w") as file:
-        deadline = time.monotonic() + patience_seconds
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() >= deadline:
-                    raise RunIsLocked(f"{directory}: another process trains this run") from None
-                time.sleep(0.1)
-        yield
+        # `is_locked` of a watcher holds the lock for an instant: a second is always allowed.
+        deadline = time.monotonic() + max(1.0, patience_seconds)
+        locked = _file_lock(file, deadline)
+        if locked is False:
+            raise RunIsLocked(f"{directory}: another process trains this run")
+        lease = acquire(directory, max(0.0, deadline - time.monotonic()), file_lock_held=locked is True)
+        if isinstance(lease, dict):
+            raise RunIsLocked(
+                f"{directory}: process {lease.get('process')} on {lease.get('host')} trains this run; its lease "
+                f"expires {EXPIRY_SECONDS:g} seconds after that process has died"
+            )
+        with held(lease):
+            yield
+
+
+def _file_lock(file: IO[str], deadline: float) -> bool | None:
+    """True once locked, False where another process has the lock until `deadline`, None where there are no locks."""
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.1)
+        except OSError as error:
+            if error.errno not in NO_LOCKS_HERE:
+                raise
+            return None
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether a live process on this machine trains the run."""
+    """Whether a live process, here or on another machine, trains the run. Asks without taking the lock for long."""
     try:
         with (directory / ".lock").open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
-    except OSError:
+    except BlockingIOError:
         return True
-    return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS_HERE:
+            raise
+    return holder_elsewhere(directory) is not None
 
 
 def write_error(directory: Path, cause: str) -> None:

@@ -6,6 +6,7 @@ Exit status: 0 complete, 75 stopped by a signal and resumable, 1 failed (error.t
 import dataclasses
 import functools
 import logging
+import os
 import signal
 import sys
 import time
@@ -14,9 +15,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
+from errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, exit_on_bad_input
 from files import read_json, read_json_lines, write_json
+from training.causes import advice
 from training.config import RunSpec
+
+# Into a file, a line of progress this often.
+PLAIN_SECONDS = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +47,23 @@ class StopSignal:
 
     def __call__(self) -> bool:
         return self.requested
+
+
+def pin_to_cores(count: int) -> None:
+    """Use `count` of the CPU cores that this process may use: as many threads, whose number decides the last bits.
+
+    Where there are more, processes that start after each other take different ones.
+
+    Raises:
+      BadInput: `count` is not between 1 and the cores that this process may use.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= count <= len(cores):
+        raise BadInput(
+            f"--cores={count}: must be between 1 and the {len(cores)} cores that this process may use"
+        )
+    first = os.getpid() % len(cores)
+    os.sched_setaffinity(0, {cores[(first + index) % len(cores)] for index in range(count)})
 
 
 def configure_jax(cache_root: Path) -> None:
@@ -74,8 +96,8 @@ def execute(directory: Path, execution: Any, lock_patience_seconds: float = 0.0)
                 raise
             except (Stopped, KeyboardInterrupt):
                 raise
-            except BaseException:
-                write_error(directory, traceback.format_exc())
+            except BaseException as error:
+                write_error(directory, f"{traceback.format_exc()}\n{advice(error) or ''}")
                 raise
     except BadInput as error:
         return Outcome(EXIT_BAD_INPUT, str(error))
@@ -86,11 +108,11 @@ def execute(directory: Path, execution: Any, lock_patience_seconds: float = 0.0)
     except RunIsLocked as error:
         return Outcome(EXIT_STOPPED, str(error))
     except OSError as error:
-        return Outcome(EXIT_FAILED, f"{directory}: {error}")
+        more = advice(error)
+        return Outcome(EXIT_FAILED, f"{directory}: {error}" + (f"; {more}" if more else ""))
     except Exception as error:  # noqa: BLE001  a run fails alone: the worker goes on with the next one
-        return Outcome(
-            EXIT_FAILED, f"{type(error).__name__}: {_first_line(error)} (see {directory / 'error.txt'})"
-        )
+        said = advice(error) or f"{type(error).__name__}: {_first_line(error)}"
+        return Outcome(EXIT_FAILED, f"{said} (see {directory / 'error.txt'})")
     return Outcome(EXIT_COMPLETE)
 
 
@@ -199,15 +221,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--mesh", default="", help="devices by axis: data=2,fsdp=2,tensor=1 (default: all along data)"
     )
+    parser.add_argument(
+        "--cores", type=int, help="use this many CPU cores (default: all that this process may use)"
+    )
+    parser.add_argument(
+        "--lock-patience-seconds",
+        type=float,
+        default=0.0,
+        help="how long to wait for another process that trains this run, before ending with 75",
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     stop = StopSignal()
     stop.install()
+    if options.cores is not None:
+        with exit_on_bad_input():
+            pin_to_cores(options.cores)
     configure_jax(options.cache)
     from training.loop import Execution
 
+    terminal = sys.stderr.isatty()
+    shown = time.monotonic()
+
     def report(tokens: int, loss: float, rate: float) -> None:
-        sys.stderr.write(f"\r{tokens:,} tokens  loss {loss:.4f}  {rate:,.0f} tokens/s   ")
+        nonlocal shown
+        if not terminal and time.monotonic() - shown < PLAIN_SECONDS:
+            return
+        shown = time.monotonic()
+        line = f"{tokens:,} tokens  loss {loss:.4f}  {rate:,.0f} tokens/s"
+        sys.stderr.write(f"\r{line}   " if terminal else f"{line}\n")
         sys.stderr.flush()
 
     outcome = execute(
@@ -219,9 +261,11 @@ def main(arguments: list[str] | None = None) -> int:
             stop_requested=stop,
             report=report,
         ),
+        options.lock_patience_seconds,
     )
     if outcome.message:
-        sys.stderr.write(f"\n{'error' if outcome.status in (1, 2) else 'note'}: {outcome.message}\n")
+        newline = "\n" if terminal else ""
+        sys.stderr.write(f"{newline}{'error' if outcome.status in (1, 2) else 'note'}: {outcome.message}\n")
     return outcome.status
 
 

@@ -1,0 +1,42 @@
+#!/bin/bash
+#SBATCH --job-name={{job_name}}
+#SBATCH --array={{array}}
+#SBATCH --nodes={{nodes}}
+#SBATCH --ntasks-per-node={{tasks_per_node}}
+#SBATCH --cpus-per-task={{cpus}}
+#SBATCH --time={{time}}
+#SBATCH --signal=TERM@{{signal_seconds}}
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --kill-on-invalid-dep=yes
+#SBATCH --output=logs/%A_%a.out
+{{options}}
+# One element of this array trains one run: line SLURM_ARRAY_TASK_ID + 1 of runs.txt beside this script. Submit it by
+# hand from its own folder with `sbatch array.sh`, or better again through launch.py, which leaves out what is complete.
+# What is true about a run is in its directory (result.json); Slurm's states are only a hint.
+
+batch={{batch}}
+sweep={{sweep}}
+cd {{project}} || exit 1
+{{environment}}
+{{setup}}
+run=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" "$batch/runs.txt")
+[ -n "$run" ] || { echo "error: $batch/runs.txt has no line $((SLURM_ARRAY_TASK_ID + 1))" >&2; exit 2; }
+[ -e "$batch/cancelled" ] && { echo "$run: cancelled"; exit 0; }
+[ -e "$sweep/$run/result.json" ] && { echo "$run: already complete"; exit 0; }
+
+trap : TERM # this shell waits for the run to save; srun, because Slurm tells only steps of a preemption
+srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task={{cpus}} {{container}}{{python}} -m training.run "$sweep/$run" \
+  --cache {{cache}} --checkpoint-seconds {{checkpoint_seconds}} --lock-patience-seconds 90{{run_options}}
+status=$?
+
+# 75: saved and resumable. 143: the signal came before the run could hear it; its last checkpoint stands.
+if [ "$status" = 75 ] || [ "$status" = 143 ]; then
+  [ -e "$batch/cancelled" ] && exit "$status"
+  if [ "${SLURM_RESTART_COUNT:-0}" -ge {{most_restarts}} ]; then
+    echo "error: $run: stopped $SLURM_RESTART_COUNT times and is not done; submit again to go on" >&2
+    exit 1
+  fi
+  scontrol requeue "$SLURM_JOB_ID" && sleep 600 # no exit: the requeue ends this shell
+fi
+exit "$status"
