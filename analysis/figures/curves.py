@@ -47,7 +47,8 @@ def loss_curves(
     many = columns["loss"].size > MANY_POINTS
     segments = [np.column_stack([x, y]) for _, x, y in paths if x.size > 1]
     every_x = np.concatenate([columns[along], *(x for _, x, _ in paths)])
-    every_y = np.concatenate([columns["loss"], *(y for _, _, y in paths)])
+    fitted = [] if predict is None else [predict({name: columns[name] for name in ("params", "tokens")})]
+    every_y = np.concatenate([columns["loss"], *(y for _, _, y in paths), *fitted])
     count_axis(axes, "x", TOKENS_LABEL if along == "tokens" else PARAMS_LABEL, every_x)
     loss_axis(axes, every_y)
     if segments:

@@ -146,7 +146,7 @@ def count_axis(
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     low, high = padded(values, 0.06)
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
-    axis.set_major_locator(ticker.FixedLocator(log_ticks(low, high, 5 if flops else 7)))
+    axis.set_major_locator(ticker.FixedLocator(log_ticks(low, high, 4 if flops else 7)))
     axis.set_minor_locator(ticker.NullLocator())
     text = flops_text if flops else count_text
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: text(value)))
@@ -171,7 +171,7 @@ def padded(values: Sequence[float] | np.ndarray, share: float) -> tuple[float, f
     """Limits around positive values on a log axis, never of zero width."""
     logs = np.log(np.asarray(values, dtype=float))
     low, high = float(logs.min()), float(logs.max())
-    margin = max(share * (high - low), 0.01 if high > low else 0.3)
+    margin = max(share * (high - low), 0.01 if high > low else 0.7)
     return math.exp(low - margin), math.exp(high + margin)
 
 
