@@ -1,11 +1,13 @@
 """What a network is: sizes and choices, nothing about data or training. Pure values, no JAX."""
 
 import dataclasses
+import math
 from typing import Literal
 
 from errors import BadInput
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
+CHOICES = {"activation": ("swiglu", "gelu"), "compute_dtype": COMPUTE_DTYPES, "remat": ("none", "block")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,12 @@ class ModelConfig:
         for key in ("rope_base", "norm_epsilon"):
             if not getattr(self, key) > 0:
                 raise BadInput(f"model.{key}={getattr(self, key)}: must be positive")
+        for key in ("logit_softcap", "rope_base", "norm_epsilon"):
+            if math.isinf(getattr(self, key)):
+                raise BadInput(f"model.{key}={getattr(self, key)}: must be finite")
+        for key, allowed in CHOICES.items():
+            if getattr(self, key) not in allowed:
+                raise BadInput(f"model.{key}={getattr(self, key)!r}: must be one of {', '.join(allowed)}")
 
     @property
     def resolved_head_width(self) -> int:

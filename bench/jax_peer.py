@@ -1,0 +1,100 @@
+"""Our own side of `python launch.py bench`: the training step as `training.run` compiles it, timed in a process.
+
+Beside the commands of `protocol` it knows {"do": "bare", "count": n}: n steps on one batch that is already on the
+device and with no metric fetched, so that what is left is the device's own time; and {"do": "peak"}, the FLOPs a second
+of a large matrix product.
+"""
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bench import protocol
+from model import sharding
+from model.config import ModelConfig
+from training.config import OptimConfig
+from training.state import hyperparameters
+from training.step import make_initialization, make_train_step
+
+
+class Peer:
+    """One prepared training step at a time."""
+
+    def prepare(self, model: dict[str, Any], batch: int, sequence: int, parameters: str) -> dict[str, Any]:
+        config = ModelConfig(**model)
+        self.mesh = sharding.make_mesh((len(jax.devices()), 1, 1))
+        with jax.set_mesh(self.mesh):
+            initialize, _ = make_initialization(config, self.mesh)
+            self.state = initialize(protocol.SEED)
+        flat = jax.tree_util.tree_flatten_with_path(self.state.params)[0]
+        arrays: dict[str, Any] = {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in flat}
+        np.savez(parameters, **arrays)
+        optim = OptimConfig(
+            beta1=protocol.BETAS[0],
+            beta2=protocol.BETAS[1],
+            epsilon=protocol.EPSILON,
+            weight_decay=protocol.WEIGHT_DECAY,
+            clip_norm=protocol.CLIP_NORM,
+        )
+        self.hyper = hyperparameters(optim) | {"learning_rate": protocol.LEARNING_RATE}
+        self.batches = protocol.batches(config.vocabulary, batch, sequence)
+        started = time.perf_counter()
+        self.step = make_train_step(config, False, 1, self.mesh)
+        with jax.set_mesh(self.mesh):
+            self.state, metrics = self.step(self.state, self.place(0), self.hyper)
+        loss = float(metrics["loss"])
+        return {
+            "loss": loss,
+            "seconds": time.perf_counter() - started,
+            "versions": f"jax {jax.__version__}",
+            "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
+        }
+
+    def place(self, index: int) -> jax.Array:
+        return jax.device_put(self.batches[index % len(self.batches)], sharding.batch_sharding(self.mesh))
+
+    def steps(self, count: int) -> dict[str, Any]:
+        """Steps as the training loop takes them: a fresh batch each, metrics fetched one step late."""
+        watch = protocol.Stopwatch()
+        previous = None
+        with jax.set_mesh(self.mesh):
+            for index in range(1, count + 1):
+                self.state, metrics = self.step(self.state, self.place(index), self.hyper)
+                if previous is not None:
+                    jax.device_get(previous)
+                previous = metrics
+        jax.block_until_ready(self.state)
+        return dict(watch.read())
+
+    def bare(self, count: int) -> dict[str, Any]:
+        batch_BT = jax.block_until_ready(self.place(0))
+        watch = protocol.Stopwatch()
+        with jax.set_mesh(self.mesh):
+            for _ in range(count):
+                self.state, _ = self.step(self.state, batch_BT, self.hyper)
+        jax.block_until_ready(self.state)
+        return dict(watch.read())
+
+    def peak(self, dtype: str, clock: str) -> dict[str, Any]:
+        size = 1024 if jax.default_backend() == "cpu" else 8192
+        factor = jax.random.normal(jax.random.key(0), (size, size), dtype)
+        multiply = jax.jit(jnp.matmul)
+        jax.block_until_ready(multiply(factor, factor))
+        best = float("inf")
+        for _ in range(8):
+            watch = protocol.Stopwatch()
+            jax.block_until_ready(multiply(factor, factor))
+            best = min(best, watch.read()[clock])
+        return {"flops_per_second": 2 * size**3 / best}
+
+
+def main() -> None:
+    peer = Peer()
+    protocol.serve({"prepare": peer.prepare, "steps": peer.steps, "bare": peer.bare, "peak": peer.peak})
+
+
+if __name__ == "__main__":
+    main()

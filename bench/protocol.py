@@ -1,0 +1,48 @@
+"""How `training.bench` talks to a peer: one JSON object a line on standard input, one JSON answer a line back.
+
+Commands: {"do": "prepare", "model": {...}, "batch": B, "sequence": T, "parameters": PATH.npz} answers
+{"loss", "seconds", "versions"}: the loss before the first step and the seconds until it was known. {"do": "steps",
+"count": n} answers {"wall", "cpu"}: seconds of clock and of this process's cores for n training steps on fresh
+batches, to the end of the last. Commands that only one peer knows are described there. Nothing here may import JAX
+or PyTorch: either peer runs without the other.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+SEED = 0
+LEARNING_RATE = 1e-3
+BETAS = (0.9, 0.95)
+EPSILON = 1e-8
+WEIGHT_DECAY = 0.1
+CLIP_NORM = 1.0
+
+
+def batches(vocabulary: int, batch: int, sequence: int) -> list[np.ndarray]:
+    """A few int32 (B, T + 1) batches of random tokens, the same for every peer."""
+    generator = np.random.default_rng(SEED)
+    return [generator.integers(0, vocabulary, (batch, sequence + 1)).astype(np.int32) for _ in range(8)]
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> dict[str, float]:
+        return {"wall": time.perf_counter() - self.wall, "cpu": time.process_time() - self.cpu}
+
+
+def serve(commands: dict[str, Callable[..., dict[str, Any]]]) -> None:
+    """Answer commands until standard input ends."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = commands[request.pop("do")](**request)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()

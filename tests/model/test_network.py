@@ -1,0 +1,177 @@
+"""The network against float64 NumPy, against itself in another form, and against causality."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from model import functional
+from model.config import ModelConfig
+from model.transformer import Transformer
+from tests.model import numpy_reference
+
+BASE = ModelConfig(vocabulary=37, width=24, depth=2, heads=4, kv_heads=2, head_width=6)
+CONFIGS = {
+    "grouped": BASE,
+    "one_kv_head_wide_heads": dataclasses.replace(BASE, kv_heads=1, head_width=10),
+    "untied": dataclasses.replace(BASE, tied=False),
+    "gelu": dataclasses.replace(BASE, activation="gelu", kv_heads=4),
+    "softcap": dataclasses.replace(BASE, logit_softcap=2.0),
+    "no_qk_norm": dataclasses.replace(BASE, qk_norm=False),
+    "unrolled": dataclasses.replace(BASE, scan=False),
+    "remat": dataclasses.replace(BASE, remat="block"),
+    "everything": dataclasses.replace(
+        BASE, tied=False, activation="gelu", logit_softcap=1.5, qk_norm=False, scan=False, remat="block"
+    ),
+}
+Z_LOSS = 0.05  # large, so that an error in it shows
+
+
+# Without LLVM's optimizations: the same operations, compiled in a third of the time.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def perturbed(config, seed=0):
+    """Random parameters with gains away from one, where a lost gain would not show."""
+    params = functional.init(config, jax.random.key(seed))
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    noisy = [x + 0.1 * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, noisy)
+
+
+def example(config, batch=2, length=9, seed=3):
+    tokens = np.random.default_rng(seed).integers(0, config.vocabulary, (batch, length + 1))
+    return tokens[:, :-1].astype(np.int32), tokens[:, 1:].astype(np.int32)
+
+
+def loss(config, params, tokens, targets, layout="auto"):
+    nll, logz = functional.token_losses(config, params, tokens, targets, layout)
+    return jnp.mean(nll) + Z_LOSS * jnp.mean(logz**2)
+
+
+def relative_errors(actual, expected):
+    return jax.tree.map(
+        lambda a, e: float(np.linalg.norm(np.asarray(a, np.float64) - e) / np.linalg.norm(e)), actual, expected
+    )
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_forward_and_gradients_equal_float64_numpy(name, layout):
+    config = CONFIGS[name]
+    params = perturbed(config)
+    tokens, targets = example(config)
+    want_loss, want_nll, want_logits, want_gradients = numpy_reference.loss_and_gradients(
+        config, params, tokens, targets, Z_LOSS
+    )
+
+    @quick_jit
+    def everything(params):
+        nll, _ = functional.token_losses(config, params, tokens, targets, layout)
+        value = jax.value_and_grad(lambda p: loss(config, p, tokens, targets, layout))(params)
+        return *value, functional.apply(config, params, tokens, layout), nll
+
+    value, gradients, logits, nll = everything(params)
+    assert logits.dtype == nll.dtype == jnp.float32
+    assert relative_errors(logits, want_logits) < 1e-5
+    assert relative_errors(nll, want_nll) < 1e-5
+    assert abs(float(value) - want_loss) / want_loss < 1e-5
+    errors = relative_errors(gradients, want_gradients)
+    assert max(jax.tree.leaves(errors)) < 1e-5, errors
+
+
+def test_numpy_gradients_equal_finite_differences():
+    config = CONFIGS["everything"]
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), perturbed(config))
+    tokens, targets = example(config, length=5)
+    _, _, _, gradients = numpy_reference.loss_and_gradients(config, params, tokens, targets, Z_LOSS)
+    direction = jax.tree.map(lambda x: np.random.default_rng(x.size).normal(size=x.shape), params)
+
+    def along(step):
+        moved = jax.tree.map(lambda x, d: x + step * d, params, direction)
+        return numpy_reference.loss_and_gradients(config, moved, tokens, targets, Z_LOSS)[0]
+
+    slope = sum(
+        np.sum(g * d) for g, d in zip(jax.tree.leaves(gradients), jax.tree.leaves(direction), strict=True)
+    )
+    assert slope == pytest.approx((along(1e-6) - along(-1e-6)) / 2e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("length", [257, 700])
+def test_attention_in_blocks_equals_plain_attention(length):
+    # 257 is cut into 4 uneven blocks; 700 recomputes its weights in the backward pass.
+    config = dataclasses.replace(BASE, depth=1)
+    params = perturbed(config)
+    tokens, targets = example(config, batch=1, length=length)
+    results = [
+        quick_jit(jax.value_and_grad(lambda p, layout=layout: loss(config, p, tokens, targets, layout)))(params)
+        for layout in ("rows", "columns")
+    ]
+    errors = relative_errors(results[1], jax.tree.map(lambda x: np.asarray(x, np.float64), results[0]))
+    assert max(jax.tree.leaves(errors)) < 1e-5, errors
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+def test_a_changed_token_changes_no_earlier_logit(layout):
+    length = 130
+    tokens, _ = example(BASE, length=length)
+    params = perturbed(BASE)
+    forward = jax.jit(lambda tokens: functional.apply(BASE, params, tokens, layout))
+    before = np.asarray(forward(tokens))
+    for position in (0, 1, 63, 64, 65, 129):
+        changed = tokens.copy()
+        changed[:, position] = (changed[:, position] + 1) % BASE.vocabulary
+        after = np.asarray(forward(changed))
+        np.testing.assert_array_equal(after[:, :position], before[:, :position])
+        assert np.all(np.abs(after[:, position:] - before[:, position:]).max(axis=(0, 2)) > 0)
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+def test_scan_and_remat_change_nothing_but_rounding(layout):
+    params = perturbed(BASE)
+    tokens, targets = example(BASE)
+
+    def gradients(**change):
+        config = dataclasses.replace(BASE, **change)
+        return quick_jit(jax.value_and_grad(lambda p: loss(config, p, tokens, targets, layout)))(params)
+
+    scanned = jax.tree.map(lambda x: np.asarray(x, np.float64), gradients(scan=True))
+    for change in ({"scan": False}, {"remat": "block"}):
+        errors = relative_errors(gradients(**change), scanned)
+        assert max(jax.tree.leaves(errors)) < 2e-6, (change, errors)
+
+
+def test_bfloat16_stays_near_float32():
+    params = functional.init(BASE, jax.random.key(0))
+    tokens, _ = example(BASE)
+    half_config = dataclasses.replace(BASE, compute_dtype="bfloat16")
+    half, full = (
+        quick_jit(functools.partial(functional.apply, c))(params, tokens) for c in (half_config, BASE)
+    )
+    assert half.dtype == jnp.float32
+    assert 1e-5 < relative_errors(half, np.asarray(full)) < 0.03
+
+
+def test_a_new_model_predicts_nearly_uniformly_and_keeps_its_scale():
+    config = ModelConfig(vocabulary=256, width=128, depth=6, heads=4, kv_heads=4)
+    params = functional.init(config, jax.random.key(0))
+    tokens, targets = example(config, batch=4, length=64)
+    logits = np.asarray(quick_jit(functools.partial(functional.apply, config))(params, tokens))
+    chosen = np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    assert 0.8 < logits.std() < 1.2
+    assert np.log(256) < (np.log(np.exp(logits).sum(axis=-1)) - chosen).mean() < np.log(256) + 0.8
+
+
+def test_module_holds_the_same_tree_and_computes_the_same():
+    model = Transformer(BASE, rngs=nnx.Rngs(5))
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    expected = jax.eval_shape(lambda: functional.init(BASE, jax.random.key(0)))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(lambda leaf: leaf.shape, expected)
+    tokens, _ = example(BASE)
+    logits = quick_jit(functools.partial(functional.apply, BASE))(params, tokens)
+    np.testing.assert_array_equal(quick_jit(lambda tokens: model(tokens))(tokens), logits)

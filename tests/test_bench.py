@@ -1,0 +1,102 @@
+"""The benchmark end to end at its smallest, its arithmetic, and what it does when a peer is absent or dies."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from errors import BadInput
+from model.config import ModelConfig
+from model.ledger import ledger
+from training import allocator, bench
+
+QUICK = ["--sizes", "10k", "--sequence", "16", "--batch-tokens", "64", "--rounds", "2", "--seconds", "0.01"]
+
+
+def test_without_torch_it_measures_our_side_alone(tmp_path, capsys):
+    out = tmp_path / "bench.json"
+    assert bench.main([*QUICK, "--threads", "1", "--out", str(out)]) == 0
+    (row,) = json.loads(out.read_text())["rows"]
+    flops = ledger(ModelConfig(**row["model"]), 16)["flops_per_token"]
+    rate, peak = row["tokens_per_second"]["jax"], row["peak_flops_per_second"]
+    assert row["mfu"]["exact"] == pytest.approx(rate * flops["exact"] / peak)
+    assert row["mfu"]["palm"] == pytest.approx(rate * flops["palm"] / peak)
+    assert min(row["rounds"]["jax"]) <= rate <= max(row["rounds"]["jax"])
+    assert row["compile_seconds"] > 0
+    assert 0 <= row["host_wait"] < 1
+    assert 5 < row["first_loss"]["jax"] < 7
+    line = capsys.readouterr().out
+    assert "10k" in line
+    assert "MFU exact" in line
+
+
+def test_a_peer_that_dies_is_an_error_and_not_a_missing_number():
+    options = bench.Bench(sizes=("10k",), torch_python="/bin/false")
+    side = bench.start_sides(options)
+    try:
+        with pytest.raises(RuntimeError, match=r"bench\.torch_peer.* ended"):
+            side["torch"].ask("steps", count=1)
+    finally:
+        for one in side.values():
+            one.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sizes": ("10k", "7T")}, "--sizes 7T: must be some of 10k"),
+        ({"sequence": 0}, "--sequence 0: must be at least 1"),
+        ({"batch_tokens": 100}, "--batch-tokens 100: must be a multiple of --sequence 128"),
+        ({"rounds": 0}, "--rounds 0: must be at least 1"),
+        ({"seconds": 0.0}, "--seconds 0.0: must be positive"),
+        ({"threads": 4096}, "--threads 4096: must be 0 to"),
+        ({"torch_python": "/no/such/python"}, "--torch-python /no/such/python: not a program that can be run"),
+    ],
+)
+def test_bad_arguments_are_refused(fields, message):
+    with pytest.raises(BadInput) as refusal:
+        bench.Bench(**fields)
+    assert str(refusal.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", bench.SIZES)
+def test_sizes_have_about_the_parameters_of_their_name(name):
+    named = float(name[:-1]) * {"k": 1e3, "M": 1e6, "B": 1e9}[name[-1]]
+    assert 0.8 < ledger(bench.SIZES[name], 128)["params"]["total"] / named < 1.3
+
+
+TOUCH_SCRATCH = """
+import ctypes, resource, sys, threading
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = libc.memset.argtypes = None
+def steps(count):
+    for _ in range(count):
+        scratch = libc.malloc(64 << 20)
+        libc.memset(ctypes.c_void_p(scratch), ctypes.c_int(1), ctypes.c_size_t(64 << 20))
+        libc.free(ctypes.c_void_p(scratch))
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def measured():
+    steps(2)
+    before = faults()
+    steps(10)
+    print(faults() - before)
+thread = threading.Thread(target=measured)
+thread.start()
+thread.join()
+"""
+
+
+def test_allocator_settings_keep_scratch_memory_between_steps():
+    def page_faults(extra):
+        environment = {key: value for key, value in os.environ.items() if key not in allocator.environment()}
+        command = [sys.executable, "-c", TOUCH_SCRATCH]
+        finished = subprocess.run(command, env=environment | extra, capture_output=True, text=True, check=True)
+        return int(finished.stdout)
+
+    pages = 10 * (64 << 20) // os.sysconf("SC_PAGESIZE")
+    assert page_faults({}) > pages / 2
+    assert page_faults(allocator.environment()) < pages / 100
