@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from errors import BadInput
+from training import allocator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ def places(runs: int, workers: int | None = None, cores_per_worker: int = 1) -> 
         )
     count = min(workers or len(cores) // cores_per_worker, runs)
     return [
-        Place(f"core {','.join(map(str, share))}", {"JAX_PLATFORMS": "cpu"}, share)
+        Place(f"core {','.join(map(str, share))}", {"JAX_PLATFORMS": "cpu", **allocator.environment()}, share)
         for share in (
             tuple(cores[(worker * cores_per_worker + index) % len(cores)] for index in range(cores_per_worker))
             for worker in range(count)
