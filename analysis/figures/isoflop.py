@@ -11,6 +11,7 @@ from analysis.figures.style import (
     BLACK,
     BLUE,
     GREY,
+    MANY_POINTS,
     PALE,
     VERMILION,
     count_axis,
@@ -87,9 +88,8 @@ def _hull_panel(axes: Axes, result: Isoflop, columns: Mapping[str, np.ndarray]) 
     colours = size_colours(sizes)
     count_axis(axes, "x", "training FLOPs C", flops, flops=True)
     loss_axis(axes, columns["loss"])
-    axes.scatter(
-        flops, columns["loss"], s=12, c=[colours[k] for k in np.searchsorted(sizes, columns["params"])]
-    )
+    tints = [colours[index] for index in np.searchsorted(sizes, columns["params"])]
+    axes.scatter(flops, columns["loss"], s=12, c=tints, rasterized=flops.size > MANY_POINTS)
     hull = lower_hull(np.log(flops), np.log(columns["loss"]))
     axes.plot(flops[hull], columns["loss"][hull], "-", color=VERMILION, linewidth=1.0, zorder=1)
     good = np.array([valley.flops for valley in result.valleys if valley.ok])
