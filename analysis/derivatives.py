@@ -8,7 +8,7 @@ Axes: L lanes, R rows, P parameters, K terms, M monomials.
 
 A sum of powers has closed-form derivatives that are matrix products: with shares s_k = term_k / sum, the gradient of
 log sum is sum_k s_k phi_k, where phi_k are the fixed features of the exponent of term k. Any other law is
-differentiated by forward mode, rows before lanes so that the sums over rows run as vector instructions.
+differentiated automatically, rows before lanes so that the sums over rows run as vector instructions.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def derivatives_of(law: Law, space: str) -> Derivatives:
 
 
 def forward_derivatives(law: Law, space: str) -> Derivatives:
-    """Derivatives by forward-over-forward differentiation of the law's formula."""
+    """Derivatives by differentiating the law's formula: forward for slopes, forward over reverse for curvature."""
     size = len(law.parameters)
 
     def evaluate(theta_LP, design, y_LR, w_LR, delta_L):
@@ -63,11 +63,17 @@ def forward_derivatives(law: Law, space: str) -> Derivatives:
         gradient = [jnp.sum(slope_RL * column, axis=0) for column in jacobian]
         hessian = [[gradient[0]] * size for _ in range(size)]
         gauss = [[gradient[0]] * size for _ in range(size)]
+
+        # curvature of the model itself: forward over reverse, on a sum in which lanes do not meet
+        def pulled(*theta):
+            return jnp.sum(slope_RL * model(*theta))
+
+        gradient_of = jax.grad(pulled, argnums=tuple(range(size)))
+        curved = [jax.jvp(gradient_of, theta, direction(position))[1] for position in range(size)]
         for i in range(size):
             for j in range(i, size):
-                second = jax.jvp(slope_along(i), theta, direction(j))[1]
                 product = jacobian[i] * jacobian[j]
-                hessian[i][j] = hessian[j][i] = jnp.sum(slope_RL * second + curvature_RL * product, axis=0)
+                hessian[i][j] = hessian[j][i] = curved[j][i] + jnp.sum(curvature_RL * product, axis=0)
                 gauss[i][j] = gauss[j][i] = jnp.sum(reweight_RL * product, axis=0)
         matrix = lambda entries: jnp.stack([jnp.stack(row, axis=-1) for row in entries], axis=-2)  # noqa: E731
         # slopes carry their weight once: with w in both factors the product would carry it twice

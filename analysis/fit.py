@@ -75,7 +75,7 @@ class Fit:
 
     def predict(self, columns: Mapping[str, Any]) -> np.ndarray:
         """The law at new inputs, one value a row (or scalar inputs: one value)."""
-        return self._at(np.array([self.parameters[name] for name in self.law.names])[None], columns)[0]
+        return self.at(np.array([self.parameters[name] for name in self.law.names])[None], columns)[0]
 
     def predict_interval(
         self, columns: Mapping[str, Any], level: float = 0.95, noise: bool = True
@@ -94,7 +94,7 @@ class Fit:
                 f"the fit of law {self.law.name} has no draws: its table does not determine an interval"
             )
         draws = self.draws[:STORED_DRAWS] if noise else self.draws
-        values = self._at(draws, columns)
+        values = self.at(draws, columns)
         logged = self.objective.space == "log"
         residuals = np.log(values) if logged else values
         if noise:
@@ -135,7 +135,7 @@ class Fit:
             "warnings": list(self.warnings),
         })  # fmt: skip
 
-    def _at(self, natural: np.ndarray, columns: Mapping[str, Any]) -> np.ndarray:
+    def at(self, natural: np.ndarray, columns: Mapping[str, Any]) -> np.ndarray:
         """Predictions of (R, P) natural parameters at n rows: (R, n)."""
         return predict_law(self.law, natural, columns)
 

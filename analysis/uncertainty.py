@@ -162,9 +162,9 @@ def sandwich(
 def quadratic_chance(residual: np.ndarray, delta: float) -> np.ndarray:
     """Chance that each residual, moved by a normal of the kernel's bandwidth, is within delta.
 
-    The bandwidth is twice the robust spread times n^(-1/5); on the Epoch table it gives the bootstrap's errors.
+    The bandwidth is the robust spread times n^(-1/5): wider ones overstate errors (`python -m analysis.calibrate`).
     """
-    bandwidth = 2.0 * 1.4826 * float(np.median(np.abs(residual))) * residual.size**-0.2
+    bandwidth = 1.4826 * float(np.median(np.abs(residual))) * residual.size**-0.2
     if bandwidth <= 0 or not np.isfinite(delta):
         return (np.abs(residual) <= delta).astype(np.float64)
     erf = np.frompyfunc(math.erf, 1, 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.laws.base import Columns, Law, Parameter, positive, real
 
-STARTS = 400
+STARTS = 120  # for each break
 
 
 def broken_power(breaks: int, column: str = "flops") -> Law:

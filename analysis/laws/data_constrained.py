@@ -34,12 +34,12 @@ def starts(columns: Columns) -> np.ndarray:
     log_params, log_tokens = np.log(columns["params"]).mean(), np.log(columns["tokens"]).mean()
     level = float(np.log(np.median(columns["loss"])))
     rates = np.log([0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e4])
-    grid = itertools.product((0.2, 0.35, 0.6), (0.2, 0.35, 0.6), rates, rates)
+    grid = itertools.product((0.2, 0.35, 0.6), rates, rates)
     third = level + np.log(0.3)
     return np.array(
         [
-            [third, third + alpha * log_params, third + beta * log_tokens, alpha, beta, r_d, r_n]
-            for alpha, beta, r_d, r_n in grid
+            [third, third + power * log_params, third + power * log_tokens, power, power, r_d, r_n]
+            for power, r_d, r_n in grid
         ]
     )
 

@@ -21,3 +21,14 @@ def load_epoch() -> dict[str, np.ndarray]:
         np.array([float(row[name]) for row in rows]) for name in ("Model Size", "Training FLOP", "loss")
     )
     return {"params": params, "tokens": flops / (6 * params), "loss": loss, "flops": flops}
+
+
+def load_datablations() -> dict[str, np.ndarray]:
+    """182 models of Muennighoff et al. 2023, trained on repeated C4."""
+    names = {"params": "params", "tokens": "tokens", "unique_tokens": "unique_tokens", "loss": "val_loss"}
+    return columns_of(read_rows("datablations/datablations_c4_182.csv"), names)
+
+
+def columns_of(rows: list[dict[str, str]], names: dict[str, str]) -> dict[str, np.ndarray]:
+    """Float64 columns of rows: our name -> name in the file."""
+    return {name: np.array([float(row[header]) for row in rows]) for name, header in names.items()}
