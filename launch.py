@@ -6,6 +6,7 @@
   python launch.py submit quickstart --backend slurm       the same grid on a cluster; again = send only what is missing
   python launch.py status runs/quickstart                  done, running, queued, failed, lost, missing
   python launch.py cancel runs/quickstart                  stop it and keep it stopped; everything is saved
+  python launch.py backfill runs/NAME --tasks copying      score held-out tasks on runs that are trained already
   python launch.py bench                                   tokens per second, utilization, beside PyTorch
   python -m analysis.report runs/quickstart                every fit and figure again, from logs alone
 
@@ -24,7 +25,7 @@ from typing import Any, NoReturn
 
 from errors import EXIT_COMPLETE, BadInput, exit_on_bad_input
 
-VERBS = ("plan", "run", "submit", "status", "cancel", "bench")
+VERBS = ("plan", "run", "submit", "status", "cancel", "backfill", "bench")
 
 
 class Parser(argparse.ArgumentParser):
@@ -166,7 +167,10 @@ def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
     if not options.checkpoint_seconds > 0:
         raise BadInput(f"--checkpoint-seconds={options.checkpoint_seconds}: must be positive")
     missing = [spec for spec in sweep if not (directory / spec.run_id / "result.json").exists()]
-    prepare(missing, options.cache)
+    for name, record in prepare(missing, options.cache).items():
+        from training.tasks import overlap_line
+
+        print(overlap_line(name, record))
     summary = launch(
         directory,
         list(sweep),
@@ -278,6 +282,13 @@ def cancel(arguments: Sequence[str]) -> int:
     return EXIT_COMPLETE
 
 
+def backfill(arguments: Sequence[str]) -> int:
+    """Score tasks on the complete runs of a sweep."""
+    from training import backfill as scoring
+
+    return scoring.main(arguments)
+
+
 def bench(arguments: Sequence[str]) -> int:
     """Measure training speed here."""
     from training import bench as benchmark
@@ -299,6 +310,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return status(rest)
         if verb == "cancel":
             return cancel(rest)
+        if verb == "backfill":
+            return backfill(rest)
         if verb == "bench":
             return bench(rest)
         raise BadInput(f"unknown command {verb!r}: allowed are {', '.join(VERBS)}")

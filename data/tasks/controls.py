@@ -95,12 +95,12 @@ class Grammar(Task):
 
 
 @functools.lru_cache(maxsize=16)
-def fact_table(facts: int) -> tuple[tuple[str, str], ...]:
+def fact_table(facts: int, letters: int) -> tuple[tuple[str, str], ...]:
     """Names and their fixed random values: (`bakoti`, `qz`)."""
-    chance = generator("facts", facts)
+    chance = generator("facts", facts, letters)
     syllables = ["".join(pair) for pair in itertools.product("bdfgklmnprstvz", "aeiou")]
     names = chance.sample(["".join(three) for three in itertools.product(syllables, repeat=3)], facts)
-    return tuple((name, "".join(chance.choices(LETTERS, k=2))) for name in names)
+    return tuple((name, "".join(chance.choices(LETTERS, k=letters))) for name in names)
 
 
 @functools.lru_cache(maxsize=16)
@@ -111,22 +111,22 @@ def _cumulative_frequencies(facts: int) -> tuple[float, ...]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts(Task):
-    """`fact bakoti:qz`: the value of a name, known only to who has read it.
+    """`fact bakoti:qz`: the value of a name, `letters` letters, known only to who has read it.
 
     Every fact is asked for alike; in training text they come with Zipf frequencies. The problems are the training
     text: the task measures memory.
     """
 
     facts: int = knob(1000, 10, 100_000)
+    letters: int = knob(2, 1, 4)
     family: ClassVar[str] = "facts"
     memorised: ClassVar[bool] = True
 
     @property
     def guess(self) -> float:
-        """The value that most facts share: two letters, 676 values."""
-        return (
-            collections.Counter(value for _, value in fact_table(self.facts)).most_common(1)[0][1] / self.facts
-        )
+        """The share of the value that most facts have."""
+        values = collections.Counter(value for _, value in fact_table(self.facts, self.letters))
+        return values.most_common(1)[0][1] / self.facts
 
     def draw(self, chance: random.Random) -> Item:
         return self._item(chance.randrange(self.facts), chance)
@@ -137,7 +137,7 @@ class Facts(Task):
         )
 
     def _item(self, rank: int, chance: random.Random) -> Item:
-        table = fact_table(self.facts)
+        table = fact_table(self.facts, self.letters)
         name, value = table[rank]
         wrong: list[str] = []
         while len(wrong) < 3:

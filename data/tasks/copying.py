@@ -12,9 +12,10 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Induction(Task):
-    """`fGk2Qz..fGk` then `2`: a random string, its beginning again, and the character that comes next.
+    """`fGk2QzfGk` then `2`: a random string, its beginning again, and the character that comes next.
 
-    No two characters of the string are equal, so that the last one alone decides the next.
+    No two characters of a string are equal, so that the last one alone decides the next. Strings have between half
+    of `length` and `length` characters: with one length, looking a fixed number of places back would do.
     """
 
     length: int = knob(16, 4, 60)
@@ -22,17 +23,19 @@ class Induction(Task):
 
     @property
     def guess(self) -> float:
-        """Any character of the string but the last one read."""
-        return 1.0 / (self.length - 1)
+        """Any character of the string but the last one read: on average over the lengths."""
+        lengths = range(self.length // 2, self.length + 1)
+        return sum(1 / (length - 1) for length in lengths) / len(lengths)
 
     def key(self, item: Item) -> str:
         """The string, wherever its repetition stops."""
-        return item.prompt[: self.length]
+        return item.document[: len(item.document) // 2]
 
     def draw(self, chance: random.Random) -> Item:
-        word = "".join(chance.sample(ALPHABET, self.length))
-        cut = chance.randrange(1, self.length)
-        wrong = word.replace(word[cut], "").replace(word[cut - 1], "")
+        length = chance.randrange(self.length // 2, self.length + 1)
+        word = "".join(chance.sample(ALPHABET, length))
+        cut = chance.randrange(1, length)
+        wrong = word.replace(word[cut], "").replace(word[cut - 1], "") or ALPHABET.replace(word[cut], "")
         return Item(
             word + word[:cut],
             word[cut],

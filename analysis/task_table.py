@@ -1,0 +1,145 @@
+"""The task table of a sweep: one row a run and task, what `python -m analysis.emergence` reads.
+
+    python -m analysis.task_table runs/emergence --out tasks.csv [--score exact_match|choice_accuracy] [--axis params]
+
+Reads evals.jsonl, ledger.json and tasks.json of every complete run; rows are of the run's end.
+"""
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.load import Sweep, load_sweep
+from analysis.load_run import Run, number
+from errors import EXIT_COMPLETE, BadInput, exit_on_bad_input
+from files import read_json, write_atomic
+
+COLUMNS = (
+    "task",
+    "axis",
+    "scale",
+    "n",
+    "correct",
+    "chance",
+    "seed",
+    "nll",
+    "brier",
+    "edit_distance",
+    "run",
+    "positive_control",
+    "items_in_training_text",
+)
+SCORES = {"exact_match": "chance", "choice_accuracy": "choice_chance"}
+AXES = ("params", "flops", "tokens", "loss")
+
+
+def task_table(sweep: Sweep, score: str = "exact_match", axis: str = "params") -> list[dict[str, Any]]:
+    """Rows with the columns `COLUMNS`, by task and scale; empty text where a run has no such number.
+
+    Args:
+      score: what counts as correct; `correct` is its sum over problems. Shares of ties in choice_accuracy are
+        rounded to whole problems.
+      axis: params (non-embedding plus head), flops (exact), tokens, or loss, which is written as minus the loss so
+        that larger is better.
+
+    Raises:
+      BadInput: an unknown score or axis, or no complete run with a task.
+    """
+    if score not in SCORES:
+        raise BadInput(f"--score={score}: must be one of {', '.join(SCORES)}")
+    if axis not in AXES:
+        raise BadInput(f"--axis={axis}: must be one of {', '.join(AXES)}")
+    ends: dict[str, dict[str, dict[str, float]]] = {}
+    last = {run.run: run.tokens for run in sweep.runs}
+    for row in sweep.evaluations().frame.iter_rows(named=True):
+        if not row["name"].startswith("task/") or row["tokens"] != last.get(row["run"]):
+            continue
+        task, _, metric = row["name"].removeprefix("task/").rpartition("/")
+        ends.setdefault(row["run"], {}).setdefault(task, {})[metric] = row["value"]
+    table = []
+    for run in sweep.runs:
+        if run.status != "complete" or run.run not in ends:
+            continue
+        known = _records(run)
+        scale = _scale(run, axis)
+        for task, values in ends[run.run].items():
+            record = known.get(task, {})
+            items = number(record.get("items"))
+            chance = values.get(SCORES[score])
+            if score not in values or chance is None or items is None:
+                continue
+            table.append(
+                {
+                    "task": task,
+                    "axis": axis,
+                    "scale": scale,
+                    "n": int(items),
+                    "correct": round(values[score] * items),
+                    "chance": chance,
+                    "seed": run.spec.get("seed", ""),
+                    "nll": values.get("nll_per_token", ""),
+                    "brier": values.get("brier", ""),
+                    "edit_distance": values.get("edit_distance", ""),
+                    "run": run.run,
+                    "positive_control": str(bool(record.get("positive_control"))).lower(),
+                    "items_in_training_text": record.get("overlap", {}).get("items_found", ""),
+                }
+            )
+    if not table:
+        raise BadInput(
+            f"{sweep.path}: no complete run with scores of a task ({score}); python launch.py backfill {sweep.path} "
+            "--tasks NAME adds them"
+        )
+    return sorted(table, key=lambda row: (row["task"], row["scale"], str(row["seed"]), row["run"]))
+
+
+def _records(run: Run) -> dict[str, Any]:
+    path = run.path / "tasks.json"
+    return read_json(path) if path.exists() else {}
+
+
+def _scale(run: Run, axis: str) -> float:
+    value = {
+        "params": run.count,
+        "flops": run.flops,
+        "tokens": lambda: run.tokens,
+        "loss": lambda: -loss if (loss := run.final()) is not None else None,
+    }[axis]()
+    if value is None:
+        raise BadInput(f"{run.path}: has no {axis} in its ledger.json, spec.json or result.json")
+    return value
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """The table as CSV with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: write the table, say how many rows."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.task_table", description="The task table of a sweep."
+    )
+    parser.add_argument("sweep", type=Path, help="runs/<sweep>")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
+    parser.add_argument("--score", default="exact_match", help=f"what counts as correct: {', '.join(SCORES)}")
+    parser.add_argument("--axis", default="params", help=f"scale: {', '.join(AXES)}")
+    options = parser.parse_args(arguments)
+    with exit_on_bad_input():
+        rows = task_table(load_sweep(options.sweep), options.score, options.axis)
+        write_atomic(options.out, as_csv(rows))
+        tasks = len({row["task"] for row in rows})
+        sys.stdout.write(f"{options.out}: {len(rows)} rows, {tasks} tasks\n")
+    return EXIT_COMPLETE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
