@@ -29,8 +29,8 @@ class ScalingRule:
         2001.08361, figure 5); the two numbers are our choice.
       batch_tokens: tokens a step.
       learning_rate_at_100k, learning_rate_exponent: peak = lr_100k * (N / 1e5) ** -exponent. Set from the
-        sweep of experiments/learning_rate.py (RESULTS.md): within a factor 2 of the best peak from 11k to 120k
-        parameters at 2,048 tokens a step; larger sizes and batches are an extrapolation.
+        sweep of experiments/learning_rate.py (RESULTS.md): within a factor 1.4 of the best peak from 11k to 120k
+        parameters at 1,024 tokens a step; larger sizes and batches are an extrapolation.
       warmup_fraction, cooldown_fraction: of the run's tokens; the cooldown is 20% after Hägele et al. 2024 (arXiv
         2405.18392, section 4).
       weight_decay: decoupled.
@@ -41,9 +41,9 @@ class ScalingRule:
     vocabulary: int = 256
     aspect_at_100k: float = 16.0
     aspect_exponent: float = 1 / 6
-    batch_tokens: int = 2048
-    learning_rate_at_100k: float = 1e-2
-    learning_rate_exponent: float = 0.5
+    batch_tokens: int = 1024
+    learning_rate_at_100k: float = 8e-3
+    learning_rate_exponent: float = 0.4
     warmup_fraction: float = 0.05
     cooldown_fraction: float = 0.2
     weight_decay: float = 0.1
