@@ -92,13 +92,18 @@ def _nll_first(item: tuple[str, Any]) -> tuple[bool, str]:
     return item[0] != "nll", item[0]
 
 
-def judge_all(tasks: tuple[Task, ...], settings: Settings) -> list[dict[str, Any]]:
-    """Verdicts of all tasks, in the order given; the entries of `tasks` in emergence.json."""
+def decide(tasks: tuple[Task, ...], settings: Settings) -> list[tuple[Judged, float | None, float | None]]:
+    """Every task with its q-values of delayed onset and of sharpness."""
     deep = int(min(MOST_REPLICATES, math.ceil(len(tasks) / settings.alpha)))
     stages = tuple(sorted({STAGES[0], max(settings.bootstrap, STAGES[0]), max(deep, settings.bootstrap)}))
     judged = [judge(task, settings, stages) for task in tasks]
     q_delayed, q_sharp = (_by_axis(judged, test) for test in ("delayed_onset", "sharp"))
-    return [_entry(one, q_delayed[index], q_sharp[index], settings) for index, one in enumerate(judged)]
+    return list(zip(judged, q_delayed, q_sharp, strict=True))
+
+
+def judge_all(tasks: tuple[Task, ...], settings: Settings) -> list[dict[str, Any]]:
+    """Verdicts of all tasks, in the order given; the entries of `tasks` in emergence.json."""
+    return [_entry(one, q_delayed, q_sharp, settings) for one, q_delayed, q_sharp in decide(tasks, settings)]
 
 
 def _by_axis(judged: list[Judged], test: str) -> list[float | None]:
