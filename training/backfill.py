@@ -123,17 +123,16 @@ class _NoCheckpoint(RuntimeError):
 def _score(directory: Path, spec: RunSpec, tasks: Sequence[Any]) -> None:
     import jax
 
-    from training.evaluate import evaluate_tasks, task_rows
+    from training.evaluate import score_tasks, write_scores
     from training.mesh import choose_mesh
 
     mesh = choose_mesh("", spec)
     with jax.set_mesh(mesh):
         params = _final_parameters(directory, spec, mesh)
-        scores = evaluate_tasks(tasks, spec.model, mesh, params, spec.data.sequence_length)
+        scores = score_tasks(tasks, spec.model, mesh, params, spec.data.sequence_length)
     attempt = read_json(directory / "result.json")["attempts"]
     with JsonLines(directory / "evals.jsonl") as log:
-        for name, score in task_rows(scores):
-            log.append({"tokens": spec.tokens, "name": name, **dataclasses.asdict(score), "attempt": attempt})
+        write_scores(log, directory, tasks, scores, tokens=spec.tokens, attempt=attempt)
 
 
 def _final_parameters(directory: Path, spec: RunSpec, mesh: Any) -> Any:

@@ -17,7 +17,8 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,6 +28,7 @@ import numpy as np
 from data.tasks.protocol import Task
 from data.tokenizers import Tokenizer
 from errors import BadInput
+from files import JsonLines
 from model import functional, sharding
 from model.config import ModelConfig
 from training.evaluation import Score
@@ -318,24 +320,40 @@ def _mean(values: np.ndarray) -> Score:
     return Score(float(values.mean()), n, deviation / math.sqrt(n))
 
 
-def evaluate_tasks(
+def score_tasks(
     tasks: Sequence[PreparedTask], config: ModelConfig, mesh: jax.sharding.Mesh, params: Any, context: int
-) -> dict[str, dict[str, Score]]:
-    """{task name: {metric: score}} of a model; call it inside `jax.set_mesh(mesh)`."""
+) -> list[ItemScores]:
+    """The scores of every problem of a model; call it inside `jax.set_mesh(mesh)`."""
     step = make_task_step(config, mesh)
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    scores = score_items(
+    return score_items(
         tasks,
         lambda tokens, positions, options: step(params, tokens, positions, options),
         context=context,
         vocabulary=config.vocabulary,
-        shards=shards,
+        shards=mesh.shape["data"] * mesh.shape["fsdp"],
     )
-    return {task.name: summarize(task, own) for task, own in zip(tasks, scores, strict=True)}
 
 
-def task_rows(scores: dict[str, dict[str, Score]]) -> Iterable[tuple[str, Score]]:
-    """(name in evals.jsonl, score): task/<name>/<metric>."""
-    for task, summary in scores.items():
-        for metric, score in summary.items():
-            yield f"task/{task}/{metric}", score
+def write_scores(
+    log: JsonLines, directory: Path, tasks: Sequence[PreparedTask], scores: Sequence[ItemScores], **row: Any
+) -> None:
+    """Append task/<name>/<metric> to the log of evaluations, and every problem's scores to task_items.jsonl.
+
+    Args:
+      log: evals.jsonl of the run.
+      directory: of the run.
+      row: tokens and attempt.
+    """
+    for task, own in zip(tasks, scores, strict=True):
+        for metric, score in summarize(task, own).items():
+            log.append({"name": f"task/{task.name}/{metric}", **dataclasses.asdict(score), **row})
+    with JsonLines(directory / "task_items.jsonl") as items:
+        for task, own in zip(tasks, scores, strict=True):
+            columns = {field.name: getattr(own, field.name) for field in dataclasses.fields(own)}
+            rounded = {name: [_rounded(value) for value in column] for name, column in columns.items()}
+            items.append({"task": task.name, "fingerprint": task.fingerprint, **row, **rounded})
+
+
+def _rounded(value: float) -> float | None:
+    """Six digits; null where a problem has no such score."""
+    return None if math.isnan(value) else float(f"{value:.6g}")

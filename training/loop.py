@@ -17,7 +17,7 @@ from files import JsonLines
 from model.ledger import ledger
 from training.checkpoint import Checkpoints
 from training.config import RunSpec
-from training.evaluate import PreparedTask, evaluate_tasks, task_rows
+from training.evaluate import PreparedTask, score_tasks, write_scores
 from training.evaluation import HeldOut, score_held_out
 from training.records import read_spec
 from training.schedule import learning_rate
@@ -172,7 +172,7 @@ class Run:
             held_out = held_out_tasks(spec.tasks, spec.task_items, spec.data, execution.cache_root)
             self.tasks = held_out.prepared
             write_records(directory, held_out.records)
-        self.mesh = mesh
+        self.mesh, self.directory = mesh, directory
         self.metrics_log = JsonLines(directory / "metrics.jsonl")
         self.evals_log = JsonLines(directory / "evals.jsonl")
 
@@ -269,15 +269,15 @@ class Run:
 
     def evaluate(self) -> None:
         """Score the held-out slice and the held-out tasks and write their rows."""
-        scores = score_held_out(self.evaluation_step, self.state.params, self.slice)
-        if self.tasks:
-            length = self.spec.data.sequence_length
-            own = evaluate_tasks(self.tasks, self.spec.model, self.mesh, self.state.params, length)
-            scores |= dict(task_rows(own))
-        for name, score in scores.items():
+        for name, score in score_held_out(self.evaluation_step, self.state.params, self.slice).items():
             self.evals_log.append(
                 {"tokens": self.tokens, "name": name, **dataclasses.asdict(score), "attempt": self.attempt}
             )
+        if self.tasks:
+            length = self.spec.data.sequence_length
+            scores = score_tasks(self.tasks, self.spec.model, self.mesh, self.state.params, length)
+            row = {"tokens": self.tokens, "attempt": self.attempt}
+            write_scores(self.evals_log, self.directory, self.tasks, scores, **row)
         self.clock.lap()
 
     def save(self) -> None:

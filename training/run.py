@@ -5,6 +5,7 @@ Exit status: 0 complete, 75 stopped by a signal and resumable, 1 failed (error.t
 
 import dataclasses
 import functools
+import json
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 from errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, exit_on_bad_input
 from files import read_json, read_json_lines, write_json
 from training.causes import advice
-from training.config import RunSpec
+from training.config import RunSpec, from_json
 
 # Into a file, a line of progress this often.
 PLAIN_SECONDS = 30.0
@@ -64,6 +65,23 @@ def pin_to_cores(count: int) -> None:
         )
     first = os.getpid() % len(cores)
     os.sched_setaffinity(0, {cores[(first + index) % len(cores)] for index in range(count)})
+
+
+def create_run(directory: Path, text: str) -> None:
+    """Write spec.json where a run starts on a machine that knows nothing of its sweep.
+
+    Raises:
+      BadInput: the text is no RunSpec, the directory does not carry its name, or holds another spec.
+    """
+    from training.records import write_spec
+
+    try:
+        spec = from_json(RunSpec, json.loads(text))
+    except ValueError as error:
+        raise BadInput(f"--spec={text[:80]}: {error}") from None
+    if directory.absolute().name != spec.run_id:
+        raise BadInput(f"{directory}: must be named {spec.run_id}, as the run of --spec is")
+    write_spec(directory, spec)
 
 
 def configure_jax(cache_root: Path) -> None:
@@ -132,6 +150,7 @@ def _open_data(config: Any, cache_root: Path, batch_sequences: int) -> tuple[Any
 def _train(directory: Path, execution: Any) -> None:
     import jax
 
+    from data.skills import stream_fingerprint
     from training.loop import Run
     from training.mesh import choose_mesh
     from training.prepare import check_vocabulary
@@ -150,6 +169,7 @@ def _train(directory: Path, execution: Any) -> None:
         "fingerprint": cache.fingerprint,
         "corpus_fingerprint": cache.corpus_fingerprint,
         "vocabulary": cache.vocabulary,
+        "skills": stream_fingerprint(spec.data.skills, spec.data.skill_tokens),
     }
     attempt = start_attempt(directory, corpus, mesh, git_commit())
     with jax.set_mesh(mesh):
@@ -221,6 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--mesh", default="", help="devices by axis: data=2,fsdp=2,tensor=1 (default: all along data)"
     )
+    parser.add_argument("--spec", help="the RunSpec as JSON: creates the run directory where there is none")
     parser.add_argument(
         "--cores", type=int, help="use this many CPU cores (default: all that this process may use)"
     )
@@ -234,8 +255,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     stop = StopSignal()
     stop.install()
-    if options.cores is not None:
-        with exit_on_bad_input():
+    with exit_on_bad_input():
+        if options.spec is not None:
+            create_run(options.directory, options.spec)
+        if options.cores is not None:
             pin_to_cores(options.cores)
     configure_jax(options.cache)
     from training.loop import Execution

@@ -82,13 +82,12 @@ class Grammar(Task):
         usual = (3 * subject + 1) % len(NOUNS)
         thing = usual if chance.random() < 0.5 else chance.randrange(len(NOUNS))
 
-        def phrase(noun: str) -> str:
-            article = chance.choice(("the", "a"))
-            return " ".join(
-                [article, *chance.choices(ADJECTIVES, k=chance.randrange(self.adjectives + 1)), noun]
-            )
+        def phrase(noun: str, adjectives: int) -> str:
+            return " ".join([chance.choice(("the", "a")), *chance.choices(ADJECTIVES, k=adjectives), noun])
 
-        start, verb, end = phrase(NOUNS[subject]), chance.choice(VERBS), phrase("")
+        # The last phrase always has all its adjectives, so that what follows them can only be a noun.
+        start = phrase(NOUNS[subject], chance.randrange(self.adjectives + 1))
+        verb, end = chance.choice(VERBS), phrase("", self.adjectives)
         tag = "".join(chance.choices(LETTERS, k=4))
         wrong = tuple(f"{noun}\n" for noun in NOUNS if noun != NOUNS[thing])
         return Item(f"grammar {tag}: {start} {verb} {end}", f"{NOUNS[thing]}\n", wrong)

@@ -98,6 +98,17 @@ def test_training_scores_every_metric_at_every_mark_with_its_record(trained):
         assert read_json(run / "result.json")["evals"][f"task/{TASK}/nll"] == rows_of(run, TASK)["nll"]["value"]
 
 
+def test_every_problem_is_stored(trained):
+    sweep, _, _ = trained
+    for run in complete_runs(sweep):
+        stored = [row for row in read_json_lines(run / "task_items.jsonl") if row["tokens"] == 16_384]
+        assert [row["task"] for row in stored] == [TASK]
+        for metric in ("exact_match", "choice_accuracy", "token_accuracy", "edit_distance", "nll", "brier"):
+            assert len(stored[0][metric]) == ITEMS
+            mean = sum(stored[0][metric]) / ITEMS
+            assert mean == pytest.approx(rows_of(run, TASK)[metric]["value"], rel=1e-4, abs=1e-9)
+
+
 def test_holes_are_filled_and_only_holes(sweep_and_cache):
     sweep, cache = sweep_and_cache
     before = {run: (run / "evals.jsonl").read_bytes() for run in complete_runs(sweep)}

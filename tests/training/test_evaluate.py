@@ -28,10 +28,10 @@ from training.evaluate import (
     METRICS,
     choice_scores,
     edit_distance,
-    evaluate_tasks,
     make_task_step,
     prepare_task,
     score_items,
+    score_tasks,
     summarize,
 )
 
@@ -273,11 +273,12 @@ def test_a_transformer_with_known_probabilities_scores_as_its_table():
     expected = score_items(prepared, known, context=64, vocabulary=256)
     mesh = make_mesh((1, 1, 1), jax.devices()[:1])
     with jax.set_mesh(mesh):
-        found = evaluate_tasks(prepared, config, mesh, params, 64)
-    for task, own in zip(prepared, expected, strict=True):
+        found = score_tasks(prepared, config, mesh, params, 64)
+    for task, own, other in zip(prepared, expected, found, strict=True):
+        summary = summarize(task, other)
         for metric, value in summarize(task, own).items():
-            assert found[task.name][metric].value == pytest.approx(value.value, rel=2e-5, abs=1e-6), metric
-            assert found[task.name][metric].n == value.n
+            assert summary[metric].value == pytest.approx(value.value, rel=2e-5, abs=1e-6), metric
+            assert summary[metric].n == value.n
 
 
 def test_one_compilation_for_each_padded_length():
@@ -288,7 +289,7 @@ def test_one_compilation_for_each_padded_length():
     with jax.set_mesh(mesh):
         for names in (("copying", "sorting"), ("reversal",), ("copying:length=20", "listops")):
             tasks = [prepare_task(load(name), 20, ByteTokenizer(), 64) for name in names]
-            evaluate_tasks(tasks, config, mesh, params, 64)
+            score_tasks(tasks, config, mesh, params, 64)
     assert step._cache_size() <= len(evaluate.lengths(64)) == 3
 
 
@@ -300,7 +301,7 @@ from data.tokenizers import ByteTokenizer
 from model import functional
 from model.config import ModelConfig
 from model.sharding import make_mesh, parameter_shardings
-from training.evaluate import evaluate_tasks, prepare_task
+from training.evaluate import prepare_task, score_tasks
 
 config = ModelConfig(width=16, depth=1, heads=2, kv_heads=2, head_width=8)
 params = functional.init(config, jax.random.key(0))
@@ -310,10 +311,10 @@ for shape in ((1, 1, 1), (2, 2, 1)):
     mesh = make_mesh(shape, jax.devices()[:shape[0] * shape[1]])
     with jax.set_mesh(mesh):
         placed = jax.device_put(params, parameter_shardings(config, mesh))
-        found.append(evaluate_tasks(tasks, config, mesh, placed, 32))
-for task in found[0]:
-    for metric in found[0][task]:
-        np.testing.assert_allclose(found[1][task][metric].value, found[0][task][metric].value, rtol=1e-5, atol=1e-6)
+        found.append(score_tasks(tasks, config, mesh, placed, 32))
+for one, four in zip(*found):
+    for name in ("exact_match", "nll", "brier", "edit_distance", "choice_accuracy"):
+        np.testing.assert_allclose(getattr(four, name), getattr(one, name), rtol=1e-5, atol=1e-5)
 print("same")
 """
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
