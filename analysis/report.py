@@ -3,10 +3,13 @@
     python -m analysis.report runs/<sweep>
 
 writes runs/<sweep>/report/: report.html (self-contained), report.md, each figure as .svg and .png, table.csv (what
-the fit read), runs.csv (every run), fit.json and isoflop.json. No accelerator and no checkpoint is needed.
+the fit read), runs.csv (every run), fit.json and isoflop.json. No accelerator and no checkpoint is needed. A report
+that was made from the same logs by the same code is left as it is (made_from.json says from which).
 """
 
 import argparse
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,9 +18,10 @@ from pathlib import Path
 from analysis.commands import Parser
 from analysis.load import load_sweep
 from errors import BadInput, exit_on_bad_input
-from files import write_atomic
+from files import write_atomic, write_json
 
 FOLDER = "report"
+MADE_FROM = "made_from.json"
 PICTURES = (
     "loss_tokens", "loss_params", "evaluations", "training", "isoflop", "hull", "frontier", "residuals", "sensitivity",
     "backtest",
@@ -42,13 +46,59 @@ def write_report(path: str | os.PathLike, bootstrap: int = 1000, seed: int = 0) 
     """
     # Fitting and drawing are heavy to import, and a mistaken path should be told at once.
     sweep = load_sweep(path)
+    folder = sweep.path / FOLDER
+    origin = {
+        "logs_sha256": logs_sha256(sweep.path),
+        "code_sha256": code_sha256(),
+        "bootstrap": bootstrap,
+        "seed": seed,
+    }
+    summary = summary_if_current(folder, origin)
+    if summary is not None:
+        return folder / "report.html", summary
     from analysis.report_contents import contents
     from analysis.report_study import study_of
 
     files, summary = contents(study_of(sweep, bootstrap, seed))
-    folder = sweep.path / FOLDER
     write_files(folder, files)
+    digests = {name: hashlib.sha256(_bytes(content)).hexdigest() for name, content in sorted(files.items())}
+    write_json(folder / MADE_FROM, {**origin, "summary": summary, "files": digests})
     return folder / "report.html", summary
+
+
+def logs_sha256(sweep: Path) -> str:
+    """Over the names and bytes of every log of every run: all that a report is made from."""
+    digest = hashlib.sha256()
+    for path in sorted(
+        path for pattern in ("*/*.json", "*/*.jsonl", "*/error.txt") for path in sweep.glob(pattern)
+    ):
+        if path.parent.name != FOLDER:
+            digest.update(f"{path.relative_to(sweep)} {path.stat().st_size}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def code_sha256() -> str:
+    """Over the source of this room: other code may make another report of the same logs."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+def summary_if_current(folder: Path, origin: Mapping[str, str | int]) -> list[str] | None:
+    """The summary of the report in `folder` where it was made from `origin` and every file of it is intact."""
+    try:
+        made = json.loads((folder / MADE_FROM).read_bytes())
+        same = all(made[key] == value for key, value in origin.items()) and all(
+            hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+            for name, digest in made["files"].items()
+        )
+        return list(made["summary"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # no report, or a damaged one: it is made again
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:

@@ -56,8 +56,8 @@ def test_the_same_logs_give_the_same_bytes_anywhere(two_reports):
         "sensitivity",
     )
     expected |= {f"{name}.{kind}" for name in (*figures, "backtest") for kind in ("svg", "png")}
-    assert set(first) == expected
-    assert set(first) <= set(report.FILES)
+    assert set(first) == expected | {"made_from.json"}
+    assert expected <= set(report.FILES)
 
 
 def test_no_place_and_no_time_is_in_it(folder):
@@ -335,3 +335,23 @@ def test_damaged_logs_are_reported_or_refused(tmp_path_factory, capsys, data):
     if code == 0:
         page = (sweep / "report" / "report.html").read_text()
         assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.S).lower().split()
+
+
+def test_a_current_report_is_left_and_a_changed_log_or_a_damaged_page_is_made_again(tmp_path, capsys):
+    sweep = write_sweep(tmp_path, widths=(16,), tokens=(524_288, 1_048_576))
+    report.main([str(sweep), "--bootstrap", "0"])
+    page = sweep / "report" / "report.html"
+    first, written = page.read_bytes(), page.stat().st_mtime_ns
+    said = capsys.readouterr().out
+    report.main([str(sweep), "--bootstrap", "0"])
+    assert page.stat().st_mtime_ns == written
+    assert capsys.readouterr().out == said
+    page.write_text("torn")
+    report.main([str(sweep), "--bootstrap", "0"])
+    assert page.read_bytes() == first
+    run = next(sweep.glob("*/evals.jsonl"))
+    run.write_text(
+        run.read_text() + '{"tokens": 1000, "name": "val/loss", "value": 9.5, "n": 1, "attempt": 1}\n'
+    )
+    report.main([str(sweep), "--bootstrap", "0"])
+    assert page.read_bytes() != first
