@@ -16,7 +16,7 @@ from analysis.report_document import Block, Bullets, Command, Heading, Paragraph
 from analysis.report_pictures import Picture, pictures
 from analysis.report_study import Study
 from analysis.report_words import number as said_number
-from analysis.report_words import span, summary, warnings
+from analysis.report_words import percent, span, summary, warnings
 from analysis.table import Table
 
 MOST_ROWS = 200  # of runs in the page; runs.csv has them all
@@ -128,6 +128,25 @@ def _law(study: Study) -> Iterable[Block]:
         ("choice", *names),
         [(label, *(said_number(values[name], 4) for name in names)) for label, values in study.choices],
     )
+    if study.rivals:
+        yield Paragraph("Laws compared by least squares on log loss; lower AICc is better.")
+        yield Rows(
+            ("law", "parameters", "unexplained (one standard deviation)", "AICc above the best", "exponents"),
+            [
+                (
+                    one.fit.law.name,
+                    str(len(one.fit.parameters)),
+                    percent(one.fit.residual_sd),
+                    f"{one.delta_aicc:.1f}",
+                    ", ".join(
+                        f"{name} {said_number(value)}"
+                        for name, value in one.fit.parameters.items()
+                        if name.startswith(("alpha", "beta"))
+                    ),
+                )
+                for one in study.rivals
+            ],
+        )
 
 
 def _valleys(study: Study) -> Iterable[Block]:

@@ -17,11 +17,12 @@ from analysis.isoflop_slices import FLOPS_PER_PARAM_TOKEN
 from analysis.load import Sweep
 from analysis.load_curves import Curves
 from analysis.load_run import LOSS
-from analysis.selection import back_test, sensitivity
+from analysis.selection import Scored, back_test, compare_laws, sensitivity
 from analysis.table import OPTIONAL, Table
 from errors import BadInput
 
 LAW = "chinchilla"
+RIVALS = ("kaplan",)  # other laws of parameters and tokens, compared by least squares on log loss
 LEVEL = 0.95
 BACKTEST_LEVEL = 0.9
 BACKTEST_SHARE = 0.25  # of the runs, those with the most FLOPs, are predicted from the others
@@ -53,6 +54,7 @@ class Study:
     Attributes:
       source: SHA-256 of all the logs that were read.
       choices: (label, parameters) of the fit with one choice changed at a time, the reported fit first.
+      rivals: the reported law and others on the same rows, best first by AICc.
       backtest: the runs with the most FLOPs, predicted from the others.
     """
 
@@ -64,6 +66,7 @@ class Study:
     hull: Isoflop | None
     band: Band | None
     choices: tuple[tuple[str, Mapping[str, float]], ...]
+    rivals: tuple[Scored, ...]
     backtest: tuple[Prediction, ...]
     evaluations: tuple[Path, ...]
     training: tuple[Path, ...]
@@ -86,7 +89,8 @@ def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
         "reading_warnings": (*evaluations.warnings, *metrics.warnings),
     }
     nothing: dict[str, Any] = {
-        "table": None, "fit": None, "isoflop": None, "hull": None, "band": None, "choices": (), "backtest": (),
+        "table": None, "fit": None, "isoflop": None, "hull": None, "band": None, "choices": (), "rivals": (),
+        "backtest": (),
     }  # fmt: skip
     try:
         table = sweep.table(optional=(*OPTIONAL, "params_total", "params_non_embedding"))
@@ -100,6 +104,7 @@ def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
     )
     hull, _ = _attempt(find_valleys, columns, "hull", bootstrap=min(bootstrap, 300), seed=seed)
     backtest, why_no_backtest = ((), why_no_fit) if fit is None else _attempt(_backtest, fit, columns, seed)
+    rivals, _ = ((), "") if fit is None else _attempt(_rivals, columns, seed)
     return Study(
         **known,
         table=table,
@@ -108,6 +113,7 @@ def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
         hull=hull,
         band=None if fit is None else _band(fit, six_n_d(columns)),
         choices=() if fit is None else _choices(fit, columns, seed),
+        rivals=rivals or (),
         backtest=backtest or (),
         why_no_fit=why_no_fit,
         why_no_isoflop=why_no_isoflop,
@@ -193,6 +199,10 @@ def _choices(
         if label not in ("as asked", "huber 0.001 on log")
     ]
     return (reported, *others)
+
+
+def _rivals(columns: Mapping[str, np.ndarray], seed: int) -> tuple[Scored, ...]:
+    return tuple(compare_laws((LAW, *RIVALS), columns, robust="l2", seed=seed))
 
 
 def _near(fit: Fit) -> np.ndarray | None:

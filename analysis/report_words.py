@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.figures.style import count_text
-from analysis.report_study import BACKTEST_LEVEL, BEYOND, Study
+from analysis.report_study import BACKTEST_LEVEL, BEYOND, LAW, Study
 
+CLEARLY = 10.0  # Burnham and Anderson 2002, section 2.6: no support for a model this far in AIC
 NOISE_FACTOR = 2.0  # a rise in loss beyond this many residual standard deviations (times root 2) is not noise
 
 
@@ -135,12 +136,27 @@ def warnings(study: Study) -> list[str]:
     if study.fit is not None:
         said += [f"fit: {warning}" for warning in study.fit.warnings]
         said += _sensitive(study)
+        said += _beaten(study)
     if study.isoflop is not None:
         said += [f"isoFLOP: {warning}" for warning in study.isoflop.warnings]
     if study.fit is not None and not study.backtest:
         said.append(f"no back-test: {study.why_no_backtest}")
     said += study.reading_warnings
     return list(dict.fromkeys(said))
+
+
+def _beaten(study: Study) -> list[str]:
+    """A rival law that the runs clearly prefer to the reported one (a difference in AICc beyond 10)."""
+    if not study.rivals or study.rivals[0].fit.law.name == LAW:
+        return []
+    best, reported = study.rivals[0], next(one for one in study.rivals if one.fit.law.name == LAW)
+    if not reported.delta_aicc > CLEARLY:
+        return []
+    return [
+        f"another law describes these runs better: {best.fit.law.name} leaves {percent(best.fit.residual_sd)} of the "
+        f"loss unexplained (one standard deviation), {LAW} {percent(reported.fit.residual_sd)}; AICc lower by "
+        f"{reported.delta_aicc:.0f}. The exponents of {LAW} are those of a form that does not quite hold here"
+    ]
 
 
 def _rises(study: Study) -> list[str]:

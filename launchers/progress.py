@@ -35,6 +35,7 @@ class Progress:
         self.flops = {spec.run_id: training_flops(spec) for spec in specs}
         self.share = {spec.run_id: 0.0 for spec in specs}
         self.base: dict[str, float] = {}
+        self.first_update: float | None = None
         self.skipped, self.done, self.failed = skipped, 0, 0
         self.running: dict[str, tuple[RunSpec, str, int, float, float]] = {}
         self.console = Console(file=sys.stderr)
@@ -57,6 +58,7 @@ class Progress:
 
     def update(self, spec: RunSpec, tokens: int, loss: float, tokens_per_second: float) -> None:
         place = self.running[spec.run_id][1]
+        self.first_update = self.first_update or time.monotonic()
         self.running[spec.run_id] = (spec, place, tokens, loss, tokens_per_second)
         self.share[spec.run_id] = tokens / spec.tokens
         self.base.setdefault(spec.run_id, tokens / spec.tokens)
@@ -81,7 +83,8 @@ class Progress:
         rate = sum(item[4] for item in self.running.values())
         trained = sum(self.flops[run] * (share - self.base.get(run, 0.0)) for run, share in self.share.items())
         left = sum(flops * (1 - self.share[run]) for run, flops in self.flops.items())
-        eta = duration(left * elapsed / trained) if trained > 0 else "?"
+        working = time.monotonic() - (self.first_update or time.monotonic())
+        eta = duration(left * working / trained) if trained > 0 and working > 5 else "?"
         failed = f", {self.failed} not" if self.failed else ""
         return (
             f"{self.done + self.skipped}/{len(self.flops) + self.skipped} runs complete{failed}  "

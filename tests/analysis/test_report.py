@@ -197,7 +197,7 @@ def test_no_finished_run_still_gives_curves(tmp_path, capsys):
         (run / "evals.jsonl").unlink()
         (run / "metrics.jsonl").unlink()
     report.main([str(sweep)])
-    assert set(hashes(sweep / "report")) == {"report.html", "report.md", "runs.csv"}
+    assert set(hashes(sweep / "report")) == {"report.html", "report.md", "runs.csv", "made_from.json"}
     assert "No run has logged a loss yet" in (sweep / "report" / "report.html").read_text()
 
 
