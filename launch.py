@@ -6,6 +6,7 @@
   python launch.py submit quickstart --backend slurm       the same grid on a cluster; again = send only what is missing
   python launch.py status runs/quickstart                  done, running, queued, failed, lost, missing
   python launch.py cancel runs/quickstart                  stop it and keep it stopped; everything is saved
+  python launch.py doctor runs/quickstart                  what is wrong in a sweep's folder; --repair mends it
   python launch.py backfill runs/NAME --tasks copying      score held-out tasks on runs that are trained already
   python launch.py bench                                   tokens per second, utilization, beside PyTorch
   python -m analysis.report runs/quickstart                every fit and figure again, from logs alone
@@ -25,7 +26,7 @@ from typing import Any, NoReturn
 
 from errors import EXIT_COMPLETE, BadInput, exit_on_bad_input
 
-VERBS = ("plan", "run", "submit", "status", "cancel", "backfill", "bench")
+VERBS = ("plan", "run", "submit", "status", "cancel", "doctor", "backfill", "bench")
 
 
 class Parser(argparse.ArgumentParser):
@@ -282,6 +283,18 @@ def cancel(arguments: Sequence[str]) -> int:
     return EXIT_COMPLETE
 
 
+def doctor(arguments: Sequence[str]) -> int:
+    """Examine a sweep's folder."""
+    from launchers.doctor import examine_and_show
+
+    parser = Parser(prog="python launch.py doctor", description="Find and explain what is wrong in a sweep's folder.")
+    parser.add_argument("directory", type=Path, help="runs/<sweep>")
+    parser.add_argument("--repair", action="store_true", help="mend what can be mended without training anything")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    options = parser.parse_args(arguments)
+    return examine_and_show(options.directory, repair=options.repair, as_json=options.json)
+
+
 def backfill(arguments: Sequence[str]) -> int:
     """Score tasks on the complete runs of a sweep."""
     from training import backfill as scoring
@@ -310,6 +323,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return status(rest)
         if verb == "cancel":
             return cancel(rest)
+        if verb == "doctor":
+            return doctor(rest)
         if verb == "backfill":
             return backfill(rest)
         if verb == "bench":

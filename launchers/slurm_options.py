@@ -193,5 +193,22 @@ def _build(kind: Any, values: Mapping[str, Any], **more: Any) -> Any:
     return kind(**converted, **more)
 
 
+def from_table(kind: Any, table: Any, name: str) -> Any:
+    """A frozen dataclass from one table of the site file.
+
+    Raises:
+      BadInput: no table, an unknown key or a wrong type.
+    """
+    if not isinstance(table, Mapping):
+        raise BadInput(f"[{name}] of the site file must be a table")
+    return _build(kind, table)
+
+
 def _words(kind: type) -> str:
-    return {int: "a whole number", float: "a number", str: "text", tuple: "a list of texts"}[kind]
+    return {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        tuple: "a list of texts",
+        bool: "true or false",
+    }[kind]

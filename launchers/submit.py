@@ -1,6 +1,7 @@
 """`python launch.py submit`: the flags that every engine shares, and the way to each engine."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,20 @@ def submit(specs: Sequence[RunSpec], directory: Path, options: argparse.Namespac
             f"--backend={options.backend}: its files are written here, not sent; add --dry-run, look at them, and give "
             "them to its own command line"
         )
-    raise BadInput(f"--backend={options.backend}: not built yet")
+    folder = directory / options.backend
+    try:
+        if options.backend == "skypilot":
+            from launchers import skypilot
+
+            paths = skypilot.write(folder, directory.name, specs, skypilot.skypilot_options(site))
+        else:
+            from launchers import jobset
+
+            paths = jobset.write(folder, directory.name, specs, jobset.jobset_options(site))
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be written ({error.strerror})") from None
+    print(json.dumps([str(path) for path in paths]) if options.json else f"{len(paths)} files in {folder}")  # noqa: T201
+    return EXIT_COMPLETE
 
 
 def _submit_slurm(

@@ -8,6 +8,8 @@ from typing import Any
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from errors import BadInput
+from files import read_json
 from training.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -96,3 +98,24 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+
+def why_unreadable(directory: Path, tokens: int) -> str:
+    """Why the committed checkpoint at `tokens` cannot be read, by reading all of it into memory; empty where it can.
+
+    Args:
+      directory: runs/<sweep>/<run_id>/checkpoints.
+    """
+    import tensorstore
+
+    step = directory.absolute() / str(tokens)
+    try:
+        read_json(step / "progress" / "metadata")
+        read_json(step / "state" / "_METADATA")
+        store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{step / 'state'}/"}).result()
+        reads = [store.read(key) for key in store.list().result()]
+        for read in reads:
+            read.result()
+    except (BadInput, ValueError, OSError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return "" if reads else "it holds no arrays"

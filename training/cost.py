@@ -2,8 +2,13 @@
 
 from collections.abc import Hashable
 
-from model.ledger import ledger
+from model.ledger import Ledger, ledger
 from training.config import RunSpec
+
+
+def ledger_of(spec: RunSpec) -> Ledger:
+    """Parameters and FLOPs a token of a run under every convention: the content of its ledger.json."""
+    return ledger(spec.model, spec.data.sequence_length)
 
 
 def training_flops(spec: RunSpec) -> float:

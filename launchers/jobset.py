@@ -1,0 +1,158 @@
+"""Kubernetes JobSets: one a run, with Kueue's label, for GPUs or TPUs. Written, not sent.
+
+One JobSet a run and never one a sweep, because a restart starts a whole JobSet again. Branches need their trunk's
+checkpoint, and JobSets cannot wait for each other: trunks and plain runs lie in 1-runs/, branches in 2-branches/.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from errors import EXIT_BAD_INPUT, EXIT_FAILED, BadInput
+from files import write_atomic
+from launchers.manifests import run_command, to_yaml
+from training.config import RunSpec
+
+DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclasses.dataclass(frozen=True)
+class JobSetOptions:
+    """The table [jobset] of the site file.
+
+    Attributes:
+      image: container image with the project in its working directory and its requirements installed.
+      claim: persistent volume claim (ReadWriteMany) that holds sweeps and cache.
+      queue: Kueue's local queue; empty for no queue.
+      namespace: of the JobSets; empty for the default.
+      accelerator: cpu, gpu or tpu.
+      chips: GPUs or TPU chips of each node.
+      node_selector: labels of the nodes, such as cloud.google.com/gke-tpu-topology = "2x4".
+      max_restarts: after a preemption, a lost node or exit 75.
+      grace_seconds: from SIGTERM to SIGKILL; a run saves in it.
+    """
+
+    image: str = ""
+    claim: str = "sweeps"
+    queue: str = ""
+    namespace: str = ""
+    accelerator: str = "gpu"
+    chips: int = 1
+    node_selector: tuple[str, ...] = ()
+    max_restarts: int = 100
+    grace_seconds: int = 120
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*", self.image):
+            raise BadInput(f"jobset.image={self.image!r}: must name the container image of the project")
+        for key in ("claim", "queue", "namespace"):
+            value = getattr(self, key)
+            if value and not DNS_LABEL.fullmatch(value):
+                raise BadInput(
+                    f"jobset.{key}={value!r}: must be a Kubernetes name: lower-case letters, digits, dashes"
+                )
+        if self.accelerator not in ("cpu", "gpu", "tpu"):
+            raise BadInput(f"jobset.accelerator={self.accelerator!r}: must be cpu, gpu or tpu")
+        for key in ("chips", "grace_seconds"):
+            if getattr(self, key) < 1:
+                raise BadInput(f"jobset.{key}={getattr(self, key)}: must be at least 1")
+        if self.max_restarts < 0:
+            raise BadInput(f"jobset.max_restarts={self.max_restarts}: must not be negative")
+        for label in self.node_selector:
+            if not re.fullmatch(r"[A-Za-z0-9./_-]+=[A-Za-z0-9._-]*", label):
+                raise BadInput(f"jobset.node_selector={label!r}: must be LABEL=VALUE")
+
+
+def object_name(spec: RunSpec) -> str:
+    """The run_id as a Kubernetes name; its hash keeps it unique. Short enough for the names of the pods below it."""
+    readable, _, digest = spec.run_id.lower().replace(".", "-").replace("_", "-").rpartition("-")
+    return f"{readable[:30].rstrip('-')}-{digest}"
+
+
+def literal(text: str) -> str:
+    """Kubernetes expands $(NAME) in commands; $$ is its way to write a dollar sign (API reference, Container)."""
+    return text.replace("$", "$$")
+
+
+def jobset(spec: RunSpec, sweep: str, options: JobSetOptions) -> dict[str, Any]:
+    """The JobSet that trains one run."""
+    command = run_command("python", f"/data/runs/{sweep}/{spec.run_id}", "/data/cache", spec)
+    platform = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}[options.accelerator]
+    container: dict[str, Any] = {
+        "name": "run",
+        "image": options.image,
+        "command": [literal(word) for word in command],
+        "env": [{"name": "JAX_PLATFORMS", "value": platform}],
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    }
+    if options.accelerator != "cpu":
+        resource = {"gpu": "nvidia.com/gpu", "tpu": "google.com/tpu"}[options.accelerator]
+        container["resources"] = {"limits": {resource: options.chips}}
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": options.grace_seconds,
+        "containers": [container],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": options.claim}}],
+    }
+    if options.node_selector:
+        pod["nodeSelector"] = dict(label.split("=", 1) for label in options.node_selector)
+    failures = {"containerName": "run", "operator": "In", "values": [EXIT_FAILED, EXIT_BAD_INPUT]}
+    metadata: dict[str, Any] = {"name": object_name(spec)}
+    if options.namespace:
+        metadata["namespace"] = options.namespace
+    if options.queue:
+        metadata["labels"] = {"kueue.x-k8s.io/queue-name": options.queue}
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": {**metadata, "annotations": {"scaling-experiments/run": f"{sweep}/{spec.run_id}"}},
+        "spec": {
+            # Exit 1 and 2 fail the Job by its pod failure policy, and that fails the JobSet; whatever else ends a pod
+            # (75, a preemption, a lost node) starts the JobSet again.
+            "failurePolicy": {
+                "maxRestarts": options.max_restarts,
+                "rules": [
+                    {
+                        "name": "failed",
+                        "action": "FailJobSet",
+                        "onJobFailureReasons": ["PodFailurePolicy"],
+                        "targetReplicatedJobs": ["train"],
+                    }
+                ],
+            },
+            "replicatedJobs": [
+                {
+                    "name": "train",
+                    "replicas": 1,
+                    "template": {
+                        "spec": {
+                            "parallelism": 1,
+                            "completions": 1,
+                            "completionMode": "Indexed",
+                            "backoffLimit": 0,
+                            "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": failures}]},
+                            "template": {"spec": pod},
+                        }
+                    },
+                }
+            ],
+        },
+    }
+
+
+def write(folder: Path, sweep: str, specs: Sequence[RunSpec], options: JobSetOptions) -> list[Path]:
+    """Write one JobSet a run; returns their paths."""
+    paths = []
+    for spec in specs:
+        paths.append(folder / ("1-runs" if spec.parent is None else "2-branches") / f"{object_name(spec)}.yaml")
+        write_atomic(paths[-1], to_yaml(jobset(spec, sweep, options)))
+    return paths
+
+
+def jobset_options(site: Mapping[str, Any]) -> JobSetOptions:
+    """From the table [jobset] of the site file."""
+    from launchers.slurm_options import from_table
+
+    return from_table(JobSetOptions, site.get("jobset", {}), "jobset")

@@ -1,0 +1,71 @@
+"""Manifests for engines that are not run here: how a value becomes YAML, and what every manifest shares."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from training.config import RunSpec, canonical_json
+
+PLAIN_KEY = re.compile(r"[A-Za-z][A-Za-z_]{2,}")
+
+# All but what YAML lets stand in a text as it is; \U and 8 hex digits says any of it.
+NOT_PRINTABLE = re.compile(
+    "[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+
+
+def to_yaml(value: Any, indent: int = 0) -> str:
+    """Plain data as YAML. Every text is a double-quoted JSON string, which YAML reads as the same text, so that no
+    value can end its line or become a number; a text of several lines is one too.
+
+    Args:
+      value: mappings, lists, texts, numbers, booleans, None.
+      indent: spaces before every line.
+    """
+    space = " " * indent
+    if isinstance(value, Mapping) and value:
+        return "".join(f"{space}{_key(key)}:{_after(item, indent)}" for key, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str) and value:
+        lines = []
+        for item in value:
+            text = to_yaml(item, indent + 2)
+            is_block = isinstance(item, Mapping | list | tuple) and bool(item)
+            lines.append(f"{space}- {text.lstrip(' ')}" if is_block else f"{space}- {_scalar(item)}\n")
+        return "".join(lines)
+    return f"{space}{_scalar(value)}\n"
+
+
+def _key(key: str) -> str:
+    # YAML 1.1 reads some bare words as truth values, null or numbers; those are quoted.
+    plain = PLAIN_KEY.fullmatch(key) and key.lower() not in ("true", "false", "yes", "off", "null")
+    return key if plain else _scalar(key)
+
+
+def _after(item: Any, indent: int) -> str:
+    if isinstance(item, Mapping | list | tuple) and item:
+        return "\n" + to_yaml(item, indent + 2)
+    return f" {_scalar(item)}\n"
+
+
+def _scalar(item: Any) -> str:
+    if isinstance(item, Mapping | list | tuple):
+        return "{}" if isinstance(item, Mapping) else "[]"
+    text = json.dumps(item, ensure_ascii=False, allow_nan=False)
+    if isinstance(item, float) and "." not in text:
+        return text.replace("e", ".0e")  # YAML 1.1 wants a point in a number with an exponent
+    return NOT_PRINTABLE.sub(lambda match: f"\\U{ord(match[0]):08X}", text)
+
+
+def run_command(python: str, directory: str, cache: str, spec: RunSpec) -> list[str]:
+    """The command that trains one run on a machine that has no sweep's folder yet: the spec travels with it."""
+    return [python, "-m", "training.run", directory, "--cache", cache, "--spec", canonical_json(spec)]
+
+
+def families(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
+    """Every trunk with its branches after it, and every other run alone, in the order of the sweep."""
+    groups: dict[str, list[RunSpec]] = {spec.run_id: [spec] for spec in specs if spec.parent is None}
+    for spec in specs:
+        if spec.parent is not None:
+            groups.setdefault(spec.parent, []).append(spec)
+    return list(groups.values())
