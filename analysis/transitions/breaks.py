@@ -25,7 +25,7 @@ class Breaks(NamedTuple):
     bend_at_B: jax.Array
 
 
-def break_statistics(x_K: jax.Array, y_BK: jax.Array, variance_BK: jax.Array) -> Breaks:
+def break_statistics(x_K, y_BK, variance_BK) -> Breaks:
     """Statistics of a break of y in x, for independent y with the given variances.
 
     Knots of a bend leave two scales on either side (the knot itself belongs to both).
@@ -62,7 +62,7 @@ def break_statistics(x_K: jax.Array, y_BK: jax.Array, variance_BK: jax.Array) ->
     )
 
 
-def forecast_errors(x_K: jax.Array, y_BK: jax.Array, variance_BK: jax.Array) -> jax.Array:
+def forecast_errors(x_K, y_BK, variance_BK) -> jax.Array:
     """Standardized one-step-ahead errors (B, K - FIRST_FORECAST): recursive residuals.
 
     Brown, Durbin and Evans 1975 (JRSS B 37, 149), weighted: independent standard normals under a line.
