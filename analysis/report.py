@@ -84,7 +84,7 @@ def code_sha256() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
-def summary_if_current(folder: Path, origin: Mapping[str, str | int]) -> list[str] | None:
+def summary_if_current(folder: Path, origin: Mapping[str, object]) -> list[str] | None:
     """The summary of the report in `folder` where it was made from `origin` and every file of it is intact."""
     try:
         made = json.loads((folder / MADE_FROM).read_bytes())

@@ -40,7 +40,9 @@ def test_the_example_experiment_is_one_short_file_and_trains(tmp_path):
 
 def test_every_file_that_readme_names_exists():
     text = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:\.py|\.md|/))`", text)) | set(re.findall(r"\]\((\S+)\)", text))
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:\.py|\.md|/))`", text)) | set(
+        re.findall(r"\]\((\S+)\)", text)
+    )
     missing = [name for name in named if name.count("/") and not (ROOT / name).exists()]
     assert missing == ["experiments/aspect.py"] or not missing
     assert Path(ROOT / "RESULTS.md").exists()
