@@ -14,17 +14,13 @@ import numpy as np
 
 from analysis.load import load_sweep
 from errors import BadInput
+from files import read_json_lines
 
 AXES = ("scale", "params", "flops", "tokens", "examples", "loss")
 ACCURACY = ("n", "correct", "chance")
 CONTINUOUS = ("nll", "brier", "edit_distance")
 TEXT = ("task", "axis", "seed", "run", "family")
-SWEEP_METRICS = (
-    ("nll_per_token", "nll"),
-    ("nll", "nll"),
-    ("brier", "brier"),
-    ("edit_distance", "edit_distance"),
-)
+SWEEP_METRICS = (("nll_per_token", "nll"), ("brier", "brier"), ("edit_distance", "edit_distance"))
 WHOLE_TOLERANCE = 0.01  # how far `correct` may be from a whole number: it is often accuracy times n
 
 
@@ -119,36 +115,32 @@ def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
 
 
 def sweep_rows(path: Path) -> tuple[list[dict[str, Any]], str]:
-    """Rows of every complete run's last evaluation of each task; exact match with chance 0, or else choices."""
+    """Rows of every complete run's last evaluation of each task; exact match, or else choices."""
     sweep = load_sweep(path)
-    curves = sweep.evaluations()
-    latest: dict[tuple[str, str], dict[str, tuple[float, float, float]]] = {}
-    for row in curves.frame.iter_rows(named=True):
-        parts = str(row["name"]).split("/")
-        if len(parts) < 3 or parts[0] != "task":
-            continue
-        scores = latest.setdefault((row["run"], "/".join(parts[1:-1])), {})
-        if row["tokens"] >= scores.get(parts[-1], (-1.0, 0.0, 0.0))[0]:
-            scores[parts[-1]] = (row["tokens"], row["value"], row["n"] or 0.0)
+    digest = hashlib.sha256(sweep.sha256.encode())
     rows = []
     for run in sweep.usable:
-        for (name, task), scores in sorted(latest.items()):
-            if name != run.run:
+        latest: dict[str, dict[str, tuple[float, float, float]]] = {}
+        evaluations = run.path / "evals.jsonl"
+        digest.update(evaluations.read_bytes() if evaluations.exists() else b"")
+        for line in read_json_lines(evaluations):
+            parts = str(line.get("name")).split("/")
+            if len(parts) < 3 or parts[0] != "task" or line.get("value") is None:
                 continue
+            scores = latest.setdefault("/".join(parts[1:-1]), {})
+            if line["tokens"] >= scores.get(parts[-1], (-1.0, 0.0, 0.0))[0]:
+                scores[parts[-1]] = (line["tokens"], line["value"], line.get("n") or 0.0)
+        for task, scores in sorted(latest.items()):
             kind = "exact_match" if "exact_match" in scores else "choice_accuracy"
             if kind not in scores:
                 continue
             _, value, items = scores[kind]
-            chance = 0.0 if kind == "exact_match" else scores.get("chance", (0.0, math.nan, 0.0))[1]
+            guess = "chance" if kind == "exact_match" else "choice_chance"
+            chance = scores.get(guess, (0.0, 0.0 if guess == "chance" else math.nan, 0.0))[1]
             row = {"task": task, "n": items, "correct": round(value * items), "chance": chance, "run": run.run}
             row |= {"params": run.count(), "flops": run.flops(), "tokens": run.tokens, "loss": run.final()}
             row["seed"] = run.spec.get("seed", "")
-            for metric, column in (
-                ("nll_per_token", "nll"),
-                ("nll", "nll"),
-                ("brier", "brier"),
-                ("edit_distance",) * 2,
-            ):
+            for metric, column in SWEEP_METRICS:
                 if metric in scores and column not in row:
                     row[column] = scores[metric][1]
             rows.append({key: entry for key, entry in row.items() if entry is not None})
@@ -156,7 +148,7 @@ def sweep_rows(path: Path) -> tuple[list[dict[str, Any]], str]:
         raise BadInput(
             f"{path}: no complete run of this sweep has a task/<name>/exact_match or choice_accuracy"
         )
-    return rows, sweep.sha256
+    return rows, digest.hexdigest()
 
 
 def tasks_from_rows(rows: Iterable[Mapping[str, Any]], axis: str | None = None) -> list[Task]:
