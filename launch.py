@@ -15,15 +15,13 @@
 """
 
 import argparse
-import contextlib
-import io
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import flags
 from errors import EXIT_COMPLETE, BadInput, exit_on_bad_input
 
 VERBS = ("plan", "run", "submit", "status", "cancel", "doctor", "backfill", "bench")
@@ -81,8 +79,6 @@ def parse_sweep(experiment: Any, preset: str | None, arguments: Sequence[str], p
     Raises:
       BadInput: an unknown preset, flag or value.
     """
-    import tyro
-
     function = experiment.sweep
     if preset is not None:
         import functools
@@ -91,23 +87,7 @@ def parse_sweep(experiment: Any, preset: str | None, arguments: Sequence[str], p
             allowed = ", ".join(experiment.presets) or "none: this experiment has no presets"
             raise BadInput(f"--preset={preset}: allowed are {allowed}")
         function = functools.partial(function, **experiment.presets[preset])
-    messages = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(messages):
-            return tyro.cli(function, args=list(arguments), prog=prog, description="")
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise BadInput(_one_line(messages.getvalue())) from None
-
-
-def _one_line(box: str) -> str:
-    """The text of a message drawn in a box, without its heading and its footer."""
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
-    text = " ".join(line for line in lines[1:] if line)
-    return (
-        re.split("For full helptext|Argument helptext", text)[0].strip() or "these arguments cannot be parsed"
-    )
+    return flags.parse(function, arguments, prog)
 
 
 def settings(items: Sequence[str]) -> dict[str, str]:
@@ -287,9 +267,13 @@ def doctor(arguments: Sequence[str]) -> int:
     """Examine a sweep's folder."""
     from launchers.doctor import examine_and_show
 
-    parser = Parser(prog="python launch.py doctor", description="Find and explain what is wrong in a sweep's folder.")
+    parser = Parser(
+        prog="python launch.py doctor", description="Find and explain what is wrong in a sweep's folder."
+    )
     parser.add_argument("directory", type=Path, help="runs/<sweep>")
-    parser.add_argument("--repair", action="store_true", help="mend what can be mended without training anything")
+    parser.add_argument(
+        "--repair", action="store_true", help="mend what can be mended without training anything"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse_args(arguments)
     return examine_and_show(options.directory, repair=options.repair, as_json=options.json)

@@ -19,8 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import tyro
-
+import flags
 from errors import BadInput
 from files import write_json
 from model.config import ModelConfig
@@ -270,5 +269,5 @@ def run(options: Bench, report: Callable[[str], None]) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> int:
     """The command; exit status 0, or `BadInput` for a bad argument."""
-    run(tyro.cli(Bench, prog="python launch.py bench", args=arguments), lambda line: print(line, flush=True))  # noqa: T201
+    run(flags.parse(Bench, arguments, "python launch.py bench"), lambda line: print(line, flush=True))  # noqa: T201
     return 0
