@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 from tests.small import ROOT, write_corpus
 
@@ -43,6 +42,8 @@ def test_every_file_that_readme_names_exists():
     named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:\.py|\.md|/))`", text)) | set(
         re.findall(r"\]\((\S+)\)", text)
     )
-    missing = [name for name in named if name.count("/") and not (ROOT / name).exists()]
-    assert missing == ["experiments/aspect.py"] or not missing
-    assert Path(ROOT / "RESULTS.md").exists()
+    named -= {name for name in named if name.startswith("runs/")} | {
+        "experiments/aspect.py"
+    }  # made by commands
+    assert len(named) > 5
+    assert not [name for name in named if "/" in name and not (ROOT / name).exists()]
