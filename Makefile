@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.txt | cksum | cut -d' ' -f1)
 
-.PHONY: setup quickstart test lint bench clean
+.PHONY: setup quickstart test test-slurm test-skypilot lint bench clean
 
 setup: $(INSTALLED)
 
@@ -23,10 +23,20 @@ quickstart: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy launch.py errors.py files.py experiments launchers training model data analysis bench
+	$(BIN)/mypy launch.py errors.py files.py flags.py experiments launchers training model data analysis bench
 
 test: lint
 	$(BIN)/python -m pytest -n auto
+
+# A sweep on a real Slurm of three nodes on the loopback address: needs root and apt, installs what is missing.
+test-slurm: setup
+	$(BIN)/python -m pytest -x tests/slurm/scenarios.py
+
+# SkyPilot's own parser on the file that is generated for it, in an environment of its own (it is no requirement).
+test-skypilot:
+	$(PYTHON) -m venv .venv-skypilot
+	.venv-skypilot/bin/python -m pip install --quiet --disable-pip-version-check skypilot pytest
+	.venv-skypilot/bin/python -m pytest -q -p no:cacheprovider -c /dev/null --noconftest tests/launchers/skypilot_parser.py
 
 bench: setup
 	$(BIN)/python launch.py bench

@@ -41,7 +41,7 @@ class Resources:
 
     Attributes:
       nodes: machines.
-      tasks_per_node: processes on each; 0 for one a GPU, or one where there is no GPU.
+      tasks_per_node: processes on each; 0 for one, which uses all GPUs of its node.
       gpus: GPUs of each node, 0 for none.
       cpus: CPU cores of each process; on a CPU the number of threads, which decides the last bits.
       memory: of each node, as Slurm writes it (16G); empty for the cluster's default.
@@ -59,12 +59,16 @@ class Resources:
 
     @property
     def tasks(self) -> int:
-        return self.tasks_per_node or max(1, self.gpus)
+        return self.tasks_per_node or 1
 
     def __post_init__(self) -> None:
         for key, least in (("nodes", 1), ("tasks_per_node", 0), ("gpus", 0), ("cpus", 1), ("params_above", 0)):
             if not getattr(self, key) >= least:
                 raise BadInput(f"{key}={getattr(self, key)}: must be at least {least}")
+        if self.nodes * self.tasks_per_node > 1 or self.nodes > 1:
+            raise BadInput(
+                f"nodes={self.nodes}: several processes in one run are not built yet; one run uses one node"
+            )
         seconds_of(self.time)
         if self.memory and not re.fullmatch(r"\d+[KMGT]?", self.memory):
             raise BadInput(f"memory={self.memory!r}: must be a whole number with K, M, G or T, such as 16G")

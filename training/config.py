@@ -5,6 +5,7 @@ A `RunSpec` is the identity of a run: the same spec is the same run. Where and h
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -192,7 +193,7 @@ class RunSpec:
         """Evaluation marks, the end of training included."""
         return tuple(sorted({*self.evaluation_marks, self.tokens}))
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
         """Readable name that ends in 8 hex digits of the hash of the canonical JSON."""
         digest = hashlib.sha256(canonical_json(self).encode()).hexdigest()[:8]
@@ -209,7 +210,13 @@ def short_count(count: float) -> str:
 
 def to_json(spec: Any) -> Any:
     """A dataclass as plain JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(spec)))
+    return {field.name: _plain(getattr(spec, field.name)) for field in dataclasses.fields(spec)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_json(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def canonical_json(spec: RunSpec) -> str:
@@ -241,7 +248,7 @@ def from_json(kind: type[T], value: Any, where: str = "") -> T:
     """
     if not isinstance(value, Mapping):
         raise BadInput(f"{where or kind.__name__}={value!r}: must be an object with keys")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(typing.cast(Any, kind))
     names = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
     for key in value:
         if key not in names:
@@ -252,6 +259,11 @@ def from_json(kind: type[T], value: Any, where: str = "") -> T:
             for key, item in value.items()
         }
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _convert(hint: Any, value: Any, key: str) -> Any:

@@ -74,11 +74,11 @@ def test_larger_runs_get_what_the_site_file_says_for_them(tmp_path):
     site = tmp_path / "site.toml"
     site.write_text(
         'partition = "gpu"\ntime = "2:00:00"\ngpus = 1\nthrottle = 8\nsetup = ["module load cuda"]\n'
-        '[[resources]]\nparams_above = 1e8\ngpus = 8\nnodes = 2\ntime = "1-0"\n'
+        '[[resources]]\nparams_above = 1e8\ngpus = 8\ntime = "1-0"\n'
     )
     options = slurm_options(read_site(site), {"account": "lab", "throttle": None, "time": None})
     assert options.shape_for(10_000_000) == Resources(gpus=1, time="2:00:00")
-    assert options.shape_for(200_000_000) == Resources(gpus=8, nodes=2, time="1-0", params_above=1e8)
+    assert options.shape_for(200_000_000) == Resources(gpus=8, time="1-0", params_above=1e8)
     assert (options.partition, options.account, options.throttle) == ("gpu", "lab", 8)
     assert slurm_options(read_site(site), {"throttle": 2}).throttle == 2
 
@@ -115,6 +115,7 @@ def test_times_as_sbatch_reads_them(time, seconds):
         ({"time": "3"}, ["time=3", "210 seconds"]),
         ({"memory": "lots"}, ["memory='lots'"]),
         ({"nodes": 0}, ["nodes=0"]),
+        ({"nodes": 2}, ["nodes=2", "not built yet"]),
         ({"resources": [{"gpus": 1}]}, ["params_above"]),
         ({"resources": {"gpus": 1}}, ["[[resources]]"]),
         ({"resources": [{"params_above": 1.0, "colour": 1}]}, ["colour"]),
@@ -250,4 +251,4 @@ def test_settings_keep_branches_with_their_trunks():
 def test_an_array_of_one_and_of_many():
     assert array_range(1, 0) == "0-0"
     assert array_range(12, 4) == "0-11%4"
-    assert dataclasses.replace(Resources(), gpus=4).tasks == 4
+    assert dataclasses.replace(Resources(), gpus=4).tasks == 1
