@@ -53,9 +53,7 @@ class Chain:
         if noise:
             drawn = rng.choice(self.first.residual_quantiles, middle.shape)
             middle = middle * np.exp(drawn) if self.first.objective.space == "log" else middle + drawn
-        ends = np.array(
-            [self.second.at(draw[None], {self.link: row})[0] for draw, row in zip(two, middle, strict=True)]
-        )
+        ends = self.second.at(two, {self.link: middle})
         if noise:
             ends = ends + rng.choice(self.second.residual_quantiles, ends.shape)
         low, high = np.quantile(ends, [0.5 - level / 2, 0.5 + level / 2], axis=0)

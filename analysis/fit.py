@@ -141,7 +141,8 @@ class Fit:
 
 
 def predict_law(law: Law, natural: np.ndarray, columns: Mapping[str, Any]) -> np.ndarray:
-    """A law's values for parameters of shape (R, P), natural units, at n rows of inputs: shape (R, n).
+    """A law's values for parameters of shape (R, P), natural units, at n rows of inputs: shape (R, n). Inputs may
+    also have shape (R, n), one row of inputs for each row of parameters.
 
     Raises:
       BadInput: an input is missing, or is not positive where its logarithm is needed.
@@ -166,7 +167,7 @@ def predict_law(law: Law, natural: np.ndarray, columns: Mapping[str, Any]) -> np
     theta = tuple(column[:, None] for column in law.to_internal(np.atleast_2d(natural)).T)
     with float64_on_cpu():
         value = np.asarray(law.evaluate(theta, design))
-    value = np.broadcast_to(value, (np.atleast_2d(natural).shape[0], rows[0]))
+    value = np.broadcast_to(value, np.broadcast_shapes((np.atleast_2d(natural).shape[0], 1), rows))
     return np.exp(value) if law.logarithmic else np.array(value)
 
 
@@ -391,7 +392,7 @@ def _derived(
     if draws is None:
         return derived, {}
     drawn = numbers({name: draws[:, [position]] for position, name in enumerate(law.names)})
-    ends = [np.nanquantile(values, tails, axis=0) for values in drawn]
+    ends = [np.nanquantile(np.clip(values, -1e300, 1e300), tails, axis=0) for values in drawn]
     return derived, laid_out(ends[0][:, 0].tolist(), ends[1][:, 0].tolist(), ends[2].T.tolist())
 
 

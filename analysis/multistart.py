@@ -121,7 +121,7 @@ def multistart(prepared: Prepared, starts: np.ndarray, seed: int = 0) -> tuple[n
         kept = np.array([minimum.theta for minimum in minima])[:8]
         found = solve(problem, kept, prepared.box)
         minima = distinct(found, rows_floor(problem))
-    chosen_lane = int(np.argmin(found.objective))
+    chosen_lane = _settled(found)
     theta = found.theta[chosen_lane]
     if prepared.objective.robust == "l1":
         minima = vertices(prepared, minima)
@@ -185,7 +185,9 @@ def distinct(found: Solutions, floor: float) -> tuple[Minimum, ...]:
     # the best objective counts even if its lane stopped short of rounding level
     lanes = np.union1d(lanes, [int(np.argmin(found.objective))])
     minima: list[Minimum] = []
-    for lane in lanes[np.argsort(found.objective[lanes], kind="stable")]:
+    order = lanes[np.argsort(found.objective[lanes], kind="stable")]
+    first = _settled(found)
+    for lane in [first, *order[order != first]]:
         objective = float(found.objective[lane])
         if minima and objective <= minima[-1].objective * (1 + SAME) + floor:
             last = minima[-1]
@@ -193,6 +195,12 @@ def distinct(found: Solutions, floor: float) -> tuple[Minimum, ...]:
         elif len(minima) < KEPT_MINIMA:
             minima.append(Minimum(found.theta[lane], objective, 1))
     return tuple(minima)
+
+
+def _settled(found: Solutions) -> int:
+    """Of the lanes that share the best objective to rounding, the one with the smallest gradient."""
+    best = float(np.min(found.objective))
+    return int(np.argmin(np.where(found.objective <= best * (1 + 1e-12), found.cosine, np.inf)))
 
 
 def _near(found: Solutions, rng: np.random.Generator, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:

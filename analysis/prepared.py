@@ -1,14 +1,16 @@
 """A table made ready for the solver, and the model at one point of it."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from analysis.laws.base import Centring, Columns, Law
 from analysis.objectives import Objective
-from analysis.solver import Box, Problem, float64_on_cpu
+from analysis.solver import Box, Problem, bucket, float64_on_cpu
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,8 @@ class Prepared:
 
     def reported(self, theta: np.ndarray) -> float:
         """The objective as it is reported (see analysis/objectives.py) at one centred internal point."""
-        problem = self.problem
-        with float64_on_cpu():
-            value = np.asarray(self.law.evaluate(tuple(theta), problem.design))
-        model = np.exp(value) if self.law.logarithmic and problem.space == "linear" else value
-        return float(self.objective.value(problem.y - model, problem.weights))
+        residuals = self.problem.y - predicted(self.law, self.problem, theta)
+        return float(self.objective.value(residuals, self.problem.weights))
 
     def natural(self, theta: np.ndarray) -> np.ndarray:
         return self.law.to_natural(self.centring.backward(theta))
@@ -66,19 +65,41 @@ def prepare(
 
 def predicted(law: Law, problem: Problem, theta: np.ndarray) -> np.ndarray:
     """The model in the residuals' space at one centred internal point."""
-    with float64_on_cpu():
-        value = np.asarray(law.evaluate(tuple(theta), problem.design)) + np.zeros(problem.y.shape[-1])
-    return np.exp(value) if law.logarithmic and problem.space == "linear" else value
+    return _model(law, problem, theta)[0]
 
 
 def jacobian(law: Law, problem: Problem, theta: np.ndarray) -> np.ndarray:
     """Derivatives of `predicted` by each parameter, shape (rows, P)."""
+    return _model(law, problem, theta)[1]
+
+
+def _model(law: Law, problem: Problem, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows = problem.y.shape[-1]
+    padding = (0, bucket(rows) - rows)
+    design = {key: np.pad(values, padding, mode="edge") for key, values in problem.design.items()}
     with float64_on_cpu():
-        base = jax.numpy.asarray(theta)
-        tangents = np.eye(theta.size)
-        model = lambda point: law.evaluate(tuple(point), problem.design) + np.zeros(problem.y.shape[-1])  # noqa: E731
-        columns = [np.asarray(jax.jvp(model, (base,), (jax.numpy.asarray(row),))[1]) for row in tangents]
-    result = np.stack(columns, axis=1)
+        value, columns = (np.asarray(part)[..., :rows] for part in _compiled(law)(np.asarray(theta), design))
     if law.logarithmic and problem.space == "linear":
-        result = result * predicted(law, problem, theta)[:, None]
-    return result
+        value = np.exp(value)
+        columns = columns * value
+    return value, columns.T
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(law: Law):
+    """The law's value and its derivative by each parameter, (rows,) and (P, rows), as one compiled program."""
+
+    def both(theta, design):
+        rows = next(iter(design.values())).shape
+
+        def model(*point):
+            return jnp.broadcast_to(law.evaluate(point, design), rows)
+
+        point = tuple(theta)
+        ones, zeros = jnp.ones(()), jnp.zeros(())
+        tangents = [
+            tuple(ones if other == i else zeros for other in range(len(point))) for i in range(len(point))
+        ]
+        return model(*point), jnp.stack([jax.jvp(model, point, tangent)[1] for tangent in tangents])
+
+    return jax.jit(both)

@@ -10,11 +10,8 @@ Every decision is relative (to the objective, to the curvature), so neither the 
 front of the objective moves the result.
 """
 
-import concurrent.futures
 import contextlib
 import functools
-import os
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -29,7 +26,6 @@ INNER_ITERATIONS = 6  # between two visits of the host
 LANE_ROWS = 16384  # lanes x rows of one compiled program: the working set stays in the cache
 GRADIENT_DONE = 1e-11  # cosine between residuals and Jacobian columns at which a lane has converged
 EXACT = 1e-27  # mean squared residual that rounding alone leaves
-MOST_WORKERS = 8  # threads, each with lanes of its own
 ANNEALING = 4.0  # factor between two values of delta
 DAMPING_LADDER = (0.0, 1e-4, 1e-2, 0.1, 0.3, 0.6, 1.0)
 
@@ -103,30 +99,27 @@ def solve(
     delta = np.broadcast_to(np.asarray(box.delta, dtype=np.float64), (tasks,))
     lower, upper = (np.broadcast_to(bound, (tasks, size)) for bound in (box.lower, box.upper))
     queue = _Queue(problem, starts, lower, upper, delta, anneal, max_iterations)
-    workers = min(os.cpu_count() or 1, MOST_WORKERS, -(-tasks // (2 * queue.lanes)))
-    queue.work(0)  # compiles once, before threads could each begin to
-    if workers > 1:
-        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            list(pool.map(queue.work, [tasks] * workers))
-    else:
-        queue.work(tasks)
+    queue.work()
     out = queue.out
     total = np.sum(problem.weights, axis=-1)
     return Solutions(converged=(out["cosine"] <= 1e-6) | (out["objective"] <= EXACT * total), **out)
 
 
 class _Queue:
-    """Tasks that wait for a lane. Several threads may `work` on one queue, each with lanes of its own."""
+    """Tasks that wait for a lane.
+
+    One thread works on it: compiled programs that several threads start at once share one pool of XLA's, and have
+    been seen to wait for each other without end on a machine of two cores.
+    """
 
     def __init__(self, problem, starts, lower, upper, delta, anneal, max_iterations):
         self.problem, self.starts, self.anneal = problem, starts, anneal
         self.lower, self.upper, self.delta, self.max_iterations = lower, upper, delta, max_iterations
         self.tasks, self.size = starts.shape
         self.rows = next(iter(problem.design.values())).shape[0]
-        self.padded = _bucket(self.rows)
+        self.padded = bucket(self.rows)
         self.lanes = int(np.clip(LANE_ROWS // self.padded, 4, 256))
         self.waiting = 0
-        self.lock = threading.Lock()
         tasks, size = self.tasks, self.size
         self.out = {
             "theta": np.zeros((tasks, size)), "objective": np.full(tasks, np.inf), "cosine": np.ones(tasks),
@@ -136,13 +129,12 @@ class _Queue:
 
     def take(self, most: int) -> np.ndarray:
         """The numbers of up to `most` tasks, taken off the queue."""
-        with self.lock:
-            taken = np.arange(self.waiting, min(self.waiting + most, self.tasks))
-            self.waiting += taken.size
+        taken = np.arange(self.waiting, min(self.waiting + most, self.tasks))
+        self.waiting += taken.size
         return taken
 
-    def work(self, limit: int) -> None:
-        """Fill lanes from the queue, advance them, take out what is done, until none is left (`limit` 0: compile)."""
+    def work(self) -> None:
+        """Fill lanes from the queue, advance them, take out what is done, until none is left."""
         size, rows, padded, lanes, problem = self.size, self.rows, self.padded, self.lanes, self.problem
         design = {
             key: np.pad(values, (0, padded - rows), mode="edge") for key, values in problem.design.items()
@@ -160,7 +152,7 @@ class _Queue:
                     self.out[name][owner[finished]] = state[name][finished]
                 owner[finished] = -1
                 empty = np.flatnonzero(owner < 0)
-                new = self.take(min(empty.size, limit))
+                new = self.take(empty.size)
                 empty = empty[: new.size]
                 if new.size:
                     owner[empty] = new
@@ -173,15 +165,13 @@ class _Queue:
                     state["damping"][empty] = 1e-2
                     state["iterations"][empty] = 0
                     state["done"][empty] = False
-                if limit and np.all(owner < 0):
+                if np.all(owner < 0):
                     return
                 arguments = (device_design, y_LR, w_LR, lower, upper, delta, np.int64(self.max_iterations))
                 state = {key: np.array(value) for key, value in advance(state, *arguments).items()}
-                if not limit:
-                    return
 
 
-def _bucket(rows: int) -> int:
+def bucket(rows: int) -> int:
     """Rows of the compiled program: a power of two up to 1,024, then multiples of an eighth of one; few shapes."""
     if rows <= 1024:
         return max(16, 1 << (rows - 1).bit_length())
