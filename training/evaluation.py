@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from data.cache import TokenCache
-from data.loader import validation_batches, validation_bytes
 
+from data.cache import TokenCache
 from data.config import DataConfig
+from data.loader import validation_batches, validation_bytes
 
 
 @dataclasses.dataclass(frozen=True)
