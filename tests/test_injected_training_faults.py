@@ -1,0 +1,95 @@
+"""Faults during training, done for real to one small run: it ends the same to the last bit, and says why it failed."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.small import ROOT, launch_command, run_launch, write_corpus
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """One run trained without interruption: (cache, run directory)."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    corpus = write_corpus(folder / "corpus")
+    more = ("--sizes", "1", "--tokens", "65536", "--no-trunk")
+    done = run_launch(launch_command(corpus, folder / "runs", folder / "cache", *more))
+    assert done.returncode == 0, done.stderr
+    (result,) = (folder / "runs").glob("*/*/result.json")
+    return folder / "cache", result.parent
+
+
+@pytest.fixture
+def fresh(undisturbed, tmp_path) -> Path:
+    """The same run in a folder of its own, not trained yet."""
+    directory = tmp_path / undisturbed[1].name
+    directory.mkdir()
+    shutil.copy(undisturbed[1] / "spec.json", directory)
+    return directory
+
+
+def command(directory: Path, cache: Path) -> list[str]:
+    words = [sys.executable, "-m", "training.run", str(directory), "--cache", str(cache)]
+    return [*words, "--cores", "1", "--checkpoint-seconds", "0.2"]
+
+
+def assert_ends_as(directory: Path, undisturbed) -> None:
+    cache, reference = undisturbed
+    done = run_launch(command(directory, cache))
+    assert done.returncode == 0, done.stderr
+    mine, its = (json.loads((path / "result.json").read_text()) for path in (directory, reference))
+    assert mine["evals"] == its["evals"]
+    assert mine["train_loss"] == its["train_loss"]
+    assert not (directory / "error.txt").exists()
+
+
+def no_file_beyond(size: int):
+    """For a child process: writes past `size` bytes of a file fail, as on a full disk, and do not kill."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return limit
+
+
+@pytest.mark.parametrize("size", [5_000, 700])
+def test_a_disk_that_is_full_during_log_or_checkpoint_writes(undisturbed, fresh, size):
+    done = run_launch(command(fresh, undisturbed[0]), preexec_fn=no_file_beyond(size))
+    assert done.returncode == 1, done.stderr
+    assert "no space left" in done.stderr
+    assert not (fresh / "result.json").exists()
+    assert_ends_as(fresh, undisturbed)
+
+
+def test_signals_before_and_during_compilation_and_twice(undisturbed, fresh):
+    for wait in (0.0, 0.7, 2.0):
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            command(fresh, undisturbed[0]), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 60
+        while not (fresh / ".lock").exists() and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(wait)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        _, words = process.communicate(timeout=120)
+        assert process.returncode in (0, 75), words
+    assert_ends_as(fresh, undisturbed)
+
+
+def test_a_token_cache_deleted_between_attempts_is_built_again(undisturbed, fresh, tmp_path):
+    cache = Path(shutil.copytree(undisturbed[0], tmp_path / "cache"))
+    shutil.rmtree(cache / "tokens", ignore_errors=True)
+    assert not (cache / "tokens").exists()
+    assert_ends_as(fresh, (cache, undisturbed[1]))
