@@ -108,8 +108,8 @@ def solve(
 class _Queue:
     """Tasks that wait for a lane.
 
-    One thread works on it: compiled programs that several threads start at once share one pool of XLA's, and have
-    been seen to wait for each other without end on a machine of two cores.
+    One thread works on it: compiled programs that several threads start at once share one pool of XLA's threads, and
+    two threads stalled at times on a machine of two cores (the cause was not found).
     """
 
     def __init__(self, problem, starts, lower, upper, delta, anneal, max_iterations):
