@@ -46,14 +46,14 @@ AccountingStoragePass=$root/munge/socket
 JobAcctGatherType=jobacct_gather/linux"
 
 # Three slurmd on one machine, each pretending to be its own; no cgroups, no systemd; short waits for short tests.
-# cred_expire is also how long a requeued job is held back.
+# cred_expire is also how long a requeued job is held back; below 5 Slurm takes its default, 120.
 cat >"$root/etc/slurm.conf" <<CONF
 ClusterName=test
 SlurmctldHost=$here(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$root/munge/socket,cred_expire=3
+AuthInfo=socket=$root/munge/socket,cred_expire=5
 CredType=cred/munge
 SlurmctldPort=$port
 SlurmctldPidFile=$root/run/slurmctld.pid
