@@ -32,7 +32,9 @@ status=$?
 
 # 75: saved and resumable. 143: the signal came before the run could hear it; its last checkpoint stands.
 if [ "$status" = 75 ] || [ "$status" = 143 ]; then
-  [ -e "$batch/cancelled" ] && exit "$status"
+  # Cancelled stays cancelled: Slurm would obey a requeue of a job that scancel has just ended.
+  state=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1)
+  if [ -e "$batch/cancelled" ] || [ "$state" = CANCELLED ]; then exit "$status"; fi
   if [ "${SLURM_RESTART_COUNT:-0}" -ge {{most_restarts}} ]; then
     echo "error: $run: stopped $SLURM_RESTART_COUNT times and is not done; submit again to go on" >&2
     exit 1

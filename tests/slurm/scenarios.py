@@ -182,7 +182,8 @@ def test_preemption_time_limit_and_cancel(place, cluster, reference):
     until(lambda: all((runs[name] / "result.json").exists() for name in ("grace", "abrupt", "limit")), 300)
     for name in ("grace", "abrupt", "limit"):
         assert_same(place, name, reference)
-        assert attempts(place / "runs" / name)[runs[name].name] == 2, name
+        # The short limit may still hold when the second attempt of "limit" starts, and end that one too.
+        assert attempts(place / "runs" / name)[runs[name].name] in ((2, 3) if name == "limit" else (2,)), name
         repeated = [
             tokens for tokens, count in Counter(tokens for tokens, _ in rows(runs[name])).items() if count > 1
         ]
