@@ -211,7 +211,7 @@ def _rival_warning(runs: Sequence[Run]) -> list[str]:
     """Runs of one size, token count and seed that differ in some setting: a law would take them for repeats."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in runs:
-        mark = (run.count(), run.tokens, run.spec.get("seed"))
+        mark = (run.count(), run.tokens, str(run.spec.get("seed")))  # of any type where the file is damaged
         groups.setdefault(mark, []).append(_flat(run.spec))
     settings = sorted(
         {
