@@ -1,0 +1,63 @@
+"""What is a repeated token worth?  Epochs over limited text against text that is read once.
+
+Claim   a few epochs are worth nearly as much as new text, and their worth decays exponentially after that
+        (Muennighoff et al. 2023, arXiv 2305.16264: up to 4 epochs; R_D* = 15.4)
+Run     python launch.py run data_constrained --preset cpu
+        python -m analysis.report runs/data_constrained
+Cost    about 4 minutes on 2 CPU cores
+Expect  RESULTS.md, "data_constrained"
+
+A run whose limit is not below its tokens is the run without the limit, so it is trained once, without one.
+"""
+
+import dataclasses
+from typing import Any
+
+from data.config import DataConfig
+from errors import BadInput
+from experiments.grids import distinct_models, over_tokens
+from experiments.scaling import ScalingRule
+from experiments.spec import Sweep, check_at_least
+
+PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
+
+
+def sweep(
+    params: tuple[float, ...] = (1.1e4, 3.3e4, 6.8e4),
+    unique_tokens: tuple[int, ...] = (32_768, 131_072, 524_288, 0),
+    tokens: tuple[int, ...] = (131_072, 262_144, 524_288, 1_048_576, 2_097_152),
+    seeds: int = 1,
+    trunk: bool = True,
+    corpus: str = "pysource",
+) -> Sweep:
+    """For each size and amount of unique text, every data size beyond it.
+
+    Args:
+      params: sizes; each becomes the rule's nearest shape.
+      unique_tokens: distinct tokens that a run may read; 0 for the whole train split.
+      tokens: data sizes, repetitions counted.
+      seeds: repetitions that differ in initialization, data order and which text is the unique one.
+      trunk: share the constant part among data sizes.
+      corpus: pysource, text:PATH or tfds:NAME.
+    """
+    check_at_least(1, seeds=seeds)
+    check_at_least(0, unique_tokens=min(unique_tokens, default=0))
+    if not unique_tokens:
+        raise BadInput("unique_tokens=[]: at least one is needed; 0 stands for the whole train split")
+    everything = ScalingRule(data=DataConfig(corpus=corpus, validation_tokens=65_536))
+    runs = []
+    for limit in unique_tokens:
+        rule = dataclasses.replace(everything, data=dataclasses.replace(everything.data, unique_tokens=limit))
+        beyond = [count for count in tokens if count > limit]
+        if tokens and not beyond:
+            raise BadInput(
+                f"unique_tokens={limit}: every one of tokens={list(tokens)} is at most that, so nothing is repeated"
+            )
+        if trunk and beyond:
+            # A trunk warms up for a share of its shortest branch: here all warm up alike, whatever they may read.
+            share = everything.warmup_fraction * min(tokens) / min(beyond)
+            rule = dataclasses.replace(rule, warmup_fraction=share)
+        for model in distinct_models(rule, params):
+            for seed in range(seeds):
+                runs += over_tokens(rule, model, beyond, seed, trunk)
+    return Sweep(runs)
