@@ -12,7 +12,7 @@ import itertools
 import random
 from typing import ClassVar
 
-from data.tasks.protocol import Item, Task, generator, knob
+from data.tasks.protocol import Item, Task, generator, knob, option
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -112,23 +112,34 @@ def _cumulative_frequencies(facts: int) -> tuple[float, ...]:
 class Facts(Task):
     """`fact bakoti:qz`: the value of a name, `letters` letters, known only to who has read it.
 
-    Every fact is asked for alike; in training text they come with Zipf frequencies. The problems are the training
-    text: the task measures memory.
+    In training text facts come with Zipf frequencies. The problems are the training text: the task measures memory.
+    Asked as often as the text has them, what a model knows adds up from many small steps and grows with the
+    logarithm of their number (the weighting of Michaud et al.). Asked all `alike`, the score is the number of facts
+    known, which grows in proportion to parameters (2 bits each: Allen-Zhu and Li 2024, arXiv 2404.05405): on a
+    logarithmic axis no smooth control, but the foot of a rise 1.9 decades wide.
     """
 
     facts: int = knob(1000, 10, 100_000)
     letters: int = knob(2, 1, 4)
+    asked: str = option("alike", "text")
     family: ClassVar[str] = "facts"
     memorised: ClassVar[bool] = True
 
     @property
     def guess(self) -> float:
-        """The share of the value that most facts have."""
-        values = collections.Counter(value for _, value in fact_table(self.facts, self.letters))
-        return values.most_common(1)[0][1] / self.facts
+        """The share of the problems that have the most frequent value."""
+        shares: collections.Counter[str] = collections.Counter()
+        for rank, (_, value) in enumerate(fact_table(self.facts, self.letters), start=1):
+            shares[value] += 1 / rank if self.repeats else 1
+        return max(shares.values()) / sum(shares.values())
+
+    @property
+    def repeats(self) -> bool:
+        """A frequent fact is asked for more than once where text frequencies decide."""
+        return self.asked == "text"
 
     def draw(self, chance: random.Random) -> Item:
-        return self._item(chance.randrange(self.facts), chance)
+        return self.draw_training(chance) if self.repeats else self._item(chance.randrange(self.facts), chance)
 
     def draw_training(self, chance: random.Random) -> Item:
         return self._item(

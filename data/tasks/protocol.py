@@ -95,6 +95,11 @@ class Task(abc.ABC):
         return self.family + (":" + ",".join(changed) if changed else "")
 
     @property
+    def repeats(self) -> bool:
+        """Whether the same problem may come more than once among the items."""
+        return False
+
+    @property
     @abc.abstractmethod
     def guess(self) -> float:
         """Probability of an exact match for whoever knows the form of the answers but cannot do the task."""
@@ -125,7 +130,7 @@ class Task(abc.ABC):
         return dataclasses.replace(item, prompt="".join(shown) + item.prompt)
 
     def items(self, count: int, seed: int = 0) -> list[Item]:
-        """`count` different held-out problems; the first ones do not depend on `count`.
+        """`count` held-out problems, different unless the task `repeats`; the first ones do not depend on `count`.
 
         Raises:
           BadInput: count is below 1, or the family has fewer problems than that.
@@ -138,7 +143,7 @@ class Task(abc.ABC):
             chance = generator("items", self.name, seed, number)
             for _ in range(_DRAWS_PER_ITEM):
                 item = _draw_on(self, "held_out", chance)
-                if self.key(item) not in seen:
+                if self.repeats or self.key(item) not in seen:
                     break
             else:
                 raise BadInput(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.tasks.controls import fact_table
 from data.tasks.protocol import generator
 from data.tasks.registry import families, load
 from errors import BadInput
@@ -158,6 +159,22 @@ def test_no_document_of_the_training_side_holds_a_held_out_problem(name):
         assert any(document in held_out for document in trained)
         return
     assert not any(document.startswith(tuple(held_out)) for document in trained)
+
+
+def test_facts_asked_as_the_text_has_them_follow_zipf_and_keep_the_same_table():
+    alike, text = load("facts:facts=50"), load("facts:facts=50,asked=text")
+    answers = {item.prompt: item.target for item in alike.items(50)}
+    asked = text.items(4000)
+    assert len(answers) == 50
+    assert all(answers[item.prompt] == item.target for item in asked)
+    count = collections.Counter(item.prompt for item in asked)
+    harmonic = sum(1 / rank for rank in range(1, 51))
+    for rank, (name, _) in enumerate(fact_table(50, 2), start=1):
+        share = 1 / (rank * harmonic)
+        assert abs(count[f"fact {name}:"] - 4000 * share) < 5 * (4000 * share) ** 0.5
+    # Who knows the form alone does best with the commonest value, weighted as it is asked for.
+    assert text.guess == pytest.approx(1 / harmonic)
+    assert text.items(20) == asked[:20]
 
 
 def test_sides_share_the_problems_out_one_to_seven():

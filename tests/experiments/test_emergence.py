@@ -8,7 +8,7 @@ from data.skills import parse_skills
 from data.tasks.registry import load
 from errors import BadInput
 from experiments import registry
-from experiments.emergence import ALGORITHMS, HELD_OUT, POSITIVE, PRESETS, SMOOTH, sweep
+from experiments.emergence import ALGORITHMS, COUNTED, HELD_OUT, POSITIVE, PRESETS, SMOOTH, sweep
 from model.ledger import parameter_counts
 
 
@@ -48,8 +48,9 @@ def test_controls_are_trained_on_and_held_out_tasks_are_not(preset):
     run = next(iter(sweep(**PRESETS[preset])))
     trained = {skill.task.name for skill in parse_skills(run.data.skills)}
     families = {skill.task.family for skill in parse_skills(run.data.skills)}
-    assert trained == {*POSITIVE, *SMOOTH}
-    assert set(run.tasks) >= {*POSITIVE, *SMOOTH, *HELD_OUT}
+    assert trained == {*POSITIVE, COUNTED, "bigram", "grammar"}
+    assert {load(name).family for name in SMOOTH} <= families
+    assert set(run.tasks) >= {*POSITIVE, *SMOOTH, COUNTED, *HELD_OUT}
     for name in (*HELD_OUT, *ALGORITHMS):
         assert load(name).family not in families and load(name).name == name
 
