@@ -13,9 +13,8 @@ from analysis.transitions.noise import Design, Overdispersion, draw
 from analysis.transitions.settings import Settings
 from analysis.transitions.statistics import Evaluation, evaluate
 
-NULLS = ("line", "onset_null", "sharp_null")
+SECOND_NULL = {"delayed_onset": "onset_null", "sharp": "sharp_null"}  # beside the line
 STAGES = (199, 1999)
-KEEP_GOING = 0.1  # a p-value above this after a stage is not refined further
 FEWEST_CLUSTERS = 3
 # Webb 2023: six-point weights of mean 0, variance 1, for few clusters.
 WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
@@ -65,8 +64,8 @@ def p_values(
 
     Args:
       correct_DR: observed data sets; `observed` are their statistics.
-      stages: cumulative numbers of replicates. A data set goes on to the next stage while one of its
-        p-values is below 0.1 (a sequential Monte Carlo test: Besag and Clifford 1991).
+      stages: cumulative numbers of replicates. A test goes on to the next stage while its p-value is below
+        `undecided_below` (a sequential Monte Carlo test: Besag and Clifford 1991).
       family_R: model family of each row. With three or more, rows of a family are also resampled together
         (wild cluster bootstrap) and the larger p-value counts.
     """
@@ -78,45 +77,81 @@ def p_values(
 
 
 def _staged(design, observed, settings, axis, rng, stages, sampler):
+    """p-values (D,) of both tests under one sampler.
+
+    A test goes through its second null only where the line leaves it undecided, and stops where it is decided.
+    """
     count = len(observed.bend_B)
-    delayed_D, sharp_D = np.ones(count), np.ones(count)
-    active = np.arange(count)
-    kept: dict[str, list[np.ndarray]] = {}
-    done = 0
+    p = {test: np.ones(count) for test in SECOND_NULL}
+    active = {test: np.arange(count) for test in SECOND_NULL}
+    line: list[np.ndarray] = []
+    second: dict[str, list[np.ndarray]] = {test: [] for test in SECOND_NULL}
+    known, done = np.arange(count), 0
     for total in stages:
-        fresh = {
-            null: _replicates(design, sampler, null, active, total - done, settings, axis, rng)
-            for null in NULLS
-        }
-        if done:
-            fresh = {
-                null: [np.concatenate(pair, axis=1) for pair in zip(kept[null], fresh[null], strict=True)]
-                for null in NULLS
-            }
-        kept = fresh
-        done = total
-        delayed_D[active], sharp_D[active] = _compare(observed, active, kept)
-        going = np.minimum(delayed_D[active], sharp_D[active]) < KEEP_GOING
-        kept = {null: [part[going] for part in kept[null]] for null in NULLS}
-        active = active[going]
-        if not len(active):
+        either = np.union1d(*active.values())
+        if not len(either):
             break
-    return delayed_D, sharp_D
+        keep = np.searchsorted(known, either)
+        line = _extended(
+            line, keep, _replicates(design, sampler, "line", either, total - done, settings, axis, rng)
+        )
+        known = either
+        bar = undecided_below(settings.alpha, total)
+        for test, null in SECOND_NULL.items():
+            here = active[test]
+            against_line = _against_line(
+                test, observed, here, [part[np.searchsorted(known, here)] for part in line]
+            )
+            p[test][here] = against_line
+            going = against_line < bar
+            here, against_line = here[going], against_line[going]
+            fresh = _replicates(design, sampler, null, here, total - done, settings, axis, rng)
+            second[test] = _extended(second[test], going, fresh)
+            p[test][here] = np.maximum(against_line, _against_second(test, observed, here, second[test]))
+            going = p[test][here] < bar
+            active[test] = here[going]
+            second[test] = [part[going] for part in second[test]]
+        done = total
+    return p["delayed_onset"], p["sharp"]
 
 
-def _compare(observed: Evaluation, active, kept):
-    bend, forecast, jump, _, sharp = kept["line"]
-    against_line = minimum_p(
+def undecided_below(alpha: float, replicates: int) -> float:
+    """A p-value of so many replicates above this is not refined: it lies three standard errors above alpha.
+
+    Stopping there can only lose a rejection (for a p-value of exactly alpha, one time in 700), never make one.
+    """
+    return alpha + 3.0 * float(np.sqrt(alpha * (1.0 - alpha) / replicates))
+
+
+def _extended(kept, rows, fresh):
+    """Replicates of the rows that go on, and the fresh ones after them."""
+    return (
+        [np.concatenate([old[rows], new], axis=1) for old, new in zip(kept, fresh, strict=True)]
+        if kept
+        else fresh
+    )
+
+
+def _against_line(test: str, observed: Evaluation, active, kept) -> np.ndarray:
+    bend, forecast, jump, _, sharp = kept
+    if test == "sharp":
+        return upper_p(observed.sharp_ratio_B[active], sharp)
+    return minimum_p(
         [observed.bend_B[active], observed.forecast_B[active], observed.jump_B[active]], [bend, forecast, jump]
     )
-    against_smooth = upper_p(observed.smooth_B[active], kept["onset_null"][3])
-    sharp_line = upper_p(observed.sharp_ratio_B[active], sharp)
-    sharp_wide = upper_p(observed.sharp_ratio_B[active], kept["sharp_null"][4])
-    return np.maximum(against_line, against_smooth), np.maximum(sharp_line, sharp_wide)
+
+
+def _against_second(test: str, observed: Evaluation, active, kept) -> np.ndarray:
+    _, _, _, smooth, sharp = kept
+    if test == "sharp":
+        return upper_p(observed.sharp_ratio_B[active], sharp)
+    return upper_p(observed.smooth_B[active], smooth)
 
 
 def _replicates(design, sampler, null, active, replicates, settings, axis, rng):
     """bend, forecast, jump, smooth and sharp_ratio, each (active, replicates)."""
+    if not len(active):
+        return [np.empty((0, replicates))] * 5
     result = evaluate(design, sampler.draw(null, np.repeat(active, replicates), rng), settings, axis)
     parts = (result.bend_B, result.forecast_B, result.jump_B, result.smooth_B, result.sharp_ratio_B)
     return [part.reshape(len(active), replicates) for part in parts]

@@ -33,8 +33,8 @@ class Evaluation(NamedTuple):
 
     Attributes:
       bend, forecast, jump: one-sided break statistics against the straight line, in standard errors.
-      smooth: fall of the weighted sum of squares, over the dispersion, from the best smooth S-curve of the
-        onset null to the best line with one upward bend or jump.
+      smooth: fall of the weighted sum of squares, over the dispersion, from the best smooth curve of the onset
+        null, line or S-curve, to the best line with one upward bend or jump, narrow logistic or flat-then-rise.
       sharp_ratio: the same fall from the best line or wide logistic to the best narrow logistic or
         flat-then-rise.
       over: over-dispersion, at least 1.
@@ -106,6 +106,7 @@ def _evaluate(x_K, n_R, gather_RK, correct_BR, chance, chosen: Families) -> Eval
     breaks = break_statistics(x_K, y_BK, variance_BK)
 
     broken_B = line.chi2_B - jnp.maximum(jnp.maximum(breaks.bend_B, breaks.jump_B), 0.0) ** 2
+    smooth_B = jnp.minimum(line.chi2_B, onset_null.chi2_B)
     null_B = jnp.minimum(line.chi2_B, sharp_null.chi2_B)
     alternative_B = jnp.minimum(sharp.chi2_B, flat.chi2_B)
     best_B = jnp.minimum(jnp.minimum(null_B, alternative_B), line.chi2_B - breaks.explained_B)
@@ -120,7 +121,7 @@ def _evaluate(x_K, n_R, gather_RK, correct_BR, chance, chosen: Families) -> Eval
         bend_B=breaks.bend_B / error_B,
         forecast_B=breaks.forecast_B / error_B,
         jump_B=breaks.jump_B / error_B,
-        smooth_B=(onset_null.chi2_B - broken_B) / scale_B,
+        smooth_B=(smooth_B - jnp.minimum(broken_B, alternative_B)) / scale_B,
         sharp_ratio_B=(null_B - alternative_B) / scale_B,
         over=Overdispersion(row_B, scale_B),
         line=line,
