@@ -32,13 +32,19 @@ status=$?
 
 # 75: saved and resumable. 143: the signal came before the run could hear it; its last checkpoint stands.
 if [ "$status" = 75 ] || [ "$status" = 143 ]; then
-  # Cancelled stays cancelled: Slurm would obey a requeue of a job that scancel has just ended.
-  state=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1)
-  if [ -e "$batch/cancelled" ] || [ "$state" = CANCELLED ]; then exit "$status"; fi
+  # This element by its own name: the last one to start carries the number of the array, which would name them all.
+  me=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+  until state=$(squeue --noheader --jobs="$me" --format=%T) && [ -n "$state" ]; do sleep 2; done
+  # Only what is RUNNING is requeued. What scancel ends is COMPLETING, and Slurm would obey; what is preempted without
+  # grace is COMPLETING too, and Slurm itself brings it back.
+  if [ -e "$batch/cancelled" ] || [ "$state" != RUNNING ]; then exit "$status"; fi
   if [ "${SLURM_RESTART_COUNT:-0}" -ge {{most_restarts}} ]; then
     echo "error: $run: stopped $SLURM_RESTART_COUNT times and is not done; submit again to go on" >&2
     exit 1
   fi
-  scontrol requeue "$SLURM_JOB_ID" && sleep 600 # no exit: the requeue ends this shell
+  for _ in $(seq 30); do # the controller may be away for a while
+    scontrol requeue "$me" && sleep 600 # no exit: the requeue ends this shell
+    sleep 2
+  done
 fi
 exit "$status"

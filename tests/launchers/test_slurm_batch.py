@@ -252,3 +252,50 @@ def test_an_array_of_one_and_of_many():
     assert array_range(1, 0) == "0-0"
     assert array_range(12, 4) == "0-11%4"
     assert dataclasses.replace(Resources(), gpus=4).tasks == 1
+
+
+# What Slurm would say and do, for the end of the script alone; each call is one line of $RECORD.
+ENGINE = """
+srun() { return "$STATUS"; }
+sleep() { [ "$1" != 600 ] || exit 0; }
+squeue() { echo "squeue $*" >>"$RECORD"; [ "$(wc -l <"$RECORD")" -gt 2 ] && echo "$STATE"; }
+scontrol() { echo "scontrol $*" >>"$RECORD"; [ "$(grep -c scontrol "$RECORD")" -gt 1 ]; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "restarts", "requeued", "ends"),
+    [
+        (75, "RUNNING", 0, True, 0),  # a time limit, or a preemption with grace
+        (143, "RUNNING", 3, True, 0),
+        (
+            75,
+            "COMPLETING",
+            0,
+            False,
+            75,
+        ),  # scancel, or a preemption without grace, which Slurm brings back itself
+        (75, "RUNNING", 500, False, 1),
+        (1, "RUNNING", 0, False, 1),
+        (0, "RUNNING", 0, False, 0),
+    ],
+)
+def test_only_what_was_stopped_and_still_runs_is_requeued_and_only_this_element(
+    tmp_path, status, state, restarts, requeued, ends
+):
+    """A controller that answers at the third time of asking, and an element that carries its array's own number."""
+    array = plan_arrays(families(1), SlurmOptions(), 10)[0]
+    (tmp_path / "runs.txt").write_text("".join(f"{run}\n" for run in array.runs))
+    script, record = tmp_path / "script.sh", tmp_path / "record"
+    record.touch()
+    script.write_text(
+        ENGINE + render(array, SlurmOptions(), tmp_path, tmp_path / "sweep", tmp_path / "cache", "python")
+    )
+    slurm = {"SLURM_JOB_ID": "40", "SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "1"}
+    stub = {"RECORD": str(record), "STATUS": str(status), "STATE": state}
+    environment = {**os.environ, **slurm, **stub, "SLURM_RESTART_COUNT": str(restarts)}
+    done = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == ends, done.stderr
+    calls = record.read_text().splitlines()
+    assert calls.count("scontrol requeue 40_1") == (2 if requeued else 0)
+    assert all("40_1" in call for call in calls)

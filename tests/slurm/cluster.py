@@ -31,7 +31,26 @@ class Cluster:
         lines = self.command("squeue", "--noheader", "--array", "--format=%F_%K|%T|%N").splitlines()
         return [tuple(line.split("|")) for line in lines]  # type: ignore[misc]
 
-    def urgent(self, node: str, seconds: int = 3) -> None:
+    def until(self, what: Callable[[], object], seconds: float = 600, every: float = 0.3) -> None:
+        """Wait until `what()` is true; a wait that was in vain shows what Slurm was doing."""
+        deadline = time.monotonic() + seconds
+        while not what():
+            if time.monotonic() > deadline:
+                log = (self.root / "log" / "slurmctld.log").read_text().splitlines()[-40:]
+                queue = self.command("squeue", check=False)
+                raise AssertionError("\n".join([f"not within {seconds} seconds", queue, *log]))
+            time.sleep(every)
+
+    def holds(self, job: str) -> bool:
+        """Whether Slurm still has an element of this array."""
+        return any(element.startswith(f"{job}_") for element, _, _ in self.queue())
+
+    def answers(self) -> bool:
+        """Whether the controller answers."""
+        done = subprocess.run(["squeue"], env=self.environment, capture_output=True, check=False)
+        return done.returncode == 0
+
+    def urgent(self, node: str, seconds: int = 1) -> None:
         """A job that takes all of a node and sends away what may be preempted there."""
         wrap = f"sleep {seconds}"
         self.command("sbatch", "-p", "urgent", "-w", node, "-c", "4", "-o", "/dev/null", "--wrap", wrap)
@@ -87,12 +106,33 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def until(what: Callable[[], object], seconds: float = 240, every: float = 0.3) -> None:
-    """Wait until `what()` is true."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, f"not within {seconds} seconds"
-        time.sleep(every)
+def trainers(directory: Path) -> list[int]:
+    """The processes that train a run directory, without the srun that has started them."""
+    words = f"-m training.run {directory} "
+    return [pid for pid, line in processes() if words in line and not line.startswith("srun")]
+
+
+def hold(pids: list[int]) -> None:
+    """Suspend processes, so that however fast the machine is, they are still at work when something happens to them."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+
+
+def is_told(pid: int) -> bool:
+    """Whether a suspended process has a SIGTERM to answer, was woken up, or is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    pending = int(fields["ShdPnd"], 16) | int(fields["SigPnd"], 16)
+    return not fields["State"].startswith("T") or bool(pending & 1 << (signal.SIGTERM - 1))
+
+
+def let_go(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager
