@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.txt | cksum | cut -d' ' -f1)
 
-.PHONY: setup quickstart test test-slurm test-scale test-skypilot lint bench clean
+.PHONY: setup quickstart test test-slurm test-faults test-scale test-skypilot lint bench clean
 
 setup: $(INSTALLED)
 
@@ -31,6 +31,10 @@ test: lint
 # A sweep on a real Slurm of three nodes on the loopback address: needs root and apt, installs what is missing.
 test-slurm: setup
 	$(BIN)/python -m pytest -x tests/slurm/scenarios.py
+
+# kill -9 of run, worker and launcher fifty times over a sweep; `make test` does it ten times.
+test-faults: setup
+	$(BIN)/python -m pytest -x -rP tests/fifty_kills.py
 
 # The bookkeeping of 10,000 simulated runs: plan, submit --dry-run, status, report, each within 10 s and 1 GB.
 test-scale: setup

@@ -3,21 +3,19 @@
 import dataclasses
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
-from files import read_json_lines
 from launchers.local import LocalOptions, launch
+from tests.killing import Killer, assert_same_runs, kill_everything, logged, on_one_core, start
 from tests.small import ROOT, final_evals, launch_command, run_launch, write_corpus
 from training.cost import training_flops
 
@@ -34,88 +32,33 @@ def undisturbed(tmp_path_factory):
     return corpus, folder / "cache", folder / "runs" / "quickstart"
 
 
-def logged(path: Path) -> dict:
-    """Rows of a log by (tokens, name), the last attempt's where there are several."""
-    return {(row["tokens"], row.get("name")): row for row in read_json_lines(path)}
-
-
-def assert_same_runs(sweep: Path, reference: Path) -> None:
-    """Every final number equal to the last bit, every logged value present once per attempt and equal."""
-    assert final_evals(sweep) == final_evals(reference)
-    for directory in reference.glob("*/"):
-        if directory.name.startswith("."):
-            continue
-        for name in ("metrics.jsonl", "evals.jsonl"):
-            mine, theirs = logged(sweep / directory.name / name), logged(directory / name)
-            assert mine.keys() == theirs.keys()
-            for key, row in theirs.items():
-                for field in ("loss", "value", "lr", "grad_norm", "stderr", "n", "flops"):
-                    assert mine[key].get(field) == row.get(field), (directory.name, name, key, field)
-            rows = [
-                (row["tokens"], row.get("name"), row["attempt"])
-                for row in read_json_lines(sweep / directory.name / name)
-            ]
-            assert max(Counter(rows).values()) == 1
-
-
-def kill_everything(process: subprocess.Popen, sweep: Path) -> None:
-    """kill -9 the launcher and every process that works in `sweep`."""
-    process.kill()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                command = (entry / "cmdline").read_bytes()
-                environment = (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            if b"training.worker" in command and f"TEST_SWEEP={sweep}".encode() in environment:
-                os.kill(int(entry.name), signal.SIGKILL)
-    process.wait()
-
-
 def is_trunk(result: Path) -> bool:
     """Whether a result.json is that of a run that needs no other."""
     return json.loads(result.read_text())["role"] == "trunk"
 
 
-def on_one_core() -> None:
-    """As the launcher's workers run: sums of one thread and of several differ in the last bit."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-
-
-def start(command: list[str], sweep: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "TEST_SWEEP": str(sweep)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
 @pytest.mark.filterwarnings("ignore:.*is torn")
-def test_kill_at_ten_random_moments_loses_nothing(undisturbed, tmp_path):
+def test_ten_kills_of_run_worker_and_launcher_lose_nothing(undisturbed, tmp_path):
+    """`make test-faults` kills fifty times."""
     corpus, cache, reference = undisturbed
     sweep = tmp_path / "runs" / "quickstart"
     command = launch_command(corpus, tmp_path / "runs", cache, *TINY)
-    generator = random.Random(os.environ.get("FAULT_SEED", "7"))
-    kills = 0
-    finished: dict[Path, int] = {}
-    while kills < 10:
-        process = start(command, sweep)
-        time.sleep(generator.uniform(0.2, 7.0))
-        ended = process.poll() is not None
-        kill_everything(process, sweep)
-        kills += 1
-        for path, changed in finished.items():
-            assert path.stat().st_mtime_ns == changed, f"{path} of a finished run was touched"
-        finished = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
-        if ended and len(finished) == 6:
-            shutil.rmtree(sweep)  # all done before the tenth kill: begin again, to be killed again
-            finished = {}
-    done = run_launch(command)
-    assert done.returncode == 0, done.stderr
-    assert_same_runs(sweep, reference)
+    killer = Killer(command, sweep, cache, runs=6, seed=int(os.environ.get("FAULT_SEED", "7")))
+    for victim in (
+        "everything",
+        "worker",
+        "launcher",
+        "run",
+        "worker",
+        "worker",
+        "launcher",
+        "everything",
+        "run",
+        "launcher",
+    ):
+        killer.once(victim, reference)
+    assert killer.killed.total() >= 5, killer.killed  # whoever had ended already could not be killed
+    killer.end(reference)
 
 
 def test_sigterm_saves_and_exits_75_and_the_same_command_resumes(undisturbed, tmp_path):

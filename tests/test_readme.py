@@ -22,8 +22,8 @@ def test_the_example_experiment_is_one_short_file_and_trains(tmp_path):
     rooms = ("experiments", "launchers", "training", "model", "data", "analysis")
     for room in rooms:
         shutil.copytree(ROOT / room, checkout / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("launch.py", "errors.py", "files.py", "flags.py"):
-        shutil.copy(ROOT / name, checkout)
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, checkout)
     (checkout / "experiments" / "aspect.py").write_text(text)
     corpus = write_corpus(tmp_path / "corpus")
     command = [sys.executable, "launch.py"]
