@@ -179,7 +179,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("sweep", type=Path, help="runs/<sweep>")
     parser.add_argument(
-        "--tasks", nargs="+", required=True, metavar="NAME", help="FAMILY[:KNOB=VALUE,...] or file:PATH"
+        "--tasks",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="FAMILY[:KNOB=VALUE,...], file:PATH or lm-eval:PATH",
     )
     parser.add_argument("--items", type=int, default=500, help="problems of each task (default: 500)")
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="corpora, tokens, compiled programs")

@@ -10,8 +10,9 @@ from data.tasks.protocol import Task
 from errors import BadInput
 
 FOLDER = Path(__file__).resolve().parent
-_OWN_FILES = ("__init__", "protocol", "registry", "user_file")
+_OWN_FILES = ("__init__", "protocol", "registry", "user_file", "lm_eval", "lm_eval_files")
 USER_FILE = "file:"
+HARNESS_FILE = "lm-eval:"
 
 
 @functools.cache
@@ -32,7 +33,8 @@ def families() -> dict[str, type[Task]]:
 
 
 def load(name: str) -> Task:
-    """The task of a name, FAMILY[:KNOB=VALUE,...], or file:PATH for a user's own.
+    """The task of a name, FAMILY[:KNOB=VALUE,...]; file:PATH for a user's own; lm-eval:PATH for a definition of
+    lm-evaluation-harness.
 
     Raises:
       BadInput: an unknown family or knob, a value out of range, or a file that cannot be used.
@@ -41,9 +43,13 @@ def load(name: str) -> Task:
         from data.tasks.user_file import UserTask
 
         return UserTask(path=name.removeprefix(USER_FILE))
+    if name.startswith(HARNESS_FILE):
+        from data.tasks.lm_eval import HarnessTask
+
+        return HarnessTask(path=name.removeprefix(HARNESS_FILE))
     family, colon, text = name.partition(":")
     if family not in families():
-        raise BadInput(f"unknown task {name!r}: allowed are {', '.join(families())}, file:PATH")
+        raise BadInput(f"unknown task {name!r}: allowed are {', '.join(families())}, file:PATH, lm-eval:PATH")
     kind = families()[family]
     if not colon:
         return kind()
