@@ -7,12 +7,12 @@ causality forbids is mostly never computed. `rows` holds the same layers for acc
 """
 
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
 
 from model.config import ModelConfig
+from model.parametrization import attention_divisor
 
 ACTIVATION = ("activation_width", "batch")  # logical axes of x_DN: the sequences lie one after the other
 
@@ -133,7 +133,7 @@ def attention(
     if gains is not None:
         query = normalize_heads(query, gains[0], config.norm_epsilon)
         key = normalize_heads(key, gains[1], config.norm_epsilon)
-    query = rotate(query, config.rope_base) / math.sqrt(head_width)
+    query = rotate(query, config.rope_base) / attention_divisor(config)
     key = rotate(key, config.rope_base)
     query_GBKRT = query.reshape(groups, -1, head_width, *shape_BT).transpose(0, 3, 2, 1, 4)
     key_GBKT, value_GBKT = key.swapaxes(1, 2), value.swapaxes(1, 2)

@@ -7,7 +7,13 @@ from typing import Literal
 from errors import BadInput
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
-CHOICES = {"activation": ("swiglu", "gelu"), "compute_dtype": COMPUTE_DTYPES, "remat": ("none", "block")}
+CHOICES = {
+    "activation": ("swiglu", "gelu"),
+    "compute_dtype": COMPUTE_DTYPES,
+    "remat": ("none", "block"),
+    "parametrization": ("standard", "mup"),
+}
+BASE = ("base_width", "base_depth", "base_head_width")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +40,10 @@ class ModelConfig:
       remat: none keeps all activations; block recomputes each block in the backward pass.
       scan: one compiled block scanned over depth; false unrolls (faster on a CPU at small depth,
         slower to compile).
+      parametrization: how initial scales, multipliers and learning rates follow from the shape: standard, or mup
+        (maximal update; model/parametrization.py).
+      base_width, base_depth, base_head_width: mup only, the shape at which mup is the standard parametrization, and
+        to which the learning rate of a run refers.
     """
 
     vocabulary: int = 256
@@ -52,9 +62,15 @@ class ModelConfig:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "block"] = "none"
     scan: bool = True
+    parametrization: Literal["standard", "mup"] = dataclasses.field(
+        default="standard", metadata={"identity": "if set"}
+    )
+    base_width: int = dataclasses.field(default=64, metadata={"identity": "if set"})
+    base_depth: int = dataclasses.field(default=2, metadata={"identity": "if set"})
+    base_head_width: int = dataclasses.field(default=16, metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
-        for key in ("vocabulary", "width", "depth", "heads", "kv_heads"):
+        for key in ("vocabulary", "width", "depth", "heads", "kv_heads", *BASE):
             if getattr(self, key) < 1:
                 raise BadInput(f"model.{key}={getattr(self, key)}: must be at least 1")
         for key in ("head_width", "ff_width"):
@@ -81,6 +97,12 @@ class ModelConfig:
         for key, allowed in CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise BadInput(f"model.{key}={getattr(self, key)!r}: must be one of {', '.join(allowed)}")
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for key in BASE:
+            if self.parametrization == "standard" and getattr(self, key) != defaults[key]:
+                raise BadInput(
+                    f"model.{key}={getattr(self, key)}: only model.parametrization=mup has a base, not standard"
+                )
 
     @property
     def resolved_head_width(self) -> int:
@@ -90,6 +112,12 @@ class ModelConfig:
     @property
     def resolved_ff_width(self) -> int:
         """F with the default rule applied."""
-        if self.ff_width:
-            return self.ff_width
-        return 4 * self.width if self.activation == "gelu" else 8 * -(-self.width // 3)
+        return self.ff_width or self._default_ff_width(self.width)
+
+    @property
+    def base_ff_width(self) -> int:
+        """F of the base shape, by the default rule."""
+        return self._default_ff_width(self.base_width)
+
+    def _default_ff_width(self, width: int) -> int:
+        return 4 * width if self.activation == "gelu" else 8 * -(-width // 3)

@@ -12,7 +12,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from model import columns, rows
+from model import columns, parametrization, rows
 from model.config import ModelConfig
 from model.parameters import Parameters, init
 from model.sharding import constrain
@@ -30,24 +30,30 @@ def layers_of(config: ModelConfig, layout: Layout) -> ModuleType:
     return {"rows": rows, "columns": columns}[layout]
 
 
+def _scaled(x: jax.Array, multiplier: float) -> jax.Array:
+    """x * multiplier, and the same program as without where it is one."""
+    return x if multiplier == 1 else x * multiplier
+
+
 def _transform(
     config: ModelConfig, layers: ModuleType, shape_BT: tuple[int, ...], x: jax.Array, block: Parameters
 ) -> jax.Array:
     """One pre-normalization block: attention, then SwiGLU (Shazeer 2020, arXiv 2002.05202) or GELU (the tanh form;
     Hendrycks & Gimpel 2016, arXiv 1606.08415)."""
+    branch = parametrization.branch_multiplier(config)
     x = constrain(x, layers.ACTIVATION)
     normed = layers.rms_norm(x, block["attention_norm"], config.norm_epsilon)
     projections = tuple(layers.project(normed, block[name]) for name in ("query", "key", "value"))
     gains = (block["query_norm"], block["key_norm"]) if config.qk_norm else None
     mixed = layers.attention(config, gains, projections, shape_BT)
-    x = x + layers.project(mixed, block["attention_output"])
+    x = x + _scaled(layers.project(mixed, block["attention_output"]), branch)
     normed = layers.rms_norm(x, block["feed_forward_norm"], config.norm_epsilon)
     hidden = layers.project(normed, block["up"])
     if config.activation == "swiglu":
         hidden = jax.nn.silu(layers.project(normed, block["gate"])) * hidden
     else:
         hidden = jax.nn.gelu(hidden, approximate=True)
-    x = x + layers.project(hidden, block["down"])
+    x = x + _scaled(layers.project(hidden, block["down"]), branch)
     return constrain(x, layers.ACTIVATION)
 
 
@@ -65,6 +71,7 @@ def _logits(config: ModelConfig, layers: ModuleType, params: Parameters, tokens_
         for layer in range(config.depth):
             x = step(x, jax.tree.map(lambda stacked, layer=layer: stacked[layer], params["blocks"]))
     x = layers.rms_norm(x, params["final_norm"], config.norm_epsilon)
+    x = _scaled(x, parametrization.logit_multiplier(config))
     logits = layers.logits(x, params["embedding" if config.tied else "head"])
     if config.logit_softcap:
         logits = config.logit_softcap * jnp.tanh(logits / config.logit_softcap)

@@ -3,13 +3,13 @@
 `columns` holds the same layers for the CPU; `functional` writes the network once over either.
 """
 
-import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from model.config import ModelConfig
+from model.parametrization import attention_divisor
 
 ACTIVATION = ("batch", "position", "activation_width")  # logical axes of x_BTD
 
@@ -65,7 +65,7 @@ def attention(
         rotate(query, config.rope_base),
         rotate(key, config.rope_base),
         value,
-        scale=1 / math.sqrt(config.resolved_head_width),
+        scale=1 / attention_divisor(config),
         is_causal=True,
         implementation=attention_implementation(config),
     )

@@ -31,7 +31,10 @@ class OptimConfig:
     Attributes:
       learning_rate: peak.
       beta1, beta2, epsilon: of Adam.
-      weight_decay: decoupled; each step removes learning_rate * weight_decay of a parameter.
+      weight_decay: decoupled from the gradient; how much of a parameter each step removes follows from `decay`.
+      decay: coupled removes learning_rate * weight_decay (as PyTorch's AdamW does); independent removes
+        weight_decay * learning_rate / peak, so that the peak can change without it (Loshchilov and Hutter's form;
+        Wortsman et al. 2023, arXiv 2309.14322, section 3.2.2).
       decay_all: also decay norms and embeddings.
       clip_norm: largest global gradient norm, 0 for no clipping.
       schedule: wsd (warmup, stable, cooldown; Hägele et al. 2024, arXiv 2405.18392), cosine or constant.
@@ -57,6 +60,9 @@ class OptimConfig:
     final_fraction: float = 0.0
     z_loss: float = 0.0
     microbatch_tokens: int = 0
+    decay: Literal["coupled", "independent"] = dataclasses.field(
+        default="coupled", metadata={"identity": "if set"}
+    )
 
     def __post_init__(self) -> None:
         for key in ("learning_rate", "epsilon"):
@@ -77,6 +83,8 @@ class OptimConfig:
         ):
             if not getattr(self, key) >= 0:
                 raise BadInput(f"optim.{key}={getattr(self, key)}: must not be negative")
+        if self.decay not in ("coupled", "independent"):
+            raise BadInput(f"optim.decay={self.decay!r}: must be one of coupled, independent")
         if self.cooldown_tokens and self.schedule != "wsd":
             raise BadInput(
                 f"optim.cooldown_tokens={self.cooldown_tokens}: only schedule wsd has a cooldown, "

@@ -9,6 +9,7 @@ import optax
 
 from model import functional, sharding
 from model.config import ModelConfig
+from model.parameters import epsilon_multipliers, learning_rate_multipliers
 from training.config import OptimConfig
 
 Tree = Any
@@ -34,12 +35,16 @@ class TrainState:
 
 def hyperparameters(optim: OptimConfig) -> dict[str, float]:
     """The numbers of `optim` that enter the compiled step as arguments, so that runs that differ only in
-    them share one compiled program."""
+    them share one compiled program.
+
+    The step removes learning_rate * weight_decay of a parameter, so an independent decay is divided by the peak.
+    """
+    independent = optim.decay == "independent"
     return {
         "beta1": optim.beta1,
         "beta2": optim.beta2,
         "epsilon": optim.epsilon,
-        "weight_decay": optim.weight_decay,
+        "weight_decay": optim.weight_decay / optim.learning_rate if independent else optim.weight_decay,
         "clip_norm": optim.clip_norm if optim.clip_norm > 0 else float("inf"),
         "z_loss": optim.z_loss,
     }
@@ -57,23 +62,34 @@ def decay_mask(config: ModelConfig, decay_all: bool) -> Tree:
     )
 
 
-def optimizer(hyper: dict[str, Any], mask: Tree) -> optax.GradientTransformation:
-    """AdamW without its learning rate: clip, Adam, decoupled decay. The step multiplies by -learning_rate."""
-    return optax.chain(
-        optax.clip_by_global_norm(hyper["clip_norm"]),
-        optax.scale_by_adam(b1=hyper["beta1"], b2=hyper["beta2"], eps=hyper["epsilon"]),
-        optax.add_decayed_weights(hyper["weight_decay"], mask=mask),
-    )
+def optimizer(hyper: dict[str, Any], config: ModelConfig, decay_all: bool) -> optax.GradientTransformation:
+    """AdamW without its learning rate: clip, Adam, decoupled decay. The step multiplies by -learning_rate.
+
+    Under mup each parameter's Adam step has its own multiplier, and so has epsilon: dividing a gradient by c before
+    Adam is the same as multiplying epsilon by c.
+    """
+    clip = optax.clip_by_global_norm(hyper["clip_norm"])
+    adam = optax.scale_by_adam(b1=hyper["beta1"], b2=hyper["beta2"], eps=hyper["epsilon"])
+    decay = optax.add_decayed_weights(hyper["weight_decay"], mask=decay_mask(config, decay_all))
+    steps, epsilons = learning_rate_multipliers(config), epsilon_multipliers(config)
+    if all(multiplier == 1 for multiplier in jax.tree.leaves((steps, epsilons))):
+        return optax.chain(clip, adam, decay)
+    inverse = jax.tree.map(lambda epsilon: 1 / epsilon, epsilons)
+    return optax.chain(clip, _multiplied(inverse), adam, _multiplied(steps), decay)
+
+
+def _multiplied(multipliers: Tree) -> optax.GradientTransformation:
+    """Each leaf times its number."""
+    return optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, multipliers))
 
 
 def initial_state(config: ModelConfig, optim: OptimConfig, seed: int) -> TrainState:
     """State before the first step, a function of the seed alone."""
     init_key, run_key = jax.random.split(jax.random.key(seed))
     params = functional.init(config, init_key)
-    mask = decay_mask(config, optim.decay_all)
     return TrainState(
         params=params,
-        moments=optimizer(hyperparameters(optim), mask).init(params),
+        moments=optimizer(hyperparameters(optim), config, optim.decay_all).init(params),
         key=jax.random.key_data(run_key),
         step=jnp.zeros((), jnp.int32),
     )
@@ -84,7 +100,7 @@ def state_shardings(config: ModelConfig, abstract: TrainState, mesh: jax.shardin
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     params = sharding.parameter_shardings(config, mesh)
     moments = optax.tree_map_params(
-        optimizer(hyperparameters(OptimConfig()), decay_mask(config, False)),
+        optimizer(hyperparameters(OptimConfig()), config, False),
         lambda _, place: place,
         abstract.moments,
         params,

@@ -14,7 +14,7 @@ import optax
 from model import functional, sharding
 from model.config import ModelConfig
 from training.config import OptimConfig
-from training.state import TrainState, decay_mask, initial_state, optimizer, state_shardings
+from training.state import TrainState, initial_state, optimizer, state_shardings
 
 Metrics = dict[str, jax.Array]
 
@@ -42,7 +42,6 @@ def make_train_step(
     over `microbatches` equal parts of the batch, one after the other. metrics: loss (nats per token,
     without penalty) and grad_norm (before clipping), on the device.
     """
-    mask = decay_mask(config, decay_all)
     gradient = jax.value_and_grad(loss_and_metrics, has_aux=True)
 
     def accumulate(params: Any, batch_BT: jax.Array, z_loss: jax.Array) -> tuple[jax.Array, Any]:
@@ -62,7 +61,7 @@ def make_train_step(
     def step(state: TrainState, batch_BT: jax.Array, hyper: dict[str, Any]) -> tuple[TrainState, Metrics]:
         loss, grads = accumulate(state.params, batch_BT, hyper["z_loss"])
         grad_norm = optax.global_norm(grads)
-        updates, moments = optimizer(hyper, mask).update(grads, state.moments, state.params)
+        updates, moments = optimizer(hyper, config, decay_all).update(grads, state.moments, state.params)
         params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
         following = TrainState(params=params, moments=moments, key=state.key, step=state.step + 1)
         return following, {"loss": loss, "grad_norm": grad_norm}
