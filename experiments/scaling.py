@@ -7,6 +7,7 @@ from typing import Literal
 
 from data.config import DataConfig
 from errors import BadInput
+from experiments import hyperparameters
 from experiments.spec import OptimConfig, RunSpec
 from model.config import ModelConfig
 from model.ledger import ledger
@@ -27,13 +28,26 @@ class ScalingRule:
       aspect_at_100k, aspect_exponent: width / depth that shapes aim for, aspect_100k * (N / 1e5) ** exponent: 16
         at 100k parameters, 50 at 100M, 75 at 1B. Loss is flat in it over a wide range (Kaplan et al. 2020, arXiv
         2001.08361, figure 5); the two numbers are our choice.
-      batch_tokens: tokens a step.
+      batch_tokens: tokens a step, for the batch rule `constant`, and for `power_line` those at `batch_known_at`.
+      batch_rule: constant, or a published one (experiments/hyperparameters.py).
+      batch_known_at: data size in tokens at which `batch_tokens` is known to be good; power_line only.
       learning_rate_at_100k, learning_rate_exponent: peak = lr_100k * (N / 1e5) ** -exponent. Set from the
         sweep of experiments/learning_rate.py (RESULTS.md): within a factor 1.4 of the best peak from 11k to 120k
         parameters at 1,024 tokens a step; larger sizes and batches are an extrapolation.
       warmup_fraction, cooldown_fraction: of the run's tokens; the cooldown is 20% after Hägele et al. 2024 (arXiv
         2405.18392, section 4).
-      weight_decay: decoupled.
+      warmup_rule: fraction; parameters, as many tokens as the model has parameters (Porian et al. 2024, arXiv
+        2406.19146); or adam, 2 / (1 - beta2) steps (Ma and Yarats 2021, arXiv 1910.04209). The latter two at most a
+        fifth of the run.
+      weight_decay: decoupled, coupled to the learning rate; standard parametrization.
+      parametrization: standard, whose peak follows the rule above, or mup (model/parametrization.py), whose peak is the
+        same number at every width and depth.
+      base_width, base_depth, base_head_width: of mup.
+      learning_rate_at_base: peak under mup. Set from experiments/lr_transfer.py (RESULTS.md).
+      decay_per_step: of mup, independent of the learning rate: what a step at the peak removes of every matrix; as much
+        as the standard rule removes at 100k parameters.
+      decay_timescale: under mup, removes what makes weights average over this part of the run instead; 0 for
+        decay_per_step (experiments/hyperparameters.py).
       compute_dtype, scan: of the model.
     """
 
@@ -49,6 +63,34 @@ class ScalingRule:
     weight_decay: float = 0.1
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     scan: bool = False
+    parametrization: Literal["standard", "mup"] = "standard"
+    base_width: int = 64
+    base_depth: int = 2
+    base_head_width: int = 16
+    learning_rate_at_base: float = 8e-3
+    decay_per_step: float = 8e-4
+    decay_timescale: float = 0.0
+    batch_rule: Literal["constant", "power_line", "kaplan", "deepseek", "step_law"] = "constant"
+    batch_known_at: int = 1_048_576
+    warmup_rule: Literal["fraction", "parameters", "adam"] = "fraction"
+
+    def __post_init__(self) -> None:
+        for key, allowed in (
+            ("parametrization", ("standard", "mup")),
+            ("batch_rule", hyperparameters.BATCH_RULES),
+            ("warmup_rule", hyperparameters.WARMUP_RULES),
+        ):
+            if getattr(self, key) not in allowed:
+                raise BadInput(f"{key}={getattr(self, key)!r}: must be one of {', '.join(allowed)}")
+        for key in ("batch_tokens", "batch_known_at", "learning_rate_at_100k", "learning_rate_at_base"):
+            if not 0 < getattr(self, key) < math.inf:
+                raise BadInput(f"{key}={getattr(self, key)}: must be positive")
+        for key in ("weight_decay", "decay_per_step", "decay_timescale"):
+            if not 0 <= getattr(self, key) < math.inf:
+                raise BadInput(f"{key}={getattr(self, key)}: must not be negative")
+        for key in ("warmup_fraction", "cooldown_fraction"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise BadInput(f"{key}={getattr(self, key)}: must be between 0 and 1")
 
     def model(self, params: float) -> ModelConfig:
         """The shape whose non-embedding-plus-head count is nearest to `params`, at about the rule's aspect.
@@ -74,7 +116,7 @@ class ScalingRule:
 
     def shape(self, width: int, depth: int, head: int = 16) -> ModelConfig:
         """A model of this width and depth with heads of width `head`."""
-        return ModelConfig(
+        model = ModelConfig(
             vocabulary=self.vocabulary,
             width=width,
             depth=depth,
@@ -83,14 +125,57 @@ class ScalingRule:
             compute_dtype=self.compute_dtype,
             scan=self.scan,
         )
+        if self.parametrization == "standard":
+            return model
+        return dataclasses.replace(
+            model,
+            parametrization=self.parametrization,
+            base_width=self.base_width,
+            base_depth=self.base_depth,
+            base_head_width=self.base_head_width,
+        )
 
     def count(self, model: ModelConfig) -> int:
         """N of the fits: non-embedding parameters plus the head (Porian et al. 2024, arXiv 2406.19146)."""
         return ledger(model, self.data.sequence_length)["params"]["non_embedding_plus_head"]
 
     def learning_rate(self, params: float) -> float:
-        """Peak learning rate for a model of `params` parameters."""
+        """Peak learning rate for a model of `params` parameters; under mup the same for all."""
+        if self.parametrization == "mup":
+            return self.learning_rate_at_base
         return self.learning_rate_at_100k * (params / 1e5) ** -self.learning_rate_exponent
+
+    def settled(self, params: float, tokens: float) -> "ScalingRule":
+        """This rule with the batch size and the decay that its rules give at a size and a data size.
+
+        The batch is a whole number of sequences, the nearest.
+        """
+        rule = self
+        if self.batch_rule != "constant":
+            wanted = {
+                "power_line": lambda: hyperparameters.power_line_batch(
+                    tokens, self.batch_tokens, self.batch_known_at
+                ),
+                "kaplan": lambda: hyperparameters.kaplan_batch(params, tokens),
+                "deepseek": lambda: hyperparameters.deepseek_batch(6 * params * tokens),
+                "step_law": lambda: hyperparameters.step_law_batch(tokens),
+            }[self.batch_rule]()
+            length = self.data.sequence_length
+            batch = max(1, round(wanted / length)) * length
+            rule = dataclasses.replace(rule, batch_tokens=batch, batch_rule="constant")
+        if self.decay_timescale:
+            share = hyperparameters.decay_per_step(rule.batch_tokens, tokens, self.decay_timescale)
+            rule = dataclasses.replace(rule, decay_per_step=float(f"{share:.3g}"), decay_timescale=0.0)
+        return rule
+
+    def warmup_tokens(self, params: float, tokens: float, beta2: float = OptimConfig.beta2) -> int:
+        """Length of the warmup in whole batches; the published rules are cut at a fifth of the run."""
+        wanted = {
+            "fraction": tokens * self.warmup_fraction,
+            "parameters": min(params, tokens / 5),
+            "adam": min(hyperparameters.adam_warmup_tokens(beta2, self.batch_tokens), tokens / 5),
+        }[self.warmup_rule]
+        return self.whole_batches(wanted)
 
     def whole_batches(self, tokens: float) -> int:
         """The multiple of batch_tokens nearest to `tokens`."""
@@ -102,7 +187,8 @@ class ScalingRule:
         """One run at constant learning rate, and for each data size a cooldown from its checkpoint.
 
         The same losses as one run a data size, for about half the FLOPs (Hägele et al. 2024, arXiv 2405.18392). The
-        warmup is that of the smallest data size, since the trunk is shared.
+        warmup is that of the smallest data size, and batch and decay are those of the middle one, since the trunk is
+        shared.
 
         Args:
           params, seed, model: as for `run`.
@@ -111,7 +197,10 @@ class ScalingRule:
         Raises:
           BadInput: a data size is too short to hold a warmup and a cooldown.
         """
-        ends = [self.run(params, count, seed, model=model) for count in sorted(set(tokens))]
+        size = self.count(model) if model else params
+        middle = math.exp(sum(math.log(max(count, 1.0)) for count in tokens) / max(1, len(tokens)))
+        rule = self.settled(size, middle)
+        ends = [rule.run(params, count, seed, model=model) for count in sorted(set(tokens))]
         warmup = ends[0].optim.warmup_tokens
         starts = [run.tokens - run.optim.cooldown_tokens for run in ends]
         marks = tuple(sorted(set(starts)))
@@ -152,25 +241,31 @@ class ScalingRule:
         Raises:
           BadInput: less than one batch of tokens, or no shape near `params`.
         """
-        if not tokens >= self.batch_tokens:
+        if not 0 < tokens < math.inf:
             raise BadInput(f"tokens={tokens:g}: below one batch (batch_tokens={self.batch_tokens})")
+        size = self.count(model) if model else params
+        rule = self.settled(size, tokens)
+        if not tokens >= rule.batch_tokens:
+            raise BadInput(f"tokens={tokens:g}: below one batch (batch_tokens={rule.batch_tokens})")
         if evaluations < 1:
             raise BadInput(f"evaluations={evaluations}: must be at least 1 (the end of training)")
         model = model or self.model(params)
-        total = self.whole_batches(tokens)
-        marks = {self.whole_batches(total * part / evaluations) for part in range(1, evaluations)}
+        mup = self.parametrization == "mup"
+        total = rule.whole_batches(tokens)
+        marks = {rule.whole_batches(total * part / evaluations) for part in range(1, evaluations)}
         return RunSpec(
             model=model,
             data=self.data,
             optim=OptimConfig(
                 learning_rate=float(f"{self.learning_rate(self.count(model)):.3g}"),
-                weight_decay=self.weight_decay,
+                weight_decay=rule.decay_per_step if mup else self.weight_decay,
+                decay="independent" if mup else "coupled",
                 schedule="wsd",
-                warmup_tokens=self.whole_batches(total * self.warmup_fraction),
-                cooldown_tokens=self.whole_batches(total * self.cooldown_fraction),
+                warmup_tokens=rule.warmup_tokens(self.count(model), total),
+                cooldown_tokens=rule.whole_batches(total * self.cooldown_fraction),
             ),
             seed=seed,
             tokens=total,
-            batch_tokens=self.batch_tokens,
+            batch_tokens=rule.batch_tokens,
             evaluation_marks=tuple(sorted(mark for mark in marks if 0 < mark < total)),
         )

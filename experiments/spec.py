@@ -14,6 +14,7 @@ __all__ = [
     "check_at_least",
     "from_json",
     "to_json",
+    "with_learning_rate",
     "with_settings",
 ]
 
@@ -24,6 +25,15 @@ def check_at_least(minimum: int, most: int | None = None, **values: int) -> None
         if value < minimum or (most is not None and value > most):
             allowed = f"at least {minimum}" if most is None else f"between {minimum} and {most}"
             raise BadInput(f"{name}={value}: must be {allowed}")
+
+
+def with_learning_rate(run: RunSpec, rate: float) -> RunSpec:
+    """The same run at another peak.
+
+    Raises:
+      BadInput: the rate is not positive.
+    """
+    return dataclasses.replace(run, optim=dataclasses.replace(run.optim, learning_rate=rate))
 
 
 @dataclasses.dataclass(frozen=True, init=False)
