@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from errors import BadInput
@@ -85,6 +86,22 @@ def parameter_shardings(config: ModelConfig, mesh: Mesh) -> dict[str, Any]:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The sharding of tokens_BT: sequences over data and fsdp together."""
     return NamedSharding(mesh, specification(("batch", "position")))
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """The sharding of an array that every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def spread(mesh: Mesh, batch: np.ndarray) -> np.ndarray | jax.Array:
+    """A batch that every process holds whole, (B, ...): each gives its own devices their sequences.
+
+    With one process it stays as it is, for the compiled function to place.
+    """
+    if jax.process_count() == 1:
+        return batch
+    place = NamedSharding(mesh, specification(("batch",)))
+    return jax.make_array_from_callback(batch.shape, place, lambda index: batch[index])
 
 
 def constrain(x: jax.Array, names: Sequence[str]) -> jax.Array:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from errors import BadInput
 from files import read_json
+from training.distributed import any_process
 from training.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,8 @@ class Checkpoints:
         unreadable: list[int] = []
         for tokens in sorted(self._manager.all_steps(), reverse=True):
             try:
+                if jax.process_count() > 1 and self._any_process_cannot_read(tokens, target):
+                    raise OSError("one of the processes cannot read it")
                 restored = self.restore(tokens, target)
                 for bad in unreadable:
                     self._manager.delete(bad)
@@ -92,6 +96,16 @@ class Checkpoints:
             )
         return None
 
+    def _any_process_cannot_read(self, tokens: int, target: TrainState) -> bool:
+        """Whether a file of the checkpoint is damaged, each process reading its share of them.
+
+        Asked before the restore: a process that fails in the middle of one leaves the others waiting for it.
+        """
+        share = (jax.process_index(), jax.process_count())
+        damage = why_unreadable(Path(self._manager.directory), tokens, share)
+        place: Any = target.step.sharding
+        return any_process(place.mesh, bool(damage))
+
     def wait(self) -> None:
         """Until every started save is committed."""
         self._manager.wait_until_finished()
@@ -100,11 +114,12 @@ class Checkpoints:
         self._manager.close()
 
 
-def why_unreadable(directory: Path, tokens: int) -> str:
+def why_unreadable(directory: Path, tokens: int, share: tuple[int, int] = (0, 1)) -> str:
     """Why the committed checkpoint at `tokens` cannot be read, by reading all of it into memory; empty where it can.
 
     Args:
       directory: runs/<sweep>/<run_id>/checkpoints.
+      share: (index, count): read only every count-th entry, from index on.
     """
     import tensorstore
 
@@ -113,9 +128,10 @@ def why_unreadable(directory: Path, tokens: int) -> str:
         read_json(step / "progress" / "metadata")
         read_json(step / "state" / "_METADATA")
         store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{step / 'state'}/"}).result()
-        reads = [store.read(key) for key in store.list().result()]
+        keys = sorted(store.list().result())
+        reads = [store.read(key) for key in keys[share[0] :: share[1]]]
         for read in reads:
             read.result()
     except (BadInput, ValueError, OSError) as error:
         return (str(error).splitlines() or [type(error).__name__])[0][:120]
-    return "" if reads else "it holds no arrays"
+    return "" if keys else "it holds no arrays"

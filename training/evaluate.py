@@ -178,7 +178,8 @@ def make_task_step(config: ModelConfig, mesh: jax.sharding.Mesh) -> Callable[...
 
     place = sharding.batch_sharding(mesh)
     places = (sharding.parameter_shardings(config, mesh), place, place, place)
-    return jax.jit(step, in_shardings=places)
+    compiled = jax.jit(step, in_shardings=places, out_shardings=sharding.everywhere(mesh))
+    return lambda params, *batch: compiled(params, *(sharding.spread(mesh, array) for array in batch))
 
 
 def score_items(

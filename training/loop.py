@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +18,10 @@ from files import JsonLines
 from model.ledger import ledger
 from training.checkpoint import Checkpoints
 from training.config import RunSpec
+from training.distributed import Agreement
 from training.evaluate import PreparedTask, score_tasks, write_scores
 from training.evaluation import HeldOut, score_held_out
+from training.mesh import data_share, place_batch
 from training.records import read_spec
 from training.schedule import learning_rate
 from training.state import TrainState, hyperparameters
@@ -140,16 +143,20 @@ class Run:
         peak_flops_per_device: float | None,
     ):
         self.spec, self.execution, self.attempt, self.slice = spec, execution, attempt, slice_
+        self.is_leader = jax.process_index() == 0
         self.ledger = ledger(spec.model, spec.data.sequence_length)
         self.peak_flops = peak_flops_per_device and peak_flops_per_device * mesh.size
+        sequences = spec.batch_tokens // spec.data.sequence_length
+        index, count = data_share(mesh, sequences)
         self.loader = TrainLoader(
             cache,
             spec.data,
             batch_tokens=spec.batch_tokens,
             seed=spec.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=index,
+            process_count=count,
         )
+        self.sequences = sequences
         microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
         self.train_step = make_train_step(spec.model, spec.optim.decay_all, microbatches, mesh)
         self.evaluation_step = make_evaluation_step(spec.model, mesh)
@@ -171,10 +178,12 @@ class Run:
         if spec.tasks:
             held_out = held_out_tasks(spec.tasks, spec.task_items, spec.data, execution.cache_root)
             self.tasks = held_out.prepared
-            write_records(directory, held_out.records)
+            if self.is_leader:
+                write_records(directory, held_out.records)
         self.mesh, self.directory = mesh, directory
-        self.metrics_log = JsonLines(directory / "metrics.jsonl")
-        self.evals_log = JsonLines(directory / "evals.jsonl")
+        self.agree = Agreement(mesh)
+        self.metrics_log = JsonLines(directory / "metrics.jsonl" if self.is_leader else os.devnull)
+        self.evals_log = JsonLines(directory / "evals.jsonl" if self.is_leader else os.devnull)
 
     def train(self) -> None:
         """From the restored position to the last token, then a final checkpoint.
@@ -201,29 +210,26 @@ class Run:
             self.tokens += self.spec.batch_tokens
             pending = (self.tokens, rate, metrics)
             at_mark = self.tokens in self.spec.all_marks
-            stop = self.execution.stop_requested()
-            if at_mark or stop or self._save_is_due() or self.tokens in self.spec.checkpoint_marks:
+            stop, save = self.agree(self.execution.stop_requested(), self._save_is_due())
+            save = save or stop or self.tokens in {self.spec.tokens, *self.spec.checkpoint_marks}
+            if at_mark or save:
                 self._record(*pending)
                 pending = None
                 if at_mark:
                     self.evaluate()
-                if (
-                    stop
-                    or self._save_is_due()
-                    or self.tokens in {self.spec.tokens, *self.spec.checkpoint_marks}
-                ):
+                if save:
                     self.save()
                 if stop and self.tokens < self.spec.tokens:
                     self.checkpoints.wait()
                     raise Stopped(f"stopped by a signal at {self.tokens} tokens, saved")
         self.checkpoints.wait()
 
-    def _batches(self) -> Iterator[np.ndarray]:
+    def _batches(self) -> Iterator[np.ndarray | jax.Array]:
         remaining = (self.spec.tokens - self.tokens) // self.spec.batch_tokens
         if remaining == 0:
             return
         for index, batch_BT in enumerate(self.loader.from_token(self.tokens), start=1):
-            yield batch_BT
+            yield place_batch(self.mesh, batch_BT, self.sequences)
             if index == remaining:
                 return
 
@@ -277,7 +283,8 @@ class Run:
             length = self.spec.data.sequence_length
             scores = score_tasks(self.tasks, self.spec.model, self.mesh, self.state.params, length)
             row = {"tokens": self.tokens, "attempt": self.attempt}
-            write_scores(self.evals_log, self.directory, self.tasks, scores, **row)
+            if self.is_leader:
+                write_scores(self.evals_log, self.directory, self.tasks, scores, **row)
         self.clock.lap()
 
     def save(self) -> None:

@@ -3,6 +3,8 @@
 Exit status: 0 complete, 75 stopped by a signal and resumable, 1 failed (error.txt holds the cause), 2 bad input.
 """
 
+import argparse
+import contextlib
 import dataclasses
 import functools
 import json
@@ -20,17 +22,11 @@ from errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, Bad
 from files import read_json, read_json_lines, write_json
 from training.causes import advice
 from training.config import RunSpec, from_json
+from training.group import EndedElsewhere, Group, Outcome, record
+from training.hosts import Membership, from_arguments, from_environment
 
 # Into a file, a line of progress this often.
 PLAIN_SECONDS = 30.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How an attempt ended: its exit status and, but for 0, one line that says why."""
-
-    status: int
-    message: str = ""
 
 
 class StopSignal:
@@ -94,44 +90,76 @@ def configure_jax(cache_root: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-def execute(directory: Path, execution: Any, lock_patience_seconds: float = 0.0) -> Outcome:
+def execute(
+    directory: Path, execution: Any, lock_patience_seconds: float = 0.0, group: Group | None = None
+) -> Outcome:
     """Train the run of `directory` from where it stands; a finished run is left untouched.
 
-    Every way to end is an Outcome: errors are written to error.txt, never raised.
+    Every way to end is an Outcome: errors are written to error.txt, never raised. The processes of `group` end alike.
     """
-    from training.loop import Diverged, Stopped
-    from training.records import RunIsLocked, run_lock, write_error
+    group = group or Group()
+    outcome = _attempt(directory, execution, lock_patience_seconds, group)
+    return group.leave(directory, outcome)
+
+
+def _attempt(directory: Path, execution: Any, lock_patience_seconds: float, group: Group) -> Outcome:
+    from training.records import RunIsLocked, run_lock
 
     try:
         if not directory.is_dir():
             raise BadInput(f"{directory}: no such run directory")
-        with run_lock(directory, lock_patience_seconds):
-            (directory / "error.txt").unlink(missing_ok=True)
-            try:
-                _train(directory, execution)
-            except (BadInput, Diverged) as error:
-                write_error(directory, str(error))
-                raise
-            except (Stopped, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                write_error(directory, f"{traceback.format_exc()}\n{advice(error) or ''}")
-                raise
+        with run_lock(directory, lock_patience_seconds) if group.is_leader else contextlib.nullcontext():
+            group.decide("locked", lambda: True)
+            if group.is_leader:
+                (directory / "error.txt").unlink(missing_ok=True)
+            outcome = _guarded(directory, execution, group)
+            if group.is_leader:
+                with contextlib.suppress(OSError):  # a full disk: the outcome's message still reaches the user
+                    record(directory, outcome)
+            return outcome
+    except BadInput as error:
+        return Outcome(EXIT_BAD_INPUT, str(error))
+    except RunIsLocked as error:
+        return Outcome(EXIT_STOPPED, str(error))
+    except OSError as error:
+        return _disk_outcome(directory, error)
+    except EndedElsewhere as ended:
+        return ended.outcome
+
+
+def _guarded(directory: Path, execution: Any, group: Group) -> Outcome:
+    """Train, and put every way to end into an Outcome."""
+    from training.loop import Diverged, Stopped
+
+    try:
+        _train(directory, execution, group)
     except BadInput as error:
         return Outcome(EXIT_BAD_INPUT, str(error))
     except Diverged as error:
         return Outcome(EXIT_FAILED, str(error))
     except (Stopped, KeyboardInterrupt) as error:
         return Outcome(EXIT_STOPPED, str(error))
-    except RunIsLocked as error:
-        return Outcome(EXIT_STOPPED, str(error))
+    except EndedElsewhere as ended:
+        return ended.outcome
     except OSError as error:
-        more = advice(error)
-        return Outcome(EXIT_FAILED, f"{directory}: {error}" + (f"; {more}" if more else ""))
+        return dataclasses.replace(_disk_outcome(directory, error), detail=_detail(error))
     except Exception as error:  # noqa: BLE001  a run fails alone: the worker goes on with the next one
+        try:
+            group.look_elsewhere()
+        except EndedElsewhere as ended:
+            return ended.outcome
         said = advice(error) or f"{type(error).__name__}: {_first_line(error)}"
-        return Outcome(EXIT_FAILED, f"{said} (see {directory / 'error.txt'})")
+        return Outcome(EXIT_FAILED, f"{said} (see {directory / 'error.txt'})", _detail(error))
     return Outcome(EXIT_COMPLETE)
+
+
+def _disk_outcome(directory: Path, error: OSError) -> Outcome:
+    more = advice(error)
+    return Outcome(EXIT_FAILED, f"{directory}: {error}" + (f"; {more}" if more else ""))
+
+
+def _detail(error: BaseException) -> str:
+    return f"{''.join(traceback.format_exception(error))}\n{advice(error) or ''}"
 
 
 def _first_line(error: BaseException) -> str:
@@ -147,7 +175,7 @@ def _open_data(config: Any, cache_root: Path, batch_sequences: int) -> tuple[Any
     return cache, held_out(cache, config, batch_sequences)
 
 
-def _train(directory: Path, execution: Any) -> None:
+def _train(directory: Path, execution: Any, group: Group) -> None:
     import jax
 
     from data.skills import stream_fingerprint
@@ -157,12 +185,14 @@ def _train(directory: Path, execution: Any) -> None:
     from training.records import git_commit, peak_flops, read_spec, start_attempt
 
     spec = read_spec(directory)
-    if (directory / "result.json").exists():
+    group.same("spec.json", spec.run_id)
+    if group.decide("complete", (directory / "result.json").exists):
         read_json(directory / "result.json")
         return
     started = time.monotonic()
     mesh = choose_mesh(execution.mesh, spec)
-    cache, slice_ = _open_data(spec.data, execution.cache_root, evaluation_sequences(spec, mesh))
+    sequences = evaluation_sequences(spec, mesh)
+    cache, slice_ = group.leader_first("data", lambda: _open_data(spec.data, execution.cache_root, sequences))
     check_vocabulary(spec, cache)
     corpus = {
         "name": spec.data.corpus,
@@ -171,7 +201,8 @@ def _train(directory: Path, execution: Any) -> None:
         "vocabulary": cache.vocabulary,
         "skills": stream_fingerprint(spec.data.skills, spec.data.skill_tokens),
     }
-    attempt = start_attempt(directory, corpus, mesh, git_commit())
+    group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
+    attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit()))
     with jax.set_mesh(mesh):
         run = Run(
             spec,
@@ -183,12 +214,14 @@ def _train(directory: Path, execution: Any) -> None:
             execution,
             peak_flops(mesh.devices.flat[0].device_kind),
         )
-        write_json(directory / "ledger.json", run.ledger)
+        if group.is_leader:
+            write_json(directory / "ledger.json", run.ledger)
         try:
             run.train()
         finally:
             run.close()
-    write_json(directory / "result.json", _result(directory, spec, run, time.monotonic() - started))
+    if group.is_leader:
+        write_json(directory / "result.json", _result(directory, spec, run, time.monotonic() - started))
 
 
 def evaluation_sequences(spec: RunSpec, mesh: Any) -> int:
@@ -228,10 +261,40 @@ def _result(directory: Path, spec: RunSpec, run: Any, wall_seconds: float) -> di
     }
 
 
+def add_membership_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that make several processes one run."""
+    group = parser.add_argument_group(
+        "several processes", "each is started with the same arguments but its index"
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    group.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process-index", type=int, metavar="I", help="which of them this is, from 0")
+    group.add_argument(
+        "--distributed", action="store_true", help="take the three from Slurm (a task of srun) or a TPU host"
+    )
+    group.add_argument(
+        "--join-seconds", type=float, default=300.0, help="how long they wait for each other (default: 300)"
+    )
+
+
+def membership_of(options: argparse.Namespace) -> Membership | None:
+    """The place among several processes that the flags give this one; None for a process alone.
+
+    Raises:
+      BadInput: flags that contradict each other, or --distributed where nothing says who the others are.
+    """
+    named = from_arguments(options.coordinator, options.processes, options.process_index)
+    if not options.join_seconds > 0:
+        raise BadInput(f"--join-seconds={options.join_seconds:g}: must be positive")
+    if not options.distributed:
+        return named
+    if named is not None:
+        raise BadInput("--distributed: takes the place of --coordinator, --processes and --process-index")
+    return from_environment(os.environ)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line of one run."""
-    import argparse
-
     parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path, help="runs/<sweep>/<run_id>, holding spec.json")
     parser.add_argument(
@@ -251,6 +314,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=0.0,
         help="how long to wait for another process that trains this run, before ending with 75",
     )
+    add_membership_arguments(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     stop = StopSignal()
@@ -260,7 +324,14 @@ def main(arguments: list[str] | None = None) -> int:
             create_run(options.directory, options.spec)
         if options.cores is not None:
             pin_to_cores(options.cores)
+        membership = membership_of(options)
     configure_jax(options.cache)
+    group = Group()
+    if membership is not None:
+        from training.distributed import join
+
+        with exit_on_bad_input():
+            group = join(membership, options.directory, options.join_seconds)
     from training.loop import Execution
 
     terminal = sys.stderr.isatty()
@@ -268,6 +339,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     def report(tokens: int, loss: float, rate: float) -> None:
         nonlocal shown
+        if not group.is_leader:
+            return
         if not terminal and time.monotonic() - shown < PLAIN_SECONDS:
             return
         shown = time.monotonic()
@@ -285,11 +358,12 @@ def main(arguments: list[str] | None = None) -> int:
             report=report,
         ),
         options.lock_patience_seconds,
+        group,
     )
     if outcome.message:
         newline = "\n" if terminal else ""
         sys.stderr.write(f"{newline}{'error' if outcome.status in (1, 2) else 'note'}: {outcome.message}\n")
-    return outcome.status
+    return group.exit(outcome.status)
 
 
 if __name__ == "__main__":

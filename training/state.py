@@ -97,7 +97,7 @@ def initial_state(config: ModelConfig, optim: OptimConfig, seed: int) -> TrainSt
 
 def state_shardings(config: ModelConfig, abstract: TrainState, mesh: jax.sharding.Mesh) -> TrainState:
     """Shardings of a state: moments lie where their parameters lie, scalars everywhere."""
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    everywhere = sharding.everywhere(mesh)
     params = sharding.parameter_shardings(config, mesh)
     moments = optax.tree_map_params(
         optimizer(hyperparameters(OptimConfig()), config, False),

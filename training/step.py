@@ -70,8 +70,8 @@ def make_train_step(
     places = state_shardings(config, abstract, mesh)
     return jax.jit(
         step,
-        in_shardings=(places, sharding.batch_sharding(mesh), None),
-        out_shardings=(places, None),
+        in_shardings=(places, sharding.batch_sharding(mesh), sharding.everywhere(mesh)),
+        out_shardings=(places, sharding.everywhere(mesh)),
         donate_argnums=0,
     )
 
@@ -87,7 +87,12 @@ def make_evaluation_step(
         return jnp.sum(nll_BT * weights_BT, axis=1)
 
     place = sharding.batch_sharding(mesh)
-    return jax.jit(step, in_shardings=(sharding.parameter_shardings(config, mesh), place, place))
+    compiled = jax.jit(
+        step,
+        in_shardings=(sharding.parameter_shardings(config, mesh), place, place),
+        out_shardings=sharding.everywhere(mesh),
+    )
+    return lambda params, *batch: compiled(params, *(sharding.spread(mesh, array) for array in batch))
 
 
 @functools.lru_cache(maxsize=32)
@@ -101,4 +106,9 @@ def make_initialization(
     target = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract, places
     )
-    return jax.jit(lambda seed: initial_state(config, OptimConfig(), seed), out_shardings=places), target
+    initialize = jax.jit(
+        lambda seed: initial_state(config, OptimConfig(), seed),
+        in_shardings=sharding.everywhere(mesh),
+        out_shardings=places,
+    )
+    return initialize, target
