@@ -1,0 +1,149 @@
+"""Two real processes over loopback train what one trains, stop together, fail together, and resume each other."""
+
+import json
+import signal
+
+import pytest
+
+from data.config import DataConfig
+from files import read_json_lines, write_json
+from model.config import ModelConfig
+from tests.small import write_corpus
+from tests.training.processes import ends, start, wait_until
+from training.config import OptimConfig, RunSpec, to_json
+
+STEPS = 60
+
+
+def spec_of(corpus, **changes):
+    optim = {"learning_rate": 3e-3, "warmup_tokens": 5 * 256, "cooldown_tokens": 10 * 256, **changes}
+    return RunSpec(
+        model=ModelConfig(width=16, depth=2, heads=2, kv_heads=2, head_width=8, scan=False),
+        data=DataConfig(corpus=f"text:{corpus}", sequence_length=32, validation_tokens=640),
+        optim=OptimConfig(**optim),
+        tokens=STEPS * 256,
+        batch_tokens=256,
+        tasks=("copying",),
+        task_items=10,
+    )
+
+
+class Case:
+    """A run in a folder of its own, of a spec and a token cache that all share."""
+
+    def __init__(self, spec, cache, folder):
+        self.spec, self.cache, self.directory = spec, cache, folder / spec.run_id
+        write_json(self.directory / "spec.json", to_json(spec))
+
+    def start(self, *arguments, **options):
+        return start(self.directory, self.cache, *arguments, **options)
+
+    def rows(self):
+        return list(read_json_lines(self.directory / "metrics.jsonl"))
+
+    def losses(self):
+        return [row["loss"] for _, row in sorted({row["tokens"]: row for row in self.rows()}.items())]
+
+    def evals(self):
+        return json.loads((self.directory / "result.json").read_text())["evals"]
+
+    def attempts(self):
+        return json.loads((self.directory / "env.json").read_text())["attempts"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "text", documents=100)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def reference(corpus, cache, tmp_path_factory):
+    """The run of one process with one device."""
+    case = Case(spec_of(corpus), cache, tmp_path_factory.mktemp("one"))
+    ((status, said),) = ends(case.start())
+    assert status == 0, said
+    assert len(case.losses()) == STEPS
+    return case
+
+
+def assert_same(case, reference):
+    assert case.losses() == pytest.approx(reference.losses(), rel=1e-4)
+    expected = reference.evals()
+    assert case.evals().keys() == expected.keys()
+    assert case.evals() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_a_lost_process_stops_the_others_and_two_resume_to_the_result_of_one(reference, tmp_path):
+    case = Case(reference.spec, reference.cache, tmp_path)
+    layout = {"processes": 2, "devices": 2, "mesh": ["data=2,fsdp=2"]}
+    started = case.start("--checkpoint-seconds", "0.01", **layout)
+    wait_until(lambda: len(case.rows()) >= 3, started)
+    started[1].kill()
+    (status, said), _ = ends(started)
+    assert status == 75, said
+    assert "process 1 of 2" in said and "is lost" in said
+    assert "Traceback" not in said
+    assert not (case.directory / "error.txt").exists()
+    for status, said in ends(case.start(**layout)):
+        assert status == 0, said
+    assert_same(case, reference)
+    second = case.attempts()[1]
+    assert (second["processes"], second["devices"], second["mesh"]) == (
+        2,
+        4,
+        {"data": 2, "fsdp": 2, "tensor": 1},
+    )
+    assert 1 < sum(row["attempt"] == 2 for row in case.rows()) < STEPS, "it began again at a checkpoint"
+    assert len({row["tokens"] for row in case.rows()}) == STEPS
+
+
+def test_a_signal_to_one_process_saves_both_and_one_process_resumes(reference, tmp_path):
+    case = Case(reference.spec, reference.cache, tmp_path)
+    started = case.start(processes=2)
+    wait_until((case.directory / "env.json").exists, started)
+    started[1].send_signal(signal.SIGTERM)
+    for status, said in ends(started):
+        assert status == 75, said
+        assert "stopped by a signal at" in said
+    assert 0 < len(case.rows()) < STEPS
+    saved = case.rows()[-1]["tokens"]
+    assert [int(folder.name) for folder in (case.directory / "checkpoints").iterdir()] == [saved]
+    ((status, said),) = ends(case.start())
+    assert status == 0, said
+    assert [row["tokens"] for row in case.rows()] == [256 * step for step in range(1, STEPS + 1)]
+    assert_same(case, reference)
+
+
+def test_divergence_ends_both_with_the_leaders_words(corpus, cache, tmp_path):
+    case = Case(spec_of(corpus, learning_rate=1e9, warmup_tokens=0), cache, tmp_path)
+    for status, said in ends(case.start(processes=2)):
+        assert status == 1
+        assert "diverged at step" in said
+        assert "Traceback" not in said
+    assert "diverged at step" in (case.directory / "error.txt").read_text()
+
+
+def test_what_one_process_refuses_ends_both_with_2(reference, tmp_path):
+    case = Case(reference.spec, reference.cache, tmp_path)
+    (leader, leader_said), (other, other_said) = ends(case.start(processes=2, mesh=["data=2", "data=3"]))
+    assert (leader, other) == (2, 2)
+    assert "error: --mesh=data=3: asks for 3 devices, 2 are here" in other_said
+    assert "process 1 of 2" in leader_said and "--mesh=data=3" in leader_said
+    assert "--mesh=data=3" in (case.directory / "error.txt").read_text()
+    assert "Traceback" not in leader_said + other_said
+
+
+def test_processes_that_do_not_meet_end_with_one_line(reference, tmp_path):
+    case = Case(reference.spec, reference.cache, tmp_path)
+    leader, other = case.start("--join-seconds", "4", processes=2)
+    leader.kill()
+    leader.wait()
+    ((status, said),) = ends([other])
+    assert status == 1
+    assert "did not all reach 127.0.0.1:" in said and "within 4 seconds" in said
+    assert "Traceback" not in said and "stack trace" not in said
