@@ -37,7 +37,7 @@ T = TypeVar("T")
 # ended, the main thread has GRACE_SECONDS to notice by itself before the process ends under it (it may wait in a
 # collective for ever). Processes ask each other about stopping and saving every ASK_SECONDS of training.
 BEAT_SECONDS = 1.0
-SILENCE_SECONDS = 20.0
+SILENCE_SECONDS = 60.0
 GRACE_SECONDS = 5.0
 ASK_SECONDS = 0.25
 

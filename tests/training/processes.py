@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tests.small import ROOT
 
-# A shorter silence than a user's runs have, so that a test of a lost process is short.
-QUICK = """
+# As `python -m training.run`, but that a process is lost after the seconds of its first argument.
+PROGRAM = """
 import sys
 from training import distributed, run
-distributed.SILENCE_SECONDS = 6.0
+distributed.SILENCE_SECONDS = float(sys.argv.pop(1))
 sys.exit(run.main())
 """
 
@@ -44,17 +44,28 @@ def start(
     processes: int = 1,
     devices: int = 1,
     mesh: Sequence[str] = ("",),
+    silence_seconds: float = 60.0,
 ) -> list[subprocess.Popen]:
     """The processes of one run; a single one is started without a coordinator.
 
     Args:
       devices: fake devices of each process.
+      silence_seconds: after which a process is lost.
       mesh: --mesh of each process, the last one of all further ones.
     """
     port = free_port()
     started = []
     for index in range(processes):
-        command = [sys.executable, "-c", QUICK, str(directory), "--cache", str(cache), *arguments]
+        command = [
+            sys.executable,
+            "-c",
+            PROGRAM,
+            str(silence_seconds),
+            str(directory),
+            "--cache",
+            str(cache),
+            *arguments,
+        ]
         command += ["--mesh", mesh[min(index, len(mesh) - 1)]]
         if processes > 1:
             command += ["--coordinator", f"127.0.0.1:{port}", "--processes", str(processes)]

@@ -81,7 +81,7 @@ def assert_same(case, reference):
 def test_a_lost_process_stops_the_others_and_two_resume_to_the_result_of_one(reference, tmp_path):
     case = Case(reference.spec, reference.cache, tmp_path)
     layout = {"processes": 2, "devices": 2, "mesh": ["data=2,fsdp=2"]}
-    started = case.start("--checkpoint-seconds", "0.01", **layout)
+    started = case.start("--checkpoint-seconds", "0.01", silence_seconds=8.0, **layout)
     wait_until(lambda: len(case.rows()) >= 3, started)
     started[1].kill()
     (status, said), _ = ends(started)
