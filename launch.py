@@ -1,6 +1,6 @@
 """One command line for scaling experiments: plan, run, status, bench.
 
-  python launch.py plan quickstart                         what it would train and cost; trains nothing
+  python launch.py plan quickstart                         what it would train, cost and teach; trains nothing
   python launch.py run quickstart                          trains it here; again = resume, skip what is done
   python launch.py run quickstart --set model.width=96     any field of every run, by dotted key
   python launch.py submit quickstart --backend slurm       the same grid on a cluster; again = send only what is missing
@@ -8,6 +8,7 @@
   python launch.py cancel runs/quickstart                  stop it and keep it stopped; everything is saved
   python launch.py doctor runs/quickstart                  what is wrong in a sweep's folder; --repair mends it
   python launch.py backfill runs/NAME --tasks copying      score held-out tasks on runs that are trained already
+  python launch.py bench quickstart                        how fast its shapes train here: what plan's times are from
   python launch.py bench                                   tokens per second, utilization, beside PyTorch
   python -m analysis.report runs/quickstart                every fit and figure again, from logs alone
 
@@ -15,7 +16,6 @@
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +54,9 @@ def common_arguments(verb: str, experiment: str) -> Parser:
     )
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="corpora, tokens, compiled programs")
     if verb == "plan":
-        parser.add_argument("--json", action="store_true", help="the plan as JSON, every RunSpec whole")
+        import planning
+
+        planning.add_arguments(parser)
     elif verb == "submit":
         from launchers.submit import add_arguments
 
@@ -66,6 +68,9 @@ def common_arguments(verb: str, experiment: str) -> Parser:
         parser.add_argument(
             "--cores-per-worker", type=int, default=1, help="CPU threads of one worker (default: 1)"
         )
+        if verb == "bench":
+            parser.add_argument("--seconds", type=float, default=3.0, help="of training, of each timed run")
+            return parser
         parser.add_argument(
             "--checkpoint-seconds", type=float, default=60.0, help="least time between checkpoints"
         )
@@ -107,7 +112,7 @@ def sweep_directory(options: argparse.Namespace) -> Path:
 
 
 def plan_or_run(verb: str, arguments: Sequence[str]) -> int:
-    """plan, run and submit: the experiment's sweep, then show it, train it or send it."""
+    """plan, run, submit and bench: the experiment's sweep, then show it, train it, send it or measure it."""
     from experiments import registry
 
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -130,8 +135,15 @@ def plan_or_run(verb: str, arguments: Sequence[str]) -> int:
         from launchers.submit import submit
 
         return submit(list(sweep), directory, options)
-    if verb == "plan" or options.dry_run:
-        show_plan(name, sweep, directory, as_json=getattr(options, "json", False))
+    if verb == "plan" or getattr(options, "dry_run", False):
+        import planning
+
+        planning.show(name, sweep, directory, planning.with_defaults(options))
+        return EXIT_COMPLETE
+    if verb == "bench":
+        import planning
+
+        planning.bench(name, sweep, options)
         return EXIT_COMPLETE
     return run(sweep, directory, options)
 
@@ -173,70 +185,6 @@ def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
     elif not summary.status:
         print(f"next: python -m analysis.report {directory}")
     return summary.status
-
-
-def show_plan(name: str, sweep: Any, directory: Path, *, as_json: bool) -> None:
-    """Print what would be trained and its cost."""
-    from experiments.spec import to_json
-    from training.config import short_count
-    from training.cost import parameter_count, training_flops
-
-    rows = [(spec, parameter_count(spec), training_flops(spec)) for spec in sweep]
-    if as_json:
-        runs = [
-            {"run": spec.run_id, "params": params, "flops": flops, "spec": to_json(spec)}
-            for spec, params, flops in rows
-        ]
-        print(json.dumps({"experiment": name, "runs": runs}, indent=1))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{name}: {len(rows)} runs", box=None, header_style="bold", title_justify="left")
-    for heading in (
-        "run",
-        "kind",
-        "shape",
-        "params",
-        "tokens",
-        "trains",
-        "D/N",
-        "batch",
-        "peak lr",
-        "FLOPs",
-        "state",
-    ):
-        table.add_column(
-            heading, justify="left" if heading in ("run", "kind", "shape", "state") else "right", no_wrap=True
-        )
-    for spec, params, flops in rows:
-        done = (directory / spec.run_id / "result.json").exists()
-        table.add_row(
-            spec.run_id,
-            "trunk" if spec.is_trunk else "branch" if spec.parent else "run",
-            f"{spec.model.width}x{spec.model.depth}",
-            short_count(params),
-            short_count(spec.tokens),
-            short_count(spec.trained_tokens),
-            f"{spec.tokens / params:.3g}",
-            short_count(spec.batch_tokens),
-            f"{spec.optim.learning_rate:.3g}",
-            f"{flops:.2e}",
-            "complete" if done else "to train",
-        )
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
-    shared = sum(spec.tokens - spec.trained_tokens for spec, _, _ in rows)
-    if shared:
-        console.print(
-            f"branches share {short_count(shared)} tokens with their trunks: trained once, counted once",
-            highlight=False,
-        )
-    todo = [flops for spec, _, flops in rows if not (directory / spec.run_id / "result.json").exists()]
-    console.print(
-        f"{len(todo)} to train, {sum(todo):.3e} FLOPs (exact); params: non-embedding plus head; in {directory}",
-        highlight=False,
-    )
 
 
 def status(arguments: Sequence[str]) -> int:
@@ -287,7 +235,9 @@ def backfill(arguments: Sequence[str]) -> int:
 
 
 def bench(arguments: Sequence[str]) -> int:
-    """Measure training speed here."""
+    """Measure training speed here: of an experiment's shapes, or beside PyTorch."""
+    if arguments and not arguments[0].startswith("-"):
+        return plan_or_run("bench", arguments)
     from training import bench as benchmark
 
     return benchmark.main(list(arguments)) or EXIT_COMPLETE

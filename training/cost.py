@@ -1,7 +1,9 @@
 """What a run costs and what it shares with others, before it starts."""
 
+import functools
 from collections.abc import Hashable
 
+from model.config import ModelConfig
 from model.ledger import Ledger, ledger
 from training.config import RunSpec
 
@@ -13,12 +15,18 @@ def ledger_of(spec: RunSpec) -> Ledger:
 
 def training_flops(spec: RunSpec) -> float:
     """FLOPs that the run itself costs, `exact` convention of the ledger; a branch's shared tokens are its trunk's."""
-    return ledger(spec.model, spec.data.sequence_length)["flops_per_token"]["exact"] * spec.trained_tokens
+    return counted(spec.model, spec.data.sequence_length)["flops_per_token"]["exact"] * spec.trained_tokens
 
 
 def parameter_count(spec: RunSpec) -> int:
     """N of the fits: non-embedding parameters plus the head."""
-    return ledger(spec.model, spec.data.sequence_length)["params"]["non_embedding_plus_head"]
+    return counted(spec.model, spec.data.sequence_length)["params"]["non_embedding_plus_head"]
+
+
+@functools.lru_cache(maxsize=4096)
+def counted(model: ModelConfig, sequence_length: int) -> Ledger:
+    """The ledger of a shape, counted once: a sweep has thousands of runs and a few shapes. To be read only."""
+    return ledger(model, sequence_length)
 
 
 def shape_of(spec: RunSpec) -> Hashable:

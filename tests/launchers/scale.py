@@ -107,7 +107,9 @@ SWEEP = (
     ("name", "code", "words"),
     [
         ("plan", SWEEP + "import launch; from pathlib import Path\n"
-         "launch.show_plan('many', sweep, Path({sweep!r}), as_json=False)", "1000 to train"),
+         "import argparse, planning\n"
+         "options = planning.with_defaults(argparse.Namespace(cache=Path('cache')))\n"
+         "planning.show('many', sweep, Path({sweep!r}), options)", "1000 to train"),
         ("submit", SWEEP + "from launchers import slurm; from launchers.slurm_options import SlurmOptions\n"
          "from pathlib import Path\n"
          "done = slurm.dry_run(Path({sweep!r}), list(sweep), SlurmOptions(throttle=50), Path('cache'))\n"

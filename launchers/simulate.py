@@ -1,0 +1,90 @@
+"""When a sweep would be done: the launcher's own queue, fed with measured seconds in place of runs."""
+
+import dataclasses
+import heapq
+from collections.abc import Callable, Hashable, Sequence
+
+from launchers.queue import RunQueue
+from training.config import RunSpec
+from training.cost import shape_of
+from training.throughput import Estimate
+
+# The launcher looks for new checkpoints twice a second (launchers/local.py): half of that is lost on average.
+POLL_SECONDS = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """How a sweep would go.
+
+    Attributes:
+      wall_seconds: from starting the workers to the end of the last run.
+      busy_seconds: of each worker, without waiting for trunks or for the others.
+      compile_seconds: spent on compiling, of all workers.
+      ends: seconds at which each run ends, by run_id.
+    """
+
+    wall_seconds: float
+    busy_seconds: tuple[float, ...]
+    compile_seconds: float
+    ends: dict[str, float]
+
+
+def simulate(
+    specs: Sequence[RunSpec], estimate: Callable[[RunSpec], Estimate], workers: int, cached: bool = False
+) -> Timeline:
+    """Hand out the runs as the launcher does: runs of a shape stay together, trunks go first, a branch waits for its
+    trunk's checkpoint. A shape compiles once; workers that take it up later load its programs.
+
+    Args:
+      specs: runs to be trained. estimate: the seconds of each. workers: at a time, at least 1.
+      cached: every shape's programs lie in the cache folder already.
+    """
+    workers = max(1, min(workers, len(specs)))
+    ready_at: dict[tuple[str, int], float] = {}
+    now = 0.0
+    names = {spec.run_id for spec in specs}
+
+    def is_ready(spec: RunSpec) -> bool:
+        if spec.parent not in names:
+            return True
+        assert spec.parent is not None
+        assert spec.branch_at_tokens is not None
+        return ready_at.get((spec.parent, spec.branch_at_tokens), float("inf")) <= now
+
+    queue = RunQueue(specs, is_ready)
+    start = max((estimate(spec).start_seconds for spec in _one_a_shape(specs)), default=0.0)
+    free = [(start, worker) for worker in range(workers)]
+    busy, compiling = [0.0] * workers, 0.0
+    knows: list[set[Hashable]] = [set() for _ in range(workers)]
+    compiled: set[Hashable] = set()
+    ends: dict[str, float] = {}
+    while free:
+        now, worker = heapq.heappop(free)
+        spec = queue.take(worker)
+        if spec is None:
+            if len(queue):
+                later = [moment for moment in ready_at.values() if moment > now]
+                if later:  # else its trunk is in no worker's hands: it cannot be waited for
+                    heapq.heappush(free, (min(later) + POLL_SECONDS, worker))
+            continue
+        cost, shape = estimate(spec), shape_of(spec)
+        extra = 0.0
+        if shape not in knows[worker]:
+            extra = cost.load_seconds if cached or shape in compiled else cost.first_seconds
+        knows[worker].add(shape)
+        compiled.add(shape)
+        begun = now + extra
+        for mark in spec.checkpoint_marks:
+            trained = (mark - (spec.branch_at_tokens or 0)) / cost.tokens_per_second
+            share = trained / max(spec.trained_tokens / cost.tokens_per_second, 1e-12)
+            ready_at[spec.run_id, mark] = begun + share * cost.seconds(spec)
+        ends[spec.run_id] = begun + cost.seconds(spec)
+        busy[worker] += ends[spec.run_id] - now
+        compiling += extra
+        heapq.heappush(free, (ends[spec.run_id], worker))
+    return Timeline(max(ends.values(), default=0.0), tuple(busy), compiling, ends)
+
+
+def _one_a_shape(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    return list({shape_of(spec): spec for spec in specs}.values())
