@@ -77,4 +77,4 @@ def test_whatever_the_sweep_every_run_ends_once_and_no_bound_is_broken(described
     assert line.wall_seconds >= max(line.ends.values()) - 1e-6
     for spec in specs.values():
         if spec.parent is not None:  # it waits for the trunk's tokens, whoever trains them
-            assert line.ends[spec.run_id] >= 5 + 10 + (spec.branch_at_tokens or 0) / 1024 + SPEED.seconds(spec)
+            assert line.ends[spec.run_id] >= 5 + 2 + (spec.branch_at_tokens or 0) / 1024 + SPEED.seconds(spec)
