@@ -1,6 +1,8 @@
 """One command line for scaling experiments: plan, run, status, bench.
 
   python launch.py plan quickstart                         what it would train, cost and teach; trains nothing
+  python launch.py plan --budget 1e18 --target 1e21        the grid for so many FLOPs that forecasts the target best
+  python launch.py plan runs/quickstart --next 5 --target 1e15    the runs that would teach most, given those that exist
   python launch.py run quickstart                          trains it here; again = resume, skip what is done
   python launch.py run quickstart --set model.width=96     any field of every run, by dotted key
   python launch.py submit quickstart --backend slurm       the same grid on a cluster; again = send only what is missing
@@ -113,6 +115,11 @@ def sweep_directory(options: argparse.Namespace) -> Path:
 
 def plan_or_run(verb: str, arguments: Sequence[str]) -> int:
     """plan, run, submit and bench: the experiment's sweep, then show it, train it, send it or measure it."""
+    if verb == "plan":
+        import planning_budget
+
+        if planning_budget.belongs_here(arguments):
+            return planning_budget.main(arguments)
     from experiments import registry
 
     if not arguments or arguments[0] in ("-h", "--help"):

@@ -12,8 +12,9 @@ ROOMS = ("experiments", "launchers", "training", "model", "data", "analysis")
 
 # Who may import whom; a room may always import itself and the leaves errors.py, files.py and flags.py.
 ALLOWED = {
-    "launch": {"planning", "experiments", "launchers", "training", "analysis"},
-    "planning": {"experiments", "launchers", "training", "analysis"},
+    "launch": {"planning", "planning_budget", "experiments", "launchers", "training", "analysis"},
+    "planning": {"planning_budget", "experiments", "launchers", "training", "analysis"},
+    "planning_budget": {"experiments", "training", "analysis"},
     "experiments": {"model.config", "model.ledger", "data.config", "training.config"},
     "launchers": {"training"},
     "training": {"model", "data"},
@@ -35,12 +36,13 @@ def imported_modules(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.split(".")[0] in (*ROOMS, "launch", "planning")}
+    return {name for name in found if name.split(".")[0] in (*ROOMS, "launch", "planning", "planning_budget")}
 
 
 def sources() -> list[tuple[str, Path]]:
     files = [("launch", ROOT / "launch.py"), ("errors", ROOT / "errors.py"), ("files", ROOT / "files.py")]
     files += [("flags", ROOT / "flags.py"), ("planning", ROOT / "planning.py")]
+    files += [("planning_budget", ROOT / "planning_budget.py")]
     return files + [(room, path) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 
 
