@@ -1,7 +1,7 @@
 """Figures of the emergence test: curves with null and alternative, verdicts, seeds, and power."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,29 +40,30 @@ TASKS_A_HEAT_MAP = 60
 
 def save_figures(table: TaskTable, result: dict[str, Any], directory: Path) -> list[Path]:
     """Write every figure as SVG and PNG; the footer carries the hash of the table. Returns the paths."""
-    settings = settings_of(result)
-    pairs = list(zip(table.tasks, result["tasks"], strict=True))
-    drawings: list[tuple[str, Figure]] = []
-    for page, start in enumerate(range(0, len(pairs), PANELS_A_PAGE), start=1):
-        drawings.append(
-            (f"emergence_curves_{page}", curves_figure(pairs[start : start + PANELS_A_PAGE], settings))
-        )
-    drawings.append(("emergence_verdicts", verdict_map(result["tasks"])))
-    seeded = [entry for entry in result["tasks"] if entry["seeds"] and _most_seeds(entry) > 1]
-    if seeded:
-        drawings.append(("emergence_seeds", seeds_figure(seeded[:PANELS_A_PAGE])))
-    powered = [entry for entry in result["tasks"] if entry["power"]]
-    if powered:
-        # Tasks differ in chance level and seed noise: the one in the middle stands for the table.
-        powered.sort(key=lambda entry: entry["power"]["overdispersion"])
-        drawings.append(("emergence_power", power_figure(powered[len(powered) // 2], settings)))
     paths = []
-    for name, figure in drawings:
+    for name, figure in drawings(table, result):
         svg, png = render(figure, name, table.sha256)
         for suffix, payload in ((".svg", svg), (".png", png)):
             write_atomic(directory / f"{name}{suffix}", payload)
             paths.append(directory / f"{name}{suffix}")
     return paths
+
+
+def drawings(table: TaskTable, result: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
+    """Name and figure of everything that there is to draw."""
+    settings = settings_of(result)
+    pairs = list(zip(table.tasks, result["tasks"], strict=True))
+    for page, start in enumerate(range(0, len(pairs), PANELS_A_PAGE), start=1):
+        yield f"emergence_curves_{page}", curves_figure(pairs[start : start + PANELS_A_PAGE], settings)
+    yield "emergence_verdicts", verdict_map(result["tasks"])
+    seeded = [entry for entry in result["tasks"] if entry["seeds"] and _most_seeds(entry) > 1]
+    if seeded:
+        yield "emergence_seeds", seeds_figure(seeded[:PANELS_A_PAGE])
+    powered = [entry for entry in result["tasks"] if entry["power"]]
+    if powered:
+        # Tasks differ in chance level and seed noise: the one in the middle stands for the table.
+        powered.sort(key=lambda entry: entry["power"]["overdispersion"])
+        yield "emergence_power", power_figure(powered[len(powered) // 2], settings)
 
 
 def settings_of(result: dict[str, Any]) -> Settings:

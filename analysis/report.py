@@ -3,7 +3,8 @@
     python -m analysis.report runs/<sweep>
 
 writes runs/<sweep>/report/: report.html (self-contained), report.md, each figure as .svg and .png, table.csv (what
-the fit read), runs.csv (every run), fit.json and isoflop.json. No accelerator and no checkpoint is needed. A report
+the fit read), runs.csv (every run), fit.json and isoflop.json; where runs have scores of tasks also tasks.csv and
+emergence.json. No accelerator and no checkpoint is needed. A report
 that was made from the same logs by the same code is left as it is (made_from.json says from which).
 """
 
@@ -26,9 +27,13 @@ PICTURES = (
     "loss_tokens", "loss_params", "evaluations", "training", "isoflop", "hull", "frontier", "residuals", "sensitivity",
     "backtest",
 )  # fmt: skip
+EMERGENCE_PICTURES = (
+    *(f"emergence_curves_{page}" for page in (1, 2, 3, 4)), "emergence_verdicts", "emergence_seeds", "emergence_power",
+)  # fmt: skip
 FILES = (
     "report.html", "report.md", "table.csv", "runs.csv", "fit.json", "isoflop.json",
-    *(f"{name}.{kind}" for name in PICTURES for kind in ("svg", "png")),
+    *(f"{name}.{kind}" for name in (*PICTURES, *EMERGENCE_PICTURES) for kind in ("svg", "png")),
+    "tasks.csv", "emergence.json",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from analysis.figures.style import count_text
 from analysis.load import Sweep
 from analysis.load_run import BITS_PER_BYTE, Run, at, number
 from analysis.report_document import Block, Bullets, Command, Heading, Paragraph, Rows, to_html, to_markdown
+from analysis.report_emergence import emergence_part
 from analysis.report_pictures import Picture, pictures
 from analysis.report_study import Study
 from analysis.report_words import number as said_number
@@ -44,14 +45,21 @@ def contents(study: Study) -> tuple[dict[str, str | bytes], list[str]]:
         files[f"{picture.name}.svg"] = picture.svg
         files[f"{picture.name}.png"] = picture.png
     title = f"Scaling report: {study.sweep.name}"
-    page = list(_page(study, drawn, said, title, sorted(files)))
+    tasks, of_tasks = emergence_part(study.sweep)
+    files |= of_tasks
+    page = list(_page(study, drawn, said, title, sorted(files), tasks))
     files["report.html"] = to_html(title, page)
     files["report.md"] = to_markdown(page)
     return files, said
 
 
 def _page(
-    study: Study, drawn: Mapping[str, Picture], said: Sequence[str], title: str, files: Sequence[str]
+    study: Study,
+    drawn: Mapping[str, Picture],
+    said: Sequence[str],
+    title: str,
+    files: Sequence[str],
+    tasks: Sequence[Block],
 ) -> Iterable[Block]:
     def shown(*names: str) -> list[Block]:
         return [drawn[name] for name in names if name in drawn]
@@ -78,6 +86,7 @@ def _page(
     yield Heading("isoFLOP valleys")
     yield from _valleys(study)
     yield from shown("isoflop", "hull")
+    yield from tasks
     yield Heading("Runs")
     yield from _runs(study.sweep)
     yield Heading("How to make this again")

@@ -1,0 +1,99 @@
+"""The report's section on held-out tasks, and its absence."""
+
+import json
+
+import numpy as np
+import pytest
+
+from analysis import report
+from analysis.load import load_sweep
+from analysis.report_emergence import emergence_part
+from analysis.transitions.truths import line, rise
+from tests.analysis.synthetic_sweep import params_of, truth_loss, write_run
+
+WIDTHS = (8, 16, 32, 64, 128, 256)
+ITEMS = 200
+CURVES = {"recall": rise(0.5), "bigram": line}
+
+
+def add_tasks(run, position, positive):
+    """Scores of two tasks at the run's end, and what is known of them."""
+    x = np.log10([params_of(width) for width in WIDTHS])
+    rows, records = [], {}
+    for task, curve in CURVES.items():
+        right = round(ITEMS * curve(x)[position]) / ITEMS
+        values = {"exact_match": right, "chance": 0.25}
+        if task == "bigram":
+            values["nll_per_token"] = float(2.0 - 1.9 * curve(x)[position])
+        rows += [
+            {
+                "tokens": 1_048_576,
+                "name": f"task/{task}/{name}",
+                "value": value,
+                "n": ITEMS,
+                "stderr": 0.0,
+                "attempt": 1,
+            }
+            for name, value in values.items()
+        ]
+        records[task] = {
+            "items": ITEMS,
+            "positive_control": task == positive,
+            "overlap": {"gram_tokens": 13, "items_found": position, "grams": 900, "grams_found": 40 + position},
+        }
+    with (run / "evals.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    (run / "tasks.json").write_text(json.dumps(records))
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("emergence") / "tasks"
+    for position, width in enumerate(WIDTHS):
+        run = write_run(folder, width, 1_048_576, 0, float(truth_loss(params_of(width), 1_048_576)))
+        add_tasks(run, position, "recall")
+    return folder
+
+
+def test_the_report_judges_tasks_and_shows_their_overlap(sweep):
+    page, _ = report.write_report(sweep, bootstrap=0)
+    files = {path.name for path in page.parent.iterdir()} - {report.MADE_FROM}
+    assert files <= set(report.FILES)
+    assert {"tasks.csv", "emergence.json", "emergence_curves_1.svg", "emergence_verdicts.png"} <= files
+    entries = {
+        entry["task"]: entry for entry in json.loads((page.parent / "emergence.json").read_text())["tasks"]
+    }
+    assert entries["recall"]["verdict"] == "sharp"
+    assert entries["bigram"]["verdict"] == "smooth"
+    text = page.with_suffix(".md").read_text()
+    for entry in entries.values():
+        assert entry["sentence"] in text.replace("\\", "")
+    assert "would have been seen with 80% power" in text
+    assert "| recall | positive control | 200 | 5 | 900 | 45 |" in text
+    assert "| bigram | held out | 200 | 5 | 900 | 45 |" in text
+
+
+def test_the_same_table_alone_gives_the_same_verdicts(sweep, tmp_path):
+    from analysis import emergence
+
+    folder = report.write_report(sweep, bootstrap=0)[0].parent
+    out = tmp_path / "again.json"
+    assert emergence.main([str(folder / "tasks.csv"), "--axis", "params", "--out", str(out)]) == 0
+    assert json.loads(out.read_text())["tasks"] == json.loads((folder / "emergence.json").read_text())["tasks"]
+
+
+def test_a_sweep_without_tasks_has_no_such_section(tmp_path):
+    write_run(tmp_path / "plain", 8, 1_048_576, 0, 3.0)
+    assert emergence_part(load_sweep(tmp_path / "plain")) == ([], {})
+
+
+def test_scores_that_do_not_fit_together_are_said_and_the_report_goes_on(sweep, tmp_path):
+    import shutil
+
+    copy = tmp_path / "odd"
+    shutil.copytree(sweep, copy, ignore=shutil.ignore_patterns("report"))
+    path = sorted(copy.glob("*/evals.jsonl"))[0]
+    path.write_text(path.read_text().replace('"value": 0.25', '"value": 0.5'))
+    blocks, files = emergence_part(load_sweep(copy))
+    assert "chance is 0.25 in some rows and 0.5 in others" in blocks[1].text
+    assert files == {}
