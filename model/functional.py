@@ -64,7 +64,10 @@ def _logits(config: ModelConfig, layers: ModuleType, params: Parameters, tokens_
     )
     if config.remat == "block":
         step = jax.checkpoint(step)
-    x = layers.embed(params["embedding"], tokens_BT).astype(config.compute_dtype)
+    # The look-up reads rows whose width is whole, and its result is cut over sequences at once: with the width still
+    # cut, the partitioner makes every row whole on every device to get from one cut to the other.
+    table = constrain(params["embedding"], ("vocabulary", "activation_width"))
+    x = constrain(layers.embed(table, tokens_BT), layers.ACTIVATION).astype(config.compute_dtype)
     if config.scan:
         x, _ = jax.lax.scan(lambda x, block: (step(x, block), None), x, params["blocks"])
     else:

@@ -25,8 +25,10 @@ def environment(devices: int) -> dict[str, str]:
     return {
         **kept,
         "JAX_PLATFORMS": "cpu",
-        # Compiling takes most of a small run's time: quick code is not what these tests are about.
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        # Compiling takes most of a small run's time, and quick code is not what these tests are about. A busy machine
+        # may keep one fake device's thread waiting for longer than the 40 seconds after which XLA ends the process.
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0 "
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
         "PYTHONPATH": str(ROOT),
     }
 
