@@ -74,6 +74,9 @@ def common_arguments(verb: str, experiment: str) -> Parser:
             parser.add_argument("--seconds", type=float, default=3.0, help="of training, of each timed run")
             return parser
         parser.add_argument(
+            "--mesh", default="", help="devices of each run by axis: data=2,fsdp=4,tensor=1 (default: by rule)"
+        )
+        parser.add_argument(
             "--checkpoint-seconds", type=float, default=60.0, help="least time between checkpoints"
         )
         parser.add_argument("--dry-run", action="store_true", help="say what would be trained, train nothing")
@@ -166,6 +169,13 @@ def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
 
     if not options.checkpoint_seconds > 0:
         raise BadInput(f"--checkpoint-seconds={options.checkpoint_seconds}: must be positive")
+    devices = 1
+    if options.mesh:
+        import math
+
+        from training.mesh import parse_mesh
+
+        devices = math.prod(parse_mesh(options.mesh).values())
     missing = [spec for spec in sweep if not (directory / spec.run_id / "result.json").exists()]
     for name, record in prepare(missing, options.cache).items():
         from training.tasks import overlap_line
@@ -179,6 +189,8 @@ def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
             workers=options.workers,
             cores_per_worker=options.cores_per_worker,
             checkpoint_seconds=options.checkpoint_seconds,
+            mesh=options.mesh,
+            devices_per_worker=devices,
         ),
     )
     counts = f"{len(summary.complete)} trained, {len(summary.skipped)} already complete"

@@ -45,7 +45,7 @@ def has_tpu() -> bool:
     )
 
 
-def places(runs: int, workers: int | None = None, cores_per_worker: int = 1) -> list[Place]:
+def places(runs: int, workers: int | None = None, cores_per_worker: int = 1, devices: int = 1) -> list[Place]:
     """One place an accelerator; on a CPU as many single-threaded workers as there are cores.
 
     Two single-threaded processes train more tokens a second in total than one with two threads (README,
@@ -56,15 +56,21 @@ def places(runs: int, workers: int | None = None, cores_per_worker: int = 1) -> 
       runs: runs to be trained.
       workers: most workers to start; None for one an accelerator or share of cores.
       cores_per_worker: CPU cores, and so threads, of each worker.
+      devices: accelerators of each worker.
 
     Raises:
-      BadInput: `workers` is below 1, or `cores_per_worker` not between 1 and the cores of this machine.
+      BadInput: `workers` is below 1, there are fewer accelerators than `devices`, or `cores_per_worker` is not
+        between 1 and the cores of this machine.
     """
     if workers is not None and workers < 1:
         raise BadInput(f"--workers={workers}: must be at least 1")
     gpus = visible_gpus()
     if gpus:
-        return [Place(f"gpu {index}", {"CUDA_VISIBLE_DEVICES": index}) for index in gpus][
+        if devices > len(gpus):
+            raise BadInput(f"--mesh: asks for {devices} devices a run; {len(gpus)} GPUs are here")
+        shares = [",".join(gpus[first : first + devices]) for first in range(0, len(gpus), devices)]
+        shares = shares[: len(gpus) // devices]
+        return [Place(f"gpu {share}", {"CUDA_VISIBLE_DEVICES": share}) for share in shares][
             : min(workers or runs, runs)
         ]
     if has_tpu():

@@ -35,6 +35,8 @@ class LocalOptions:
     workers: int | None = None
     cores_per_worker: int = 1
     checkpoint_seconds: float = 60.0
+    mesh: str = ""
+    devices_per_worker: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Worker:
         self.waits_for_trunk = False
         command = [sys.executable, "-m", "training.worker", "--cache", str(options.cache_root.absolute())]
         command += ["--checkpoint-seconds", str(options.checkpoint_seconds)]
+        if options.mesh:
+            command += ["--mesh", options.mesh]
         if place.cores:
             command += ["--cores", ",".join(map(str, place.cores))]
         with log.open("a") as file:
@@ -160,7 +164,12 @@ class LocalLauncher:
     def run(self) -> Summary:
         """Train everything that is not complete."""
         if self.todo:
-            self.places = places(len(self.todo), self.options.workers, self.options.cores_per_worker)
+            self.places = places(
+                len(self.todo),
+                self.options.workers,
+                self.options.cores_per_worker,
+                self.options.devices_per_worker,
+            )
             for spec in self.todo:
                 write_spec(self.directory / spec.run_id, spec)
             self._train_all()

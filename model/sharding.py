@@ -50,15 +50,24 @@ def logical_axes(config: ModelConfig) -> dict[str, Any]:
     return jax.tree.map(lambda leaf: leaf.axes, layout(config), is_leaf=is_leaf)
 
 
-def _check_divides(config: ModelConfig, mesh: Mesh) -> None:
-    sizes = {
+def _sizes(config: ModelConfig) -> dict[str, int]:
+    """Of the logical axes that parameters are cut along."""
+    return {
         "width": config.width,
         "heads": config.heads,
         "kv_heads": config.kv_heads,
         "ff_width": config.resolved_ff_width,
         "vocabulary": config.vocabulary,
     }
-    for name, size in sizes.items():
+
+
+def divides(config: ModelConfig, axis: str, count: int) -> bool:
+    """Whether everything that is cut over a mesh axis can be cut into `count` parts."""
+    return all(size % count == 0 for name, size in _sizes(config).items() if axis in RULES[name])
+
+
+def _check_divides(config: ModelConfig, mesh: Mesh) -> None:
+    for name, size in _sizes(config).items():
         for axis in RULES[name]:
             if size % mesh.shape[axis]:
                 raise BadInput(

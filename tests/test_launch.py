@@ -60,6 +60,7 @@ def refused(capsys, arguments: list[str]) -> str:
         (["run", "quickstart", "--corpus", "text:/no/such/folder"], ["/no/such/folder"]),
         (["run", "quickstart", "--corpus", "tfds:no_such_dataset"], ["no_such_dataset"]),
         (["run", "quickstart", "--checkpoint-seconds", "0"], ["--checkpoint-seconds=0"]),
+        (["run", "quickstart", "--mesh", "data=two"], ["--mesh=data=two", "axes data, fsdp, tensor"]),
         (["run", "quickstart", "--workers", "many"], ["--workers", "many"]),
         (["status"], ["directory"]),
         (["status", "runs/no-such-sweep"], ["runs/no-such-sweep"]),

@@ -47,7 +47,7 @@ class Execution:
     Attributes:
       cache_root: folder of corpora, token caches and compiled programs.
       checkpoint_seconds: least time between two checkpoints.
-      mesh: devices by axis, as data=2,fsdp=2,tensor=1; empty for all devices along data.
+      mesh: devices by axis, as data=2,fsdp=2,tensor=1; empty for the rule (training/mesh.py).
       stop_requested: asked after every step; true saves and raises Stopped.
       report: called with (tokens, loss, tokens per second) about twice a second.
     """

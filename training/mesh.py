@@ -7,8 +7,15 @@ import jax
 import numpy as np
 
 from errors import BadInput
-from model.sharding import MESH_AXES, batch_sharding, make_mesh
+from model.config import ModelConfig
+from model.ledger import parameter_counts
+from model.sharding import MESH_AXES, batch_sharding, divides, make_mesh
 from training.config import RunSpec
+
+# Parameters, their gradient and two moments in float32. They may take half of a device's memory: the rest is for
+# activations and logits, whose size microbatches and rematerialization bring down (a choice).
+STATE_BYTES = 16
+STATE_SHARE = 0.5
 
 
 def parse_mesh(text: str) -> dict[str, int]:
@@ -28,30 +35,87 @@ def parse_mesh(text: str) -> dict[str, int]:
     return sizes
 
 
+def shape_for(
+    config: ModelConfig,
+    sequences: int,
+    devices: int,
+    *,
+    memory_bytes: float = math.inf,
+    local_devices: int | None = None,
+    use_all: bool = False,
+) -> tuple[int, int, int] | None:
+    """(data, fsdp, tensor) for a run: the rule.
+
+    Every device holds a copy of the state and a part of the batch (data) while the state takes no more than
+    STATE_SHARE of a device's memory. A larger state is cut over as few devices as make it fit, first along fsdp (each
+    layer's weights are gathered when they are used), and along tensor (every product is split, with sums between them)
+    only where the sequences of the batch do not suffice for that, and within one host. Of the shapes that are equally
+    good so, the one with the most devices. Where nothing fits, the state is cut as finely as possible.
+
+    Args:
+      sequences: that are computed at once, cut over data x fsdp.
+      devices: how many there are.
+      memory_bytes: of one device.
+      local_devices: devices of one host; None for all.
+      use_all: leave no device out.
+
+    Returns:
+      None where no shape divides batch and model.
+    """
+    state_bytes = STATE_BYTES * parameter_counts(config)["total"]
+
+    def preference(shape: tuple[int, int, int]) -> tuple[float, ...]:
+        held = state_bytes / (shape[1] * shape[2])
+        too_much = held if held > STATE_SHARE * memory_bytes else 0.0
+        return (-too_much, -shape[2], math.prod(shape), -shape[1])
+
+    sizes = [size for size in range(1, devices + 1)]
+    shapes = [
+        (data, fsdp, tensor)
+        for tensor in sizes
+        if tensor <= (local_devices or devices) and divides(config, "tensor", tensor)
+        for fsdp in sizes
+        if fsdp * tensor <= devices and divides(config, "fsdp", fsdp)
+        for data in sizes
+        if data * fsdp * tensor <= devices and sequences % (data * fsdp) == 0
+        if not use_all or data * fsdp * tensor == devices
+    ]
+    return max(shapes, key=preference, default=None)
+
+
 def choose_mesh(text: str, spec: RunSpec) -> jax.sharding.Mesh:
-    """The mesh that `text` asks for, or as many of this process's devices along data as divide the batch.
+    """The mesh that `text` asks for, or where it is empty the one of the rule (`shape_for`).
 
     Raises:
-      BadInput: more devices than there are, or a batch that does not divide over data and fsdp.
+      BadInput: more devices than there are, a batch that does not divide over data and fsdp, or devices of one of
+        several processes left out.
     """
     devices = jax.devices()
+    processes = jax.process_count()
     sequences = (spec.optim.microbatch_tokens or spec.batch_tokens) // spec.data.sequence_length
     if not text:
-        data = math.gcd(sequences, len(devices))
-        if jax.process_count() > 1 and data < len(devices):
+        chosen = shape_for(
+            spec.model,
+            sequences,
+            len(devices),
+            memory_bytes=(devices[0].memory_stats() or {}).get("bytes_limit", math.inf),
+            local_devices=jax.local_device_count(),
+            use_all=processes > 1,
+        )
+        if chosen is None:
             raise BadInput(
                 f"batch_tokens={spec.batch_tokens}: its {sequences} sequences must divide over the {len(devices)} "
-                f"devices of {jax.process_count()} processes, or --mesh must spread the model over some of them"
+                f"devices of {processes} processes, or the model over some of them"
             )
-        return make_mesh((data, 1, 1), devices[:data])
+        return make_mesh(chosen, devices[: math.prod(chosen)])
     sizes = parse_mesh(text)
     shape = (sizes.get("data", 1), sizes.get("fsdp", 1), sizes.get("tensor", 1))
     if math.prod(shape) > len(devices):
         raise BadInput(f"--mesh={text}: asks for {math.prod(shape)} devices, {len(devices)} are here")
-    if jax.process_count() > 1 and math.prod(shape) < len(devices):
+    if processes > 1 and math.prod(shape) < len(devices):
         raise BadInput(
             f"--mesh={text}: takes {math.prod(shape)} devices; must take all {len(devices)} of the "
-            f"{jax.process_count()} processes"
+            f"{processes} processes"
         )
     if sequences % (shape[0] * shape[1]):
         raise BadInput(

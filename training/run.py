@@ -301,9 +301,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--cache", type=Path, default=Path("cache"), help="corpora, token caches, compiled programs"
     )
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="least time between checkpoints")
-    parser.add_argument(
-        "--mesh", default="", help="devices by axis: data=2,fsdp=2,tensor=1 (default: all along data)"
-    )
+    parser.add_argument("--mesh", default="", help="devices by axis: data=2,fsdp=2,tensor=1 (default: by rule)")
     parser.add_argument("--spec", help="the RunSpec as JSON: creates the run directory where there is none")
     parser.add_argument(
         "--cores", type=int, help="use this many CPU cores (default: all that this process may use)"

@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.worker")
     parser.add_argument("--cache", type=Path, default=Path("cache"))
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0)
+    parser.add_argument("--mesh", default="", help="devices by axis: data=2,fsdp=2 (default: the rule)")
     parser.add_argument("--cores", default="", help="pin to these CPU cores, as 0,1; as many threads")
     options = parser.parse_args(arguments)
     if options.cores:
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         execution = Execution(
             cache_root=options.cache,
             checkpoint_seconds=options.checkpoint_seconds,
+            mesh=options.mesh,
             stop_requested=stop,
             report=functools.partial(_report, send, run),
         )

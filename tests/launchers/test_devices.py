@@ -33,6 +33,14 @@ def test_one_worker_a_visible_gpu(monkeypatch):
     assert len(places(9, workers=1)) == 1
 
 
+def test_a_run_over_several_devices_gets_them_together(monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3,5,7,9")
+    assert [place.environment["CUDA_VISIBLE_DEVICES"] for place in places(9, devices=2)] == ["1,3", "5,7"]
+    with pytest.raises(BadInput, match="--mesh: asks for 6 devices a run; 5 GPUs are here"):
+        places(9, devices=6)
+
+
 def test_gpus_are_left_alone_where_the_cpu_is_asked_for(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

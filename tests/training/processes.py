@@ -10,11 +10,23 @@ from pathlib import Path
 
 from tests.small import ROOT
 
-# As `python -m training.run`, but that a process is lost after the seconds of its first argument.
+# As `python -m training.run`, but that a process is lost after the seconds of its first argument, and that it is asked
+# to stop after as many steps as its second says (0: never).
 PROGRAM = """
 import sys
 from training import distributed, run
+
 distributed.SILENCE_SECONDS = float(sys.argv.pop(1))
+steps = int(sys.argv.pop(1))
+
+class Stop(run.StopSignal):
+    asked = 0
+
+    def __call__(self):
+        self.asked += 1
+        return self.requested or self.asked == steps
+
+run.StopSignal = Stop
 sys.exit(run.main())
 """
 
@@ -47,12 +59,14 @@ def start(
     devices: int = 1,
     mesh: Sequence[str] = ("",),
     silence_seconds: float = 60.0,
+    stop_after: int = 0,
 ) -> list[subprocess.Popen]:
     """The processes of one run; a single one is started without a coordinator.
 
     Args:
       devices: fake devices of each process.
       silence_seconds: after which a process is lost.
+      stop_after: steps after which the run is asked to stop; 0 for never.
       mesh: --mesh of each process, the last one of all further ones.
     """
     port = free_port()
@@ -63,6 +77,7 @@ def start(
             "-c",
             PROGRAM,
             str(silence_seconds),
+            str(stop_after),
             str(directory),
             "--cache",
             str(cache),

@@ -119,6 +119,18 @@ def test_a_signal_to_one_process_saves_both_and_one_process_resumes(reference, t
     assert_same(case, reference)
 
 
+def test_one_then_eight_then_two_devices_give_the_curve_of_one(reference, tmp_path):
+    """The same batches at every mesh; only the order of sums differs, by about 1e-7 a sum in float32."""
+    case = Case(reference.spec, reference.cache, tmp_path)
+    for devices, mesh in ((1, "data=1"), (8, "data=4,fsdp=2"), (2, "tensor=2")):
+        stop_after = 0 if devices == 2 else 20
+        ((status, said),) = ends(case.start(devices=devices, mesh=[mesh], stop_after=stop_after))
+        assert status == (75 if stop_after else 0), said
+    assert [attempt["devices"] for attempt in case.attempts()] == [1, 8, 2]
+    assert [row["attempt"] for row in case.rows()] == [1] * 20 + [2] * 20 + [3] * 20
+    assert_same(case, reference)
+
+
 def test_divergence_ends_both_with_the_leaders_words(corpus, cache, tmp_path):
     case = Case(spec_of(corpus, learning_rate=1e9, warmup_tokens=0), cache, tmp_path)
     for status, said in ends(case.start(processes=2)):
