@@ -128,7 +128,7 @@ class Facts(Task):
     @property
     def guess(self) -> float:
         """The share of the problems that have the most frequent value."""
-        shares: collections.Counter[str] = collections.Counter()
+        shares: dict[str, float] = collections.defaultdict(float)
         for rank, (_, value) in enumerate(fact_table(self.facts, self.letters), start=1):
             shares[value] += 1 / rank if self.repeats else 1
         return max(shares.values()) / sum(shares.values())
