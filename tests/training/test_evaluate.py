@@ -95,6 +95,16 @@ class Strings(Task):
         return Item(word(20), answers[0], tuple(answers[1:]))
 
 
+def edits(left: str, right: str) -> int:
+    """Levenshtein's distance by its recursive definition."""
+    if not left or not right:
+        return len(left) + len(right)
+    same = left[-1] == right[-1]
+    return min(
+        edits(left[:-1], right) + 1, edits(left, right[:-1]) + 1, edits(left[:-1], right[:-1]) + (not same)
+    )
+
+
 def score(tasks, model, count=60, context=64, **keywords):
     prepared = [prepare_task(task, count, ByteTokenizer(), context) for task in tasks]
     scores = score_items(prepared, model, context=context, vocabulary=256, **keywords)
@@ -124,7 +134,10 @@ def test_scores_are_those_of_the_chain_rule(seed, longest):
         ]
         assert scores.token_accuracy[index] == pytest.approx(sum(hits) / len(hits))
         assert scores.target_tokens[index] == len(item.target)
-        assert (scores.edit_distance[index] == 0) == all(hits)
+        forced = "".join(
+            model.greedy(text[:place], 1) for place in range(len(text) - len(item.target), len(text))
+        )
+        assert scores.edit_distance[index] == edits(forced, item.target) / len(item.target)
     assert 0 < scores.choice_accuracy.mean() < 1
     summary = summarize(prepared[0], scores)
     assert set(summary) == set(METRICS)
@@ -136,6 +149,8 @@ def test_scores_are_those_of_the_chain_rule(seed, longest):
     assert summary["nll_per_token"].value == pytest.approx(nats / tokens)
     chances = [model.probability(item.prompt, item.target) for item in items]
     assert summary["probability"].value == pytest.approx(sum(chances) / n)
+    for name in ("choice_accuracy", "token_accuracy", "edit_distance", "brier"):
+        assert summary[name].value == pytest.approx(sum(getattr(scores, name)) / n)
     assert summary["choice_chance"].value == pytest.approx(1 / (1 + task.wrong))
     assert (summary["chance"].value, summary["chance"].n) == (0.25, n)
 
@@ -228,16 +243,9 @@ def test_items_without_choices_have_no_choice_scores():
 @given(st.text("ab", max_size=7), st.text("ab", max_size=7))
 def test_edit_distance_is_the_shortest_path_of_edits(left, right):
     """Against the recursive definition."""
-
-    def distance(i: int, j: int) -> int:
-        if not i or not j:
-            return i + j
-        same = left[i - 1] == right[j - 1]
-        return min(distance(i - 1, j) + 1, distance(i, j - 1) + 1, distance(i - 1, j - 1) + (not same))
-
     if len(left) * len(right) > 30:
         left, right = left[:5], right[:5]
-    assert edit_distance([*map(ord, left)], [*map(ord, right)]) == distance(len(left), len(right))
+    assert edit_distance([*map(ord, left)], [*map(ord, right)]) == edits(left, right)
 
 
 @settings(max_examples=100, deadline=None)
