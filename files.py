@@ -1,6 +1,7 @@
 """Files that survive a kill: whole-file writes are atomic, JSON lines are appended whole."""
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -34,6 +35,12 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN and infinities are refused (ValueError): JSON has none."""
     write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def canonical_sha256(value: dict[str, Any], leave_out: str) -> str:
+    """SHA-256 of the canonical JSON of all entries but one, which may hold this very hash: an edited file shows."""
+    rest = {key: entry for key, entry in value.items() if key != leave_out}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def read_json(path: str | os.PathLike) -> Any:

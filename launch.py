@@ -144,7 +144,10 @@ def plan_or_run(verb: str, arguments: Sequence[str]) -> int:
     if verb == "submit":
         from launchers.submit import submit
 
-        return submit(list(sweep), directory, options)
+        specs = list(sweep)
+        if experiment.held_back is not None:
+            specs = due_now(specs, experiment.held_back(sweep), directory)
+        return submit(specs, directory, options)
     if verb == "plan" or getattr(options, "dry_run", False):
         import planning
 
@@ -155,7 +158,37 @@ def plan_or_run(verb: str, arguments: Sequence[str]) -> int:
 
         planning.bench(name, sweep, options)
         return EXIT_COMPLETE
+    if experiment.held_back is not None:
+        return forecast_then_run(sweep, experiment.held_back(sweep), directory, options)
     return run(sweep, directory, options)
+
+
+def due_now(specs: list[Any], held: Sequence[str], directory: Path) -> list[Any]:
+    """The runs of a sweep with held-back ones that may start: those, too, once the others are complete and fitted."""
+    from launchers import order
+
+    order.hold_back(directory, specs, held)
+    small = [spec for spec in specs if spec.run_id not in held]
+    if not all((directory / spec.run_id / "result.json").exists() for spec in small):
+        return small
+    if not (directory / order.FORECAST).exists() and order.register(directory):
+        raise BadInput(f"{directory}: the forecast cannot be written; the larger runs stay held back")
+    return specs
+
+
+def forecast_then_run(sweep: Any, held: Sequence[str], directory: Path, options: argparse.Namespace) -> int:
+    """Train the small runs, write the forecast, only then train the larger ones; score it and draw it."""
+    from launchers import order
+
+    specs = list(sweep)
+    for _ in range(2):
+        due = due_now(specs, held, directory)
+        ended = run(due, directory, options)
+        if ended:
+            return ended
+        if len(due) == len(specs):
+            return order.score(directory)
+    raise AssertionError("unreachable: the small runs are complete")
 
 
 def _missing_experiment(verb: str) -> NoReturn:

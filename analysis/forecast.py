@@ -20,6 +20,7 @@ import numpy as np
 from analysis.commands import Parser, write_result
 from analysis.fit import fit_from_json
 from errors import BadInput, exit_on_bad_input
+from files import canonical_sha256
 
 FAR = 10.0  # a forecast further than this factor beyond the fitted runs is warned of
 
@@ -109,8 +110,7 @@ def beyond(
 
 def digest_of(value: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical JSON of all entries but `digest`: an edited forecast shows."""
-    rest = {key: entry for key, entry in value.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return canonical_sha256(dict(value), leave_out="digest")
 
 
 def read_object(path: str | Path, what: str) -> tuple[dict[str, Any], str]:

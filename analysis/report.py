@@ -25,7 +25,7 @@ FOLDER = "report"
 MADE_FROM = "made_from.json"
 PICTURES = (
     "loss_tokens", "loss_params", "evaluations", "training", "isoflop", "hull", "frontier", "residuals", "sensitivity",
-    "backtest",
+    "backtest", "forecast",
 )  # fmt: skip
 EMERGENCE_PICTURES = (
     *(f"emergence_curves_{page}" for page in (1, 2, 3, 4)), "emergence_verdicts", "emergence_seeds", "emergence_power",
@@ -75,7 +75,9 @@ def logs_sha256(sweep: Path) -> str:
     """Over the names and bytes of every log of every run: all that a report is made from."""
     digest = hashlib.sha256()
     for path in sorted(
-        path for pattern in ("*/*.json", "*/*.jsonl", "*/error.txt") for path in sweep.glob(pattern)
+        path
+        for pattern in ("*/*.json", "*/*.jsonl", "*/error.txt", "forecast/table.csv")
+        for path in sweep.glob(pattern)
     ):
         if path.parent.name != FOLDER:
             digest.update(f"{path.relative_to(sweep)} {path.stat().st_size}\n".encode())

@@ -72,6 +72,12 @@ def _page(
     yield Heading("Curves")
     curves = shown("loss_tokens", "loss_params", "evaluations", "training")
     yield from curves or [Paragraph("No run has logged a loss yet.")]
+    if study.registered is not None:
+        yield Heading("Forecast")
+        yield Paragraph(study.registered.sentence)
+        yield from shown("forecast")
+        if study.registered.registered:
+            yield Paragraph(study.registered.registered)
     yield Heading("The law")
     if study.fit is None:
         yield Paragraph(f"No law is fitted: {study.why_no_fit}.")

@@ -37,7 +37,14 @@ def pictures(study: Study) -> dict[str, Picture]:
 def _drawings(study: Study) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
     evaluations = [(path.params, path.tokens, path.loss) for path in study.evaluations]
     training = [(path.params, path.tokens, path.loss) for path in study.training]
-    table, fit = study.table, study.fit
+    table, fit, registered = study.table, study.fit, study.registered
+    if registered is not None and registered.predictions:
+        title = "Forecast" if registered.honest else "Not a valid forecast"
+        yield (
+            "forecast",
+            "The held-back runs beside what was written about them before they started.",
+            lambda: prediction_figure(registered.predictions, title, registered.level),
+        )
     if table is not None:
         columns, predict = table.columns, None if fit is None else fit.predict
         known = set(np.unique(columns["params"]))

@@ -17,6 +17,7 @@ from analysis.isoflop_slices import FLOPS_PER_PARAM_TOKEN
 from analysis.load import Sweep
 from analysis.load_curves import Curves
 from analysis.load_run import LOSS
+from analysis.report_forecast import Registered, registered_forecast
 from analysis.selection import Scored, back_test, compare_laws, sensitivity
 from analysis.table import OPTIONAL, Table
 from errors import BadInput
@@ -56,6 +57,7 @@ class Study:
       choices: (label, parameters) of the fit with one choice changed at a time, the reported fit first.
       rivals: the reported law and others on the same rows, best first by AICc.
       backtest: the runs with the most FLOPs, predicted from the others.
+      registered: the forecast that was written before the larger runs, where there is one.
     """
 
     sweep: Sweep
@@ -71,6 +73,7 @@ class Study:
     evaluations: tuple[Path, ...]
     training: tuple[Path, ...]
     reading_warnings: tuple[str, ...]
+    registered: Registered | None = None
     why_no_fit: str = ""
     why_no_isoflop: str = ""
     why_no_backtest: str = ""
@@ -87,6 +90,7 @@ def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
         "evaluations": _paths(sweep, evaluations, shown, "value", LOSS),
         "training": _paths(sweep, metrics, shown, "loss"),
         "reading_warnings": (*evaluations.warnings, *metrics.warnings),
+        "registered": registered_forecast(sweep),
     }
     nothing: dict[str, Any] = {
         "table": None, "fit": None, "isoflop": None, "hull": None, "band": None, "choices": (), "rivals": (),

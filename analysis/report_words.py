@@ -33,6 +33,8 @@ def span(interval: Sequence[float], digits: int = 3) -> str:
 def summary(study: Study) -> list[str]:
     """The findings, most important first, one sentence or two each."""
     said = [_what_ran(study)]
+    if study.registered is not None:
+        said.append(study.registered.sentence)
     if study.fit is None:
         said.append(f"No law is fitted: {study.why_no_fit}.")
     else:
@@ -131,6 +133,8 @@ def warnings(study: Study) -> list[str]:
     """Each distinct warning once, the gravest kinds first."""
     table = study.table
     said: list[str] = list(table.warnings if table else study.sweep.warnings)
+    if study.registered is not None:
+        said = [*(f"forecast: {fault}" for fault in study.registered.faults), *said]
     if table is not None:
         said += _rises(study)
     if study.fit is not None:

@@ -17,12 +17,14 @@ FOLDER = Path(__file__).resolve().parent
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One file of experiments/: its docstring, its sweep function and its presets of arguments."""
+    """One file of experiments/: its docstring, its sweep function and its presets of arguments, and where its larger
+    runs are forecast before they start, the function that names those."""
 
     name: str
     docstring: str
     sweep: Callable[..., Sweep]
     presets: Mapping[str, Mapping[str, Any]]
+    held_back: Callable[[Sweep], list[str]] | None = None
 
     @property
     def headline(self) -> str:
@@ -60,4 +62,10 @@ def load(name: str) -> Experiment:
     if name not in names():
         raise BadInput(f"unknown experiment {name!r}: allowed are {', '.join(names())}")
     module = importlib.import_module(f"experiments.{name}")
-    return Experiment(name, inspect.getdoc(module) or "", module.sweep, getattr(module, "PRESETS", {}))
+    return Experiment(
+        name,
+        inspect.getdoc(module) or "",
+        module.sweep,
+        getattr(module, "PRESETS", {}),
+        getattr(module, "held_back", None),
+    )

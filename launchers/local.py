@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from launchers.devices import Place, places
+from launchers.order import check_order
 from launchers.progress import Progress
 from launchers.queue import RunQueue
 from training.config import RunSpec
@@ -278,9 +279,11 @@ def launch(directory: Path, specs: Sequence[RunSpec], options: LocalOptions) -> 
     """Train every run of `specs` under `directory` that is not complete.
 
     Raises:
-      BadInput: the folder cannot be written, another launcher holds it, or a run directory holds another spec.
+      BadInput: the folder cannot be written, another launcher holds it, a run directory holds another spec, or a run is
+        held back until its forecast is written.
     """
     with sweep_lock(directory):
+        check_order(directory, [s for s in specs if not (directory / s.run_id / "result.json").exists()])
         return LocalLauncher(directory, specs, options).run()
 
 

@@ -36,8 +36,10 @@ def submit(specs: Sequence[RunSpec], directory: Path, options: argparse.Namespac
     Raises:
       BadInput: an unknown engine, a wrong flag or site key, or an engine that does not answer.
     """
+    from launchers.order import check_order
     from launchers.slurm_options import read_site
 
+    check_order(directory, specs)
     if options.backend not in BACKENDS:
         raise BadInput(f"--backend={options.backend}: allowed are {', '.join(BACKENDS)}")
     site = read_site(options.site)
