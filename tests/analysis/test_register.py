@@ -1,4 +1,4 @@
-"""A forecast is written before its runs and names what it was made from; the report tells when any of that is not so."""
+"""A forecast is written before its runs and names what it was made from; a report tells when any of it is not so."""
 
 import json
 from pathlib import Path
