@@ -7,7 +7,6 @@ import pytest
 
 from analysis import register
 from analysis.load import load_sweep
-from analysis.report import write_report
 from analysis.report_forecast import registered_forecast
 from errors import BadInput
 from tests.analysis.synthetic_sweep import params_of, run_name, truth_loss, write_run, write_sweep
@@ -148,17 +147,6 @@ def test_whatever_was_changed_afterwards_is_named(sweep, damage, words):
     assert found is not None
     assert not found.honest
     assert any(words in fault for fault in found.faults), found.faults
-
-
-def test_the_report_shows_it_and_draws_it(sweep):
-    registered(sweep)
-    land(sweep)
-    page, summary = write_report(sweep, bootstrap=0)
-    assert any(sentence.startswith("Forecast, written before its runs started") for sentence in summary)
-    text = (page.parent / "report.md").read_text()
-    assert "## Forecast" in text
-    assert "c0ffee" in text
-    assert (page.parent / "forecast.svg").exists()
 
 
 @pytest.mark.parametrize(
