@@ -144,7 +144,7 @@ class Joined(Group):
             time.sleep(0.1)
 
     def leave(self, directory: Path, outcome: Outcome) -> Outcome:
-        in_step = self._verdict is None and outcome.status in (EXIT_COMPLETE, EXIT_STOPPED)
+        in_step = self._verdict is None and outcome.together
         if in_step and not self.is_leader:
             # The leader has more to do: the last commit, result.json.
             try:
@@ -152,7 +152,7 @@ class Joined(Group):
                     self._raise_verdict()
                     time.sleep(0.05)
             except EndedElsewhere as ended:
-                in_step, outcome = ended.outcome.status == outcome.status, ended.outcome
+                in_step, outcome = ended.outcome.together, ended.outcome
         self._announce(outcome)
         self._clean = in_step
         if not in_step:
@@ -199,7 +199,7 @@ class Joined(Group):
                 self._say(f"alive/{self.index}", str(beats))
                 said = dict(self._store.key_value_dir_get("run/"))
             except jax.errors.JaxRuntimeError:
-                return  # the leader is gone, and JAX is about to end this process
+                continue  # where the leader is gone for good, JAX ends this process
             for peer in set(range(self.count)) - {self.index}:
                 beat = said.get(f"run/alive/{peer}", "")
                 if beat != seen.get(peer):

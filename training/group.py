@@ -15,12 +15,14 @@ T = TypeVar("T")
 class Outcome:
     """How an attempt ended: its exit status and, but for 0, one line that says why.
 
-    `detail` is what error.txt holds, where that is more.
+    `detail` is what error.txt holds, where that is more; `together` says that every process of the run comes to this
+    end by itself.
     """
 
     status: int
     message: str = ""
     detail: str = ""
+    together: bool = False
 
 
 class EndedElsewhere(RuntimeError):

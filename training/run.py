@@ -137,7 +137,9 @@ def _guarded(directory: Path, execution: Any, group: Group) -> Outcome:
         return Outcome(EXIT_BAD_INPUT, str(error))
     except Diverged as error:
         return Outcome(EXIT_FAILED, str(error))
-    except (Stopped, KeyboardInterrupt) as error:
+    except Stopped as error:
+        return Outcome(EXIT_STOPPED, str(error), together=True)
+    except KeyboardInterrupt as error:
         return Outcome(EXIT_STOPPED, str(error))
     except EndedElsewhere as ended:
         return ended.outcome
@@ -150,7 +152,7 @@ def _guarded(directory: Path, execution: Any, group: Group) -> Outcome:
             return ended.outcome
         said = advice(error) or f"{type(error).__name__}: {_first_line(error)}"
         return Outcome(EXIT_FAILED, f"{said} (see {directory / 'error.txt'})", _detail(error))
-    return Outcome(EXIT_COMPLETE)
+    return Outcome(EXIT_COMPLETE, together=True)
 
 
 def _disk_outcome(directory: Path, error: OSError) -> Outcome:

@@ -1,5 +1,6 @@
 """Two real processes over loopback train what one trains, stop together, fail together, and resume each other."""
 
+import fcntl
 import json
 import signal
 
@@ -47,6 +48,11 @@ class Case:
     def evals(self):
         return json.loads((self.directory / "result.json").read_text())["evals"]
 
+    def checkpoints(self):
+        """Names of what lies in the folder of checkpoints; a number is a committed one."""
+        folder = self.directory / "checkpoints"
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
     def attempts(self):
         return json.loads((self.directory / "env.json").read_text())["attempts"]
 
@@ -82,7 +88,7 @@ def test_a_lost_process_stops_the_others_and_two_resume_to_the_result_of_one(ref
     case = Case(reference.spec, reference.cache, tmp_path)
     layout = {"processes": 2, "devices": 2, "mesh": ["data=2,fsdp=2"]}
     started = case.start("--checkpoint-seconds", "0.01", silence_seconds=8.0, **layout)
-    wait_until(lambda: len(case.rows()) >= 3, started)
+    wait_until(lambda: any(name.isdigit() for name in case.checkpoints()), started)
     started[1].kill()
     (status, said), _ = ends(started)
     assert status == 75, said
@@ -112,7 +118,7 @@ def test_a_signal_to_one_process_saves_both_and_one_process_resumes(reference, t
         assert "stopped by a signal at" in said
     assert 0 < len(case.rows()) < STEPS
     saved = case.rows()[-1]["tokens"]
-    assert [int(folder.name) for folder in (case.directory / "checkpoints").iterdir()] == [saved]
+    assert case.checkpoints() == [str(saved)]
     ((status, said),) = ends(case.start())
     assert status == 0, said
     assert [row["tokens"] for row in case.rows()] == [256 * step for step in range(1, STEPS + 1)]
@@ -148,6 +154,16 @@ def test_what_one_process_refuses_ends_both_with_2(reference, tmp_path):
     assert "process 1 of 2" in leader_said and "--mesh=data=3" in leader_said
     assert "--mesh=data=3" in (case.directory / "error.txt").read_text()
     assert "Traceback" not in leader_said + other_said
+
+
+def test_a_run_that_another_process_trains_is_left_by_all(reference, tmp_path):
+    case = Case(reference.spec, reference.cache, tmp_path)
+    with (case.directory / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for status, said in ends(case.start(processes=2), timeout=200):
+            assert status == 75, said
+            assert "another process trains this run" in said
+    assert not (case.directory / "env.json").exists()
 
 
 def test_processes_that_do_not_meet_end_with_one_line(reference, tmp_path):
