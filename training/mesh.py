@@ -98,7 +98,7 @@ def choose_mesh(text: str, spec: RunSpec) -> jax.sharding.Mesh:
             spec.model,
             sequences,
             len(devices),
-            memory_bytes=(devices[0].memory_stats() or {}).get("bytes_limit", math.inf),
+            memory_bytes=(jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf),
             local_devices=jax.local_device_count(),
             use_all=processes > 1,
         )

@@ -193,6 +193,7 @@ def _train(directory: Path, execution: Any, group: Group) -> None:
         return
     started = time.monotonic()
     mesh = choose_mesh(execution.mesh, spec)
+    group.same("mesh", " x ".join(map(str, mesh.shape.values())))
     sequences = evaluation_sequences(spec, mesh)
     cache, slice_ = group.leader_first("data", lambda: _open_data(spec.data, execution.cache_root, sequences))
     check_vocabulary(spec, cache)
