@@ -45,7 +45,7 @@ METRICS = (
     "chance",
     "choice_chance",
 )
-OPTIONS = 8  # single-token choices that one sequence carries, the right one among them
+OPTIONS = 32  # single-token choices that one sequence carries, the right one among them
 SMALLEST_LENGTH = 16
 BATCH_TOKENS = 16_384
 LOGITS_OF_A_BATCH = 2**26  # with a large vocabulary a batch is smaller: 256 MB of float32 logits
@@ -147,9 +147,10 @@ def _joined(head: np.ndarray, answer: np.ndarray) -> np.ndarray:
 
 
 def lengths(context: int) -> tuple[int, ...]:
-    """The padded lengths T that sequences are scored at: powers of two from 16 up to the context."""
-    powers = [SMALLEST_LENGTH * 2**power for power in range(32) if SMALLEST_LENGTH * 2**power < context]
-    return (*powers, context)
+    """The padded lengths T that sequences are scored at: 16, 24, 32, 48, 64 and so on up to the context."""
+    powers = [SMALLEST_LENGTH * 2**power for power in range(32)]
+    steps = (length for power in powers for length in (power, power + power // 2))
+    return (*(length for length in steps if length < context), context)
 
 
 def rows_of_batch(length: int, vocabulary: int, shards: int) -> int:

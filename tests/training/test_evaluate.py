@@ -298,7 +298,7 @@ def test_one_compilation_for_each_padded_length():
         for names in (("copying", "sorting"), ("reversal",), ("copying:length=20", "listops")):
             tasks = [prepare_task(load(name), 20, ByteTokenizer(), 64) for name in names]
             score_tasks(tasks, config, mesh, params, 64)
-    assert step._cache_size() <= len(evaluate.lengths(64)) == 3
+    assert step._cache_size() <= len(evaluate.lengths(64)) == 5
 
 
 def test_a_mesh_of_four_devices_scores_as_one():
