@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import planning_budget
 from errors import BadInput
 from experiments.spec import RunSpec, Sweep, to_json
+from files import read_json
 from launchers.devices import places, visible_gpus
 from launchers.simulate import Timeline, simulate
 from training import throughput
@@ -21,6 +23,7 @@ from training.cost import counted, shape_of, training_flops
 from training.memory import estimate_bytes
 from training.throughput import Estimate, Throughput
 
+SHOWN_LAWS = 64  # plausible laws over which the expected intervals are medians
 MOST_ROWS = 200  # of runs on a terminal; --json has them all
 
 
@@ -34,6 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="kind of device in the throughput table (default: this machine's)")
     parser.add_argument(
         "--throughput", type=Path, help="another table than throughput.json of the cache folder"
+    )
+    parser.add_argument(
+        "--target", type=float, help="FLOPs (6 N D) of a forecast (default: 10 times the largest run's)"
+    )
+    parser.add_argument(
+        "--noise", type=float, help="expected standard deviation of a run's log loss (default: 0.005)"
+    )
+    parser.add_argument(
+        "--prior", type=Path, help="fit.json whose draws are the plausible laws (default: analysis/design.py)"
     )
     parser.add_argument("--price", type=float, help="of one device for one hour, in any currency")
 
@@ -104,6 +116,47 @@ class Costs:
         return estimate
 
 
+def expectation(specs: Sequence[RunSpec], options: argparse.Namespace) -> dict[str, Any]:
+    """What the whole sweep would teach about a Chinchilla law, for plausible laws (analysis/design.py).
+
+    Raises:
+      BadInput: a flag out of range, or a prior that cannot be used.
+    """
+    import numpy as np
+
+    from analysis.design import NOISE, TRUNK_CORRELATION, Prior, draw_laws, expect, laws_of_fit
+
+    for name in ("target", "noise"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise BadInput(f"--{name}={value:g}: must be positive and finite")
+    ends = [spec for spec in specs if not spec.is_trunk]
+    if not ends:
+        return {}
+    params = np.array([float(_params(spec)) for spec in ends])
+    tokens = np.array([float(spec.tokens) for spec in ends])
+    largest = float((6 * params * tokens).max())
+    target = options.target or 10 * largest
+    if target < largest:
+        raise BadInput(f"--target={target:g}: must be at least the largest run's FLOPs, {largest:.3g}")
+    if options.prior is None:
+        laws = draw_laws(SHOWN_LAWS, largest, Prior(), 1)
+    else:
+        try:
+            laws = laws_of_fit(read_json(options.prior), SHOWN_LAWS, 1)
+        except BadInput as error:
+            raise BadInput(f"--prior={options.prior}: {error}") from None
+    clusters = np.array([spec.parent or spec.run_id for spec in ends])
+    correlation = TRUNK_CORRELATION if any(spec.parent for spec in ends) else 0.0
+    noise = options.noise or NOISE
+    found = expect(laws, params, tokens, target, noise, clusters, correlation).to_json()
+    return {**found, "noise": noise, "trunk_correlation": correlation}
+
+
+def _params(spec: RunSpec) -> int:
+    return counted(spec.model, spec.data.sequence_length)["params"]["non_embedding_plus_head"]
+
+
 def describe(name: str, sweep: Sweep, directory: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The whole plan as plain values: what --json prints."""
     specs = list(sweep)
@@ -120,6 +173,7 @@ def describe(name: str, sweep: Sweep, directory: Path, options: argparse.Namespa
         "workers": costs.workers,
         "runs": runs,
         "shapes": _shapes(specs, costs),
+        "expected": expectation(specs, options),
         "totals": {
             "runs": len(specs),
             "to_train": len(todo),
@@ -282,12 +336,29 @@ def _sentences(plan: dict[str, Any]) -> list[str]:
             f"{short_seconds(totals['device_seconds'])}, less where the cache has the programs; the corpus is not in "
             f"it){money}"
         )
+    said += _what_it_teaches(plan["expected"])
     for basis in ("interpolated", "extrapolated"):
         shapes = [row for row in plan["shapes"] if row["basis"] == basis]
         if shapes:
             names = ", ".join(row["shape"] for row in shapes[:6]) + (" ..." if len(shapes) > 6 else "")
             said.append(f"{basis}, not measured: the speed of {names} ({shapes[0]['why']})")
     return said
+
+
+def _what_it_teaches(expected: dict[str, Any]) -> list[str]:
+    if not expected:
+        return []
+    widths = expected["half_width_90"]
+    if widths["forecast"] is None:
+        return [
+            "these runs do not determine a law L = E + A / N^alpha + B / D^beta: too few sizes or data sizes"
+        ]
+    forecast, alpha, beta, size = planning_budget.half_widths(widths)
+    return [
+        f"expected 90% intervals: alpha {alpha}, beta {beta}; at {expected['target_flops']:.2g} FLOPs the best size "
+        f"{size} and its loss {forecast} (medians over plausible laws, noise {expected['noise']:.2g}; "
+        "analysis/design.py)"
+    ]
 
 
 def short_seconds(seconds: float | None) -> str:

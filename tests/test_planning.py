@@ -72,10 +72,26 @@ def test_the_table_fits_a_terminal_and_calls_an_extrapolation_one(capsys, tmp_pa
     assert "wall time" in text and "cost" in text
 
 
+def test_what_a_sweep_would_teach(capsys, tmp_path):
+    wide = json.loads(plan(capsys, tmp_path, "--json", "--target", "1e16"))["expected"]
+    assert wide["target_flops"] == 1e16
+    few = json.loads(plan(capsys, tmp_path, "--json", "--target", "1e16", "--sizes", "3"))["expected"]
+    noisy = json.loads(plan(capsys, tmp_path, "--json", "--target", "1e16", "--noise", "0.01"))["expected"]
+    for name in ("forecast", "alpha", "beta", "params_opt"):
+        assert noisy["half_width_90"][name] == pytest.approx(2 * wide["half_width_90"][name])
+    assert few["half_width_90"]["alpha"] > wide["half_width_90"]["alpha"]
+    assert "do not determine a law" in plan(capsys, tmp_path, "--sizes", "1")
+    assert "expected 90% intervals: alpha ±" in plan(capsys, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
         (["--price", "-1"], ["--price=-1"]),
+        (["--target", "0"], ["--target=0"]),
+        (["--target", "1e9"], ["--target=1e+09", "largest run"]),
+        (["--noise", "-1"], ["--noise=-1"]),
+        (["--prior", "/no/fit.json"], ["--prior=/no/fit.json"]),
         (["--price", "1"], ["--price=1", "no throughput table", "bench"]),
         (["--throughput", "/no/such.json"], ["/no/such.json", "bench"]),
         (["--device", "abacus"], ["--device=abacus", "no device"]),
