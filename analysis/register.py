@@ -35,6 +35,7 @@ LAWS = (
     "chinchilla",
     "kaplan",
 )  # of parameters and tokens; `best` takes the one with the lowest AICc on the small runs
+LEAST_ROWS = 8  # AICc is defined for more rows than parameters (5 and a variance) and one
 COLUMNS = ("params", "tokens", "loss")
 
 
@@ -59,6 +60,10 @@ def register(
         if (path / name / "env.json").exists():
             raise BadInput(f"{path / name}: has started already; a forecast must be written before its run")
     table = small_table(load_sweep(path), {run["run"] for run in runs})
+    if law == BEST and table.rows < LEAST_ROWS:
+        raise BadInput(
+            f"{path}: {table.rows} small runs are too few to choose a law by AICc; at least {LEAST_ROWS}, or --law"
+        )
     columns = {name: table.columns[name] for name in COLUMNS}
     ranked = compare_laws(LAWS, columns, robust="l2", seed=seed) if law == BEST else []
     fit = fit_law(ranked[0].fit.law if ranked else law, columns, bootstrap=bootstrap, seed=seed)

@@ -170,6 +170,13 @@ def test_bad_lists_are_refused_in_one_line(sweep, capsys, content, words):
     assert words in said
 
 
+def test_too_few_runs_to_choose_a_law_are_refused(sweep):
+    for path in list(sweep.glob("w48*")) + list(sweep.glob("w64*")) + list(sweep.glob("w32-l2-t524288*")):
+        path.rename(path.parent.parent / path.name)
+    with pytest.raises(BadInput, match="7 small runs are too few"):
+        register.register(sweep, bootstrap=0)
+
+
 def test_best_takes_the_law_that_describes_the_small_runs(sweep):
     value = register.register(sweep, bootstrap=0)
     assert value["law"] == "chinchilla"  # which made these runs
