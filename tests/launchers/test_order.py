@@ -111,9 +111,9 @@ def test_one_command_trains_forecasts_trains_and_scores(capfd, tmp_path):
     written = json.loads((folder / FORECAST).read_text())
     started = [json.loads(path.read_text())["started"] for path in folder.glob("w48-*/env.json")]
     earlier = [json.loads(path.read_text())["started"] for path in folder.glob("w32-*/env.json")]
-    assert len(started) == 4
+    assert len(started) == 5
     assert max(earlier) < written["date"] < min(started)
-    assert written["input"]["rows"] == 6
+    assert written["input"]["rows"] == 8
     score = json.loads((folder / "forecast" / "score.json").read_text())
     assert score["made_before"] is True
     assert score["run"] == written["run"]
