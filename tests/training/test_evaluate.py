@@ -209,7 +209,8 @@ def test_padding_and_batch_size_change_nothing(monkeypatch):
     np.testing.assert_array_equal(usual.brier, small.brier)
 
 
-def test_more_than_eight_single_token_choices_cost_a_sequence_each_and_score_the_same():
+def test_more_single_token_choices_than_a_sequence_carries_cost_one_each_and_score_the_same(monkeypatch):
+    monkeypatch.setattr(evaluate, "OPTIONS", 8)
     model = Bigram(6, sharpness=4.0)
     item = Item("ab>", "a", tuple("bcd>"))
     many = dataclasses.replace(item, distractors=(*item.distractors, *"efghijk"))
