@@ -6,7 +6,7 @@ import pytest
 
 from experiments.scaling import ScalingRule
 from model import sharding
-from training.memory import estimate_bytes
+from training.shape_bytes import estimate_bytes
 from training.state import initial_state
 from training.step import make_initialization, make_train_step
 
