@@ -290,16 +290,23 @@ def test_a_transformer_with_known_probabilities_scores_as_its_table():
             assert summary[metric].n == value.n
 
 
-def test_one_compilation_for_each_padded_length():
-    config = ModelConfig(width=16, depth=1, heads=1, kv_heads=1)
+def test_one_compilation_for_each_padded_length(monkeypatch):
+    config = ModelConfig(width=8, depth=1, heads=1, kv_heads=1)
     mesh = make_mesh((1, 1, 1), jax.devices()[:1])
     params = functional.init(config, jax.random.key(0))
-    step = make_task_step(config, mesh)
+    traced, plain = [], functional.apply
+
+    def counted(config, params, tokens_BT):
+        traced.append(tokens_BT.shape)
+        return plain(config, params, tokens_BT)
+
+    monkeypatch.setattr(functional, "apply", counted)
     with jax.set_mesh(mesh):
         for names in (("copying", "sorting"), ("reversal",), ("copying:length=20", "listops")):
             tasks = [prepare_task(load(name), 20, ByteTokenizer(), 64) for name in names]
             score_tasks(tasks, config, mesh, params, 64)
-    assert step._cache_size() <= len(evaluate.lengths(64)) == 5
+    assert len(traced) == len(set(traced)) > 1
+    assert {length for _, length in traced} <= set(evaluate.lengths(64)) == {16, 24, 32, 48, 64}
 
 
 def test_a_mesh_of_four_devices_scores_as_one():
