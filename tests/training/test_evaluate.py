@@ -28,7 +28,6 @@ from training.evaluate import (
     METRICS,
     choice_scores,
     edit_distance,
-    make_task_step,
     prepare_task,
     score_items,
     score_tasks,
