@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from files import read_json, write_json
 MANIFEST = "manifest.json"
 CORPUS_FORMAT = 1  # raised when the same sources would give other documents
 HELD_OUT_PERCENT = 1.0  # carved from train where a TFDS data set publishes no validation or test split
+TFDS_NAME = re.compile(r"\w+(/[\w.+-]+)?(:(\d+|\*)\.(\d+|\*)\.(\d+|\*))?")
 _DOCUMENTS_PER_TASK = 4096
 _PARALLEL_FROM_BYTES = 512 * 2**20  # an index pass reads 150 MB/s: below this, workers cost more than they save
 
@@ -233,10 +235,16 @@ def _whole(folder: Path) -> bool:
 
 
 def _foreign_source(name: str) -> Source:
-    """A TFDS data set by name, downloaded and prepared by TFDS where it is not on the machine yet."""
+    """A TFDS data set by name, downloaded and prepared by TFDS where it is not on the machine yet.
+
+    Only names of TFDS's own data sets: for `huggingface:x`, or a name in a community's space, TFDS would fetch code
+    and run it, and a spec is data.
+    """
+    given = f"data.corpus='tfds:{name}'"
+    if not TFDS_NAME.fullmatch(name):
+        raise BadInput(f"{given}: must be NAME, NAME/CONFIG or NAME/CONFIG:1.0.0, such as tfds:lm1b")
     import tensorflow_datasets as tfds
 
-    given = f"data.corpus='tfds:{name}'"
     folder = os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR
     try:
         with _quiet_tfds():

@@ -100,6 +100,7 @@ def render(array: Array, options: SlurmOptions, batch: Path, sweep: Path, cache:
         "export PYTHONUNBUFFERED=1",
     ]
     run_options = "" if shape.gpus else f" --cores {shape.cpus}"
+    run_options += f" --mesh {shape.mesh}" if shape.mesh else ""
     run_options += " --distributed" if shape.nodes * shape.tasks > 1 else ""
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{sweep.name}-{array.role}").lstrip("-")[:60]
     values = {

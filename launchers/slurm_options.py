@@ -13,6 +13,7 @@ from errors import BadInput
 # the option that it belongs to.
 OPTION_VALUE = re.compile(r"[!$-&(-\[\]-~]+")
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
+MESH = re.compile(r"(?:data|fsdp|tensor)=\d+(?:,(?:data|fsdp|tensor)=\d+)*")
 
 # Slurm may send the signal up to a minute early and then wants half a minute to end: below this nothing is trained.
 LEAST_SECONDS_BEYOND_SIGNAL = 90
@@ -41,7 +42,8 @@ class Resources:
 
     Attributes:
       nodes: machines.
-      tasks_per_node: processes on each; 0 for one, which uses all GPUs of its node.
+      tasks_per_node: processes on each, which train the run together; 0 for one, which uses all GPUs of its node.
+      mesh: devices of all processes by axis, as for training.run; empty for all along data.
       gpus: GPUs of each node, 0 for none.
       cpus: CPU cores of each process; on a CPU the number of threads, which decides the last bits.
       memory: of each node, as Slurm writes it (16G); empty for the cluster's default.
@@ -51,6 +53,7 @@ class Resources:
 
     nodes: int = 1
     tasks_per_node: int = 0
+    mesh: str = ""
     gpus: int = 0
     cpus: int = 1
     memory: str = ""
@@ -65,10 +68,8 @@ class Resources:
         for key, least in (("nodes", 1), ("tasks_per_node", 0), ("gpus", 0), ("cpus", 1), ("params_above", 0)):
             if not getattr(self, key) >= least:
                 raise BadInput(f"{key}={getattr(self, key)}: must be at least {least}")
-        if self.nodes * self.tasks_per_node > 1 or self.nodes > 1:
-            raise BadInput(
-                f"nodes={self.nodes}: several processes in one run are not built yet; one run uses one node"
-            )
+        if self.mesh and not MESH.fullmatch(self.mesh):
+            raise BadInput(f"mesh={self.mesh!r}: must be devices by axis, such as data=2,fsdp=8")
         seconds_of(self.time)
         if self.memory and not re.fullmatch(r"\d+[KMGT]?", self.memory):
             raise BadInput(f"memory={self.memory!r}: must be a whole number with K, M, G or T, such as 16G")

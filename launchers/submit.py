@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time", help="limit of one attempt: minutes, 4:00:00 or 1-12 (default: 4:00:00)")
     parser.add_argument("--gpus", type=int, help="GPUs of each node (default: 0)")
     parser.add_argument("--nodes", type=int, help="nodes of one run (default: 1)")
+    parser.add_argument(
+        "--tasks", type=int, help="processes of one run on each node, which share its GPUs (default: 1)"
+    )
     parser.add_argument("--cpus", type=int, help="CPU cores of one process (default: 1)")
     parser.add_argument("--throttle", type=int, help="runs at the same time (default: no limit)")
     parser.add_argument("--checkpoint-seconds", type=float, help="least time between checkpoints (default: 60)")
@@ -73,7 +76,8 @@ def _submit_slurm(
     from launchers.slurm_options import slurm_options
 
     keys = ("partition", "account", "time", "gpus", "nodes", "cpus", "throttle", "checkpoint_seconds")
-    chosen = slurm_options(site, {key: getattr(options, key) for key in keys})
+    flags = {key: getattr(options, key) for key in keys} | {"tasks_per_node": options.tasks}
+    chosen = slurm_options(site, flags)
     if options.dry_run:
         submission = slurm.dry_run(directory, specs, chosen, options.cache)
     else:

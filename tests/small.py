@@ -58,7 +58,7 @@ def launch_command(corpus: Path, runs: Path, cache: Path, *arguments: str, verb:
     ]
 
 
-def run_launch(*arguments: Any, timeout: float = 300, **keywords: Any) -> subprocess.CompletedProcess:
+def run_launch(*arguments: Any, timeout: float = 900, **keywords: Any) -> subprocess.CompletedProcess:
     """Run a launch command to its end from the project's root."""
     return subprocess.run(
         *arguments, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False, **keywords

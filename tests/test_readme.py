@@ -47,3 +47,11 @@ def test_every_file_that_readme_names_exists():
     }  # made by commands
     assert len(named) > 5
     assert not [name for name in named if "/" in name and not (ROOT / name).exists()]
+
+
+def test_every_test_that_the_list_of_faults_names_exists():
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "tests" / "README.md").read_text())
+    assert len(named) > 20
+    for path, name in named:
+        assert (ROOT / path).exists(), path
+        assert f"def {name}(" in (ROOT / path).read_text() or not name, name

@@ -142,3 +142,27 @@ def test_a_record_that_changed_since_it_was_indexed_is_refused(prepare, tmp_path
     index.splits["train"].digests[0, 0] ^= 1
     with pytest.raises(BadInput, match="changed or is damaged"):
         list(corpus.read_documents(source, index.splits["train"]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "huggingface:owner/set",
+        "kaggle:set",
+        "someone:set/config:1.0.0",
+        "set/data_dir=gs://evil",
+        "../set",
+        "/set",
+        "set ",
+    ],
+)
+def test_a_name_for_which_tfds_would_fetch_code_is_refused(name, tmp_path):
+    with pytest.raises(BadInput, match="must be NAME, NAME/CONFIG"):
+        corpus.locate(DataConfig(corpus=f"tfds:{name}"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["lm1b", "wikipedia/20230601.en", "wikipedia/20230601.en:1.0.0", "c4/en:3.*.*"]
+)
+def test_names_of_tfds_own_sets_are_names(name):
+    assert corpus.TFDS_NAME.fullmatch(name)

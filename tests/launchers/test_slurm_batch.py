@@ -115,7 +115,7 @@ def test_times_as_sbatch_reads_them(time, seconds):
         ({"time": "3"}, ["time=3", "210 seconds"]),
         ({"memory": "lots"}, ["memory='lots'"]),
         ({"nodes": 0}, ["nodes=0"]),
-        ({"nodes": 2}, ["nodes=2", "not built yet"]),
+        ({"mesh": "data=2;id"}, ["mesh='data=2;id'", "data=2,fsdp=8"]),
         ({"resources": [{"gpus": 1}]}, ["params_above"]),
         ({"resources": {"gpus": 1}}, ["[[resources]]"]),
         ({"resources": [{"params_above": 1.0, "colour": 1}]}, ["colour"]),
@@ -127,6 +127,19 @@ def test_a_wrong_site_file_is_refused_by_key_and_value(site, words):
         slurm_options(site, {})
     for word in words:
         assert word in str(caught.value)
+
+
+def test_several_processes_of_one_run_are_told_where_they_meet(tmp_path):
+    site = {"nodes": 2, "tasks_per_node": 4, "gpus": 4, "mesh": "data=2,fsdp=4"}
+    options = slurm_options(site, {"tasks_per_node": None})
+    array = plan_arrays(families(1), options, 10)[0]
+    text = render(array, options, tmp_path, tmp_path, tmp_path, "python")
+    assert {"#SBATCH --nodes=2", "#SBATCH --ntasks-per-node=4", "#SBATCH --gpus-per-node=4"} <= set(
+        text.splitlines()
+    )
+    assert "--mesh data=2,fsdp=4 --distributed\n" in text
+    alone = plan_arrays(families(1), SlurmOptions(), 10)[0]
+    assert "--distributed" not in render(alone, SlurmOptions(), tmp_path, tmp_path, tmp_path, "python")
 
 
 def test_a_missing_or_broken_site_file_is_refused(tmp_path):

@@ -31,7 +31,7 @@ class Cluster:
         lines = self.command("squeue", "--noheader", "--array", "--format=%F_%K|%T|%N").splitlines()
         return [tuple(line.split("|")) for line in lines]  # type: ignore[misc]
 
-    def until(self, what: Callable[[], object], seconds: float = 600, every: float = 0.3) -> None:
+    def until(self, what: Callable[[], object], seconds: float = 1200, every: float = 0.3) -> None:
         """Wait until `what()` is true; a wait that was in vain shows what Slurm was doing."""
         deadline = time.monotonic() + seconds
         while not what():

@@ -7,6 +7,9 @@ changes what is tested.
 """
 
 import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -22,6 +25,8 @@ from tests.small import ROOT, final_evals, write_corpus
 SWEEP = ["--sizes", "3", "--tokens", "65536", "98304", "131072", "--set", "data.validation_tokens=8192"]
 # One run that takes long enough to be disturbed.
 LONG = ["--sizes", "1", "--tokens", "524288", "--no-trunk", "--set", "data.validation_tokens=8192"]
+# One run that two processes train together: slower, for they meet at every step.
+TWO = ["--sizes", "1", "--tokens", "131072", "--no-trunk", "--set", "data.validation_tokens=8192"]
 
 
 @pytest.fixture(scope="session")
@@ -250,6 +255,48 @@ def test_a_node_dies_and_a_plain_scancel_is_named_as_lost(place, cluster, long):
     assert attempts(dead) == 2
     first, second = ([tokens for tokens, attempt in rows(dead) if attempt == number] for number in (1, 2))
     assert saved < second[0] <= first[-1] + 2048, "it went on from its newest checkpoint"
+
+
+def trained_by_two(place: Path, reference: Path) -> dict[str, float]:
+    """The evals of a run that two processes of this machine train without interruption."""
+    directory = place / "runs" / "reference-two" / reference.name
+    directory.mkdir(parents=True)
+    shutil.copy(reference / "spec.json", directory)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+    words = [
+        sys.executable,
+        "-m",
+        "training.run",
+        str(directory),
+        "--cache",
+        str(place / "cache"),
+        "--cores",
+        "1",
+    ]
+    words += ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process-index"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    processes = [subprocess.Popen([*words, str(index)], cwd=ROOT, env=environment) for index in range(2)]
+    assert [process.wait(timeout=1200) for process in processes] == [0, 0]
+    return json.loads((directory / "result.json").read_text())["evals"]
+
+
+def test_two_tasks_over_two_nodes_train_one_run_and_are_preempted_together(place, cluster):
+    site = 'partition = "grace"\noptions = ["--nodelist=n1,n3"]\n'
+    more = ("--nodes", "2", "--tasks", "1", "--checkpoint-seconds", "2")
+    (array,) = submit(place, "two", TWO, cluster, site, *more)["arrays"]
+    directory = only_run(place, "two")
+    cluster.until(lambda: is_training(directory))
+    assert len(trainers(directory)) == 2
+    cluster.urgent("n3")  # one of its nodes is taken away: both processes save, and both come back
+    cluster.until(lambda: (directory / "result.json").exists() and not cluster.holds(array["job"]))
+    assert attempts(directory) == 2
+    assert_trained_once(directory)
+    environment = json.loads((directory / "env.json").read_text())
+    assert [attempt["processes"] for attempt in environment["attempts"]] == [2, 2]
+    (evals,) = final_evals(place / "runs" / "two").values()
+    assert evals == trained_by_two(place, directory)
 
 
 def test_the_same_with_accounting_switched_on(place, twelve):

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A real Slurm on the loopback address: munged, slurmctld, three slurmd and, with SACCT=1, slurmdbd over MariaDB.
-# Needs root and Debian's packages (installed here when missing). Everything lies under $SLURM_TEST_DIR; down.sh ends it.
+# Needs root and Debian's packages (installed here when missing; `up.sh install` stops after that). Everything lies under
+# $SLURM_TEST_DIR; down.sh ends it.
 set -euo pipefail
 root=${SLURM_TEST_DIR:?where to put the cluster}
 sacct=${SACCT:-0}
@@ -18,6 +19,8 @@ if [ ${#missing[@]} -gt 0 ]; then
   apt-get update -qq >&2
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 fi
+
+[ "${1:-}" != install ] || exit 0
 
 [ ! -e "$root/pids" ] || { echo "$root holds a cluster already: run down.sh first" >&2; exit 1; }
 mkdir -p "$root"/{etc,log,run,state,munge}
