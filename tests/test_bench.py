@@ -4,21 +4,27 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from errors import BadInput
 from model.config import ModelConfig
 from model.ledger import ledger
-from training import allocator, bench
+from training import allocator, bench, throughput
 
 QUICK = ["--sizes", "10k", "--sequence", "16", "--batch-tokens", "64", "--rounds", "2", "--seconds", "0.01"]
 
 
 def test_without_torch_it_measures_our_side_alone(tmp_path, capsys):
     out = tmp_path / "bench.json"
-    assert bench.main([*QUICK, "--threads", "1", "--out", str(out)]) == 0
+    table = tmp_path / "throughput.json"
+    assert bench.main([*QUICK, "--threads", "1", "--out", str(out), "--table", str(table)]) == 0
+    (measured,) = throughput.read_table(table)
+    assert measured.threads == 1
+    assert measured.device == throughput.device_here()
     (row,) = json.loads(out.read_text())["rows"]
+    assert measured.tokens_per_second == row["tokens_per_second"]["jax"]
     flops = ledger(ModelConfig(**row["model"]), 16)["flops_per_token"]
     rate, peak = row["tokens_per_second"]["jax"], row["peak_flops_per_second"]
     assert row["mfu"]["exact"] == pytest.approx(rate * flops["exact"] / peak)
@@ -52,6 +58,7 @@ def test_a_peer_that_dies_is_an_error_and_not_a_missing_number():
         ({"rounds": 0}, "--rounds 0: must be at least 1"),
         ({"seconds": 0.0}, "--seconds 0.0: must be positive"),
         ({"threads": 4096}, "--threads 4096: must be 0 to"),
+        ({"table": Path("t.json"), "clock": "cpu"}, "--table t.json: takes speeds by the clock"),
         ({"torch_python": "/no/such/python"}, "--torch-python /no/such/python: not a program that can be run"),
     ],
 )

@@ -7,6 +7,7 @@ timings drift. Medians over rounds are reported, and the median of the ratios wi
 
 import contextlib
 import dataclasses
+import datetime
 import importlib.util
 import json
 import os
@@ -25,6 +26,7 @@ from files import write_json
 from model.config import ModelConfig
 from model.ledger import ledger
 from training import allocator
+from training.throughput import Measurement, device_here, write_rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,6 +70,7 @@ class Bench:
       device: cpu or cuda; where both sides run.
       plain_allocator: leave out the memory settings of CPU workers (training/allocator.py).
       out: JSON file for every number.
+      table: throughput table to add our own speeds to (training/throughput.py); `plan` reads cache/throughput.json.
     """
 
     sizes: tuple[str, ...] = ("10k", "100k", "1M", "5M")
@@ -84,6 +87,7 @@ class Bench:
     device: Literal["cpu", "cuda"] = "cpu"
     plain_allocator: bool = False
     out: Path | None = None
+    table: Path | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.sizes) - set(SIZES))
@@ -100,6 +104,8 @@ class Bench:
             raise BadInput(f"--seconds {self.seconds}: must be positive")
         if self.threads < 0 or self.threads > len(os.sched_getaffinity(0)):
             raise BadInput(f"--threads {self.threads}: must be 0 to {len(os.sched_getaffinity(0))}")
+        if self.table is not None and self.clock != "wall":
+            raise BadInput(f"--table {self.table}: takes speeds by the clock, not --clock {self.clock}")
         if self.torch_python and not os.access(self.torch_python, os.X_OK):
             raise BadInput(f"--torch-python {self.torch_python}: not a program that can be run")
 
@@ -264,7 +270,26 @@ def run(options: Bench, report: Callable[[str], None]) -> dict[str, Any]:
     result = {"settings": settings, "machine": platform.platform(), "rows": rows}
     if options.out is not None:
         write_json(options.out, result)
+    if options.table is not None:
+        write_rows(options.table, [measurement(options, row) for row in rows])
     return result
+
+
+def measurement(options: Bench, row: dict[str, Any]) -> Measurement:
+    """What the throughput table keeps of one size: one process that had the machine to itself."""
+    on_processor = options.device == "cpu"
+    return Measurement(
+        device=device_here() if on_processor else row["device"].partition(" x ")[2],
+        threads=(options.threads or len(os.sched_getaffinity(0))) if on_processor else 0,
+        workers=1,
+        model=ModelConfig(**row["model"]),
+        sequence_length=options.sequence,
+        batch_tokens=options.batch_tokens,
+        tokens_per_second=row["tokens_per_second"]["jax"],
+        compile_seconds=row["compile_seconds"],
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions=row["versions"]["jax"],
+    )
 
 
 def main(arguments: list[str]) -> int:
