@@ -17,7 +17,7 @@ from model.config import ModelConfig
 from model.parameters import Parameters, init
 from model.sharding import constrain
 
-__all__ = ["Parameters", "apply", "init", "token_losses"]
+__all__ = ["Parameters", "activations", "apply", "init", "token_losses"]
 
 Layout = Literal["auto", "rows", "columns"]
 
@@ -73,6 +73,11 @@ def _logits(config: ModelConfig, layers: ModuleType, params: Parameters, tokens_
     else:
         for layer in range(config.depth):
             x = step(x, jax.tree.map(lambda stacked, layer=layer: stacked[layer], params["blocks"]))
+    return _head(config, layers, params, x)
+
+
+def _head(config: ModelConfig, layers: ModuleType, params: Parameters, x: jax.Array) -> jax.Array:
+    """Scores from the residual stream after the last block."""
     x = layers.rms_norm(x, params["final_norm"], config.norm_epsilon)
     x = _scaled(x, parametrization.logit_multiplier(config))
     logits = layers.logits(x, params["embedding" if config.tied else "head"])
@@ -85,6 +90,24 @@ def apply(config: ModelConfig, params: Parameters, tokens_BT: jax.Array, layout:
     """Logits of every next token, (B, T, V) float32; those of position t depend on tokens up to t alone."""
     layers = layers_of(config, layout)
     return layers.to_BTV(_logits(config, layers, params, tokens_BT), tokens_BT.shape)
+
+
+def activations(
+    config: ModelConfig, params: Parameters, tokens_BT: jax.Array, layout: Layout = "auto"
+) -> dict[str, jax.Array]:
+    """Every block's sum of branches, the residual stream at the end and the logits, for a look at their scales.
+
+    Axes are those of the layout; names are `block 1` to `block L`, `stream` and `logits`.
+    """
+    layers = layers_of(config, layout)
+    x = layers.embed(params["embedding"], tokens_BT).astype(config.compute_dtype)
+    found = {}
+    for layer in range(config.depth):
+        block = jax.tree.map(lambda stacked, layer=layer: stacked[layer], params["blocks"])
+        following = _transform(config, layers, tokens_BT.shape, x, block)
+        found[f"block {layer + 1}"] = following - x
+        x = following
+    return {**found, "stream": x, "logits": _head(config, layers, params, x)}
 
 
 def token_losses(
