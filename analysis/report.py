@@ -4,8 +4,9 @@
 
 writes runs/<sweep>/report/: report.html (self-contained), report.md, each figure as .svg and .png, table.csv (what
 the fit read), runs.csv (every run), fit.json and isoflop.json; where runs have scores of tasks also tasks.csv and
-emergence.json. No accelerator and no checkpoint is needed. A report
-that was made from the same logs by the same code is left as it is (made_from.json says from which).
+emergence.json, and where runs of one shape differ in learning rate learning_rate.json in place of a fit. No
+accelerator and no checkpoint is needed. A report that was made from the same logs by the same code is left as it is
+(made_from.json says from which).
 """
 
 import argparse
@@ -33,7 +34,7 @@ EMERGENCE_PICTURES = (
 FILES = (
     "report.html", "report.md", "table.csv", "runs.csv", "fit.json", "isoflop.json",
     *(f"{name}.{kind}" for name in (*PICTURES, *EMERGENCE_PICTURES) for kind in ("svg", "png")),
-    "tasks.csv", "emergence.json",
+    "tasks.csv", "emergence.json", "learning_rate.json", "learning_rate.svg", "learning_rate.png",
 )  # fmt: skip
 
 

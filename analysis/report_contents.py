@@ -14,6 +14,7 @@ from analysis.load import Sweep
 from analysis.load_run import BITS_PER_BYTE, Run, at, number
 from analysis.report_document import Block, Bullets, Command, Heading, Paragraph, Rows, to_html, to_markdown
 from analysis.report_emergence import emergence_part
+from analysis.report_learning_rate import learning_rate_part
 from analysis.report_pictures import Picture, pictures
 from analysis.report_study import Study
 from analysis.report_words import number as said_number
@@ -46,8 +47,10 @@ def contents(study: Study) -> tuple[dict[str, str | bytes], list[str]]:
         files[f"{picture.name}.png"] = picture.png
     title = f"Scaling report: {study.sweep.name}"
     tasks, of_tasks = emergence_part(study.sweep)
-    files |= of_tasks
-    page = list(_page(study, drawn, said, title, sorted(files), tasks))
+    rates, of_rates, about_rates = learning_rate_part(study.sweep)
+    files |= of_tasks | of_rates
+    said = [*said, *about_rates]
+    page = list(_page(study, drawn, said, title, sorted(files), [*rates, *tasks]))
     files["report.html"] = to_html(title, page)
     files["report.md"] = to_markdown(page)
     return files, said
@@ -59,7 +62,7 @@ def _page(
     said: Sequence[str],
     title: str,
     files: Sequence[str],
-    tasks: Sequence[Block],
+    parts: Sequence[Block],
 ) -> Iterable[Block]:
     def shown(*names: str) -> list[Block]:
         return [drawn[name] for name in names if name in drawn]
@@ -92,7 +95,7 @@ def _page(
     yield Heading("isoFLOP valleys")
     yield from _valleys(study)
     yield from shown("isoflop", "hull")
-    yield from tasks
+    yield from parts
     yield Heading("Runs")
     yield from _runs(study.sweep)
     yield Heading("How to make this again")

@@ -14,6 +14,7 @@ from analysis.fit import Fit, fit_law
 from analysis.frontier import frontier
 from analysis.isoflop import Isoflop, find_valleys
 from analysis.isoflop_slices import FLOPS_PER_PARAM_TOKEN
+from analysis.learning_rate import groups_of
 from analysis.load import Sweep
 from analysis.load_curves import Curves
 from analysis.load_run import LOSS
@@ -97,6 +98,10 @@ def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
         "backtest": (),
     }  # fmt: skip
     try:
+        if groups_of(sweep):
+            raise BadInput(
+                "runs of one size differ in learning rate, which a law of size and data does not know"
+            )
         table = sweep.table(optional=(*OPTIONAL, "params_total", "params_non_embedding"))
     except BadInput as error:
         why = str(error).removeprefix(f"{sweep.path}: ")

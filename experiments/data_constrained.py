@@ -29,6 +29,7 @@ def sweep(
     seeds: int = 1,
     trunk: bool = True,
     corpus: str = "pysource",
+    rule: str = "",
 ) -> Sweep:
     """For each size and amount of unique text, every data size beyond it.
 
@@ -39,15 +40,18 @@ def sweep(
       seeds: repetitions that differ in initialization, data order and which text is the unique one.
       trunk: share the constant part among data sizes.
       corpus: pysource, text:PATH or tfds:NAME.
+      rule: a file of `analysis.learning_rate --rule`, which sets the learning rate; empty for the defaults.
     """
     check_at_least(1, seeds=seeds)
     check_at_least(0, unique_tokens=min(unique_tokens, default=0))
     if not unique_tokens:
         raise BadInput("unique_tokens=[]: at least one is needed; 0 stands for the whole train split")
-    everything = ScalingRule(data=DataConfig(corpus=corpus, validation_tokens=65_536))
+    everything = ScalingRule.read(rule, data=DataConfig(corpus=corpus, validation_tokens=65_536))
     runs = []
     for limit in unique_tokens:
-        rule = dataclasses.replace(everything, data=dataclasses.replace(everything.data, unique_tokens=limit))
+        scaling = dataclasses.replace(
+            everything, data=dataclasses.replace(everything.data, unique_tokens=limit)
+        )
         beyond = [count for count in tokens if count > limit]
         if tokens and not beyond:
             raise BadInput(
@@ -56,8 +60,8 @@ def sweep(
         if trunk and beyond:
             # A trunk warms up for a share of its shortest branch: here all warm up alike, whatever they may read.
             share = everything.warmup_fraction * min(tokens) / min(beyond)
-            rule = dataclasses.replace(rule, warmup_fraction=share)
-        for model in distinct_models(rule, params):
+            scaling = dataclasses.replace(scaling, warmup_fraction=share)
+        for model in distinct_models(scaling, params):
             for seed in range(seeds):
-                runs += over_tokens(rule, model, beyond, seed, trunk)
+                runs += over_tokens(scaling, model, beyond, seed, trunk)
     return Sweep(runs)

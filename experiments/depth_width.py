@@ -35,6 +35,7 @@ def sweep(
     seeds: int = 1,
     trunk: bool = True,
     corpus: str = "pysource",
+    rule: str = "",
 ) -> Sweep:
     """For each size and depth, every data size.
 
@@ -45,15 +46,16 @@ def sweep(
       seeds: repetitions that differ in initialization and data order.
       trunk: share the constant part among data sizes.
       corpus: pysource, text:PATH or tfds:NAME.
+      rule: a file of `analysis.learning_rate --rule`, which sets the learning rate; empty for the defaults.
     """
     check_at_least(1, seeds=seeds, depths=min(depths, default=0))
-    rule = ScalingRule(data=DataConfig(corpus=corpus, validation_tokens=65_536))
+    scaling = ScalingRule.read(rule, data=DataConfig(corpus=corpus, validation_tokens=65_536))
     return Sweep(
         run
         for size in params
         for depth in depths
         for seed in range(seeds)
-        for run in over_tokens(rule, shape(rule, size, depth), tokens, seed, trunk)
+        for run in over_tokens(scaling, shape(scaling, size, depth), tokens, seed, trunk)
     )
 
 

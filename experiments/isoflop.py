@@ -32,6 +32,7 @@ def sweep(
     seeds: int = 1,
     trunk: bool = True,
     corpus: str = "pysource",
+    rule: str = "",
 ) -> Sweep:
     """For each budget, the sizes of the ladder that lie nearest to the expected optimum.
 
@@ -43,6 +44,7 @@ def sweep(
       seeds: repetitions that differ in initialization and data order.
       trunk: share the constant part among the budgets of a size.
       corpus: pysource, text:PATH or tfds:NAME.
+      rule: a file of `analysis.learning_rate --rule`, which sets the learning rate; empty for the defaults.
     """
     check_at_least(1, seeds=seeds)
     check_at_least(3, sizes=sizes)
@@ -55,16 +57,16 @@ def sweep(
         raise BadInput(f"step={step:g}: must be between 1.1 and 10")
     if not 0 < tokens_per_param < math.inf:
         raise BadInput(f"tokens_per_param={tokens_per_param:g}: must be positive")
-    rule = ScalingRule(data=DataConfig(corpus=corpus, validation_tokens=65_536))
+    scaling = ScalingRule.read(rule, data=DataConfig(corpus=corpus, validation_tokens=65_536))
     # 6 N D = C at D = tokens_per_param N; a rung of the ladder is a power of `step`, whatever the budgets are.
     rungs = {budget: math.log(budget / 6 / tokens_per_param) / 2 / math.log(step) for budget in budgets}
     budgets_of: dict[ModelConfig, list[float]] = {}
     for budget, middle in rungs.items():
         first = round(middle - (sizes - 1) / 2)
-        for model in distinct_models(rule, [step**rung for rung in range(first, first + sizes)]):
+        for model in distinct_models(scaling, [step**rung for rung in range(first, first + sizes)]):
             budgets_of.setdefault(model, []).append(budget)
     runs = []
-    for model in sorted(budgets_of, key=lambda model: flops_per_token(rule, model)):
+    for model in sorted(budgets_of, key=lambda model: flops_per_token(scaling, model)):
         for seed in range(seeds):
-            runs += over_tokens(rule, model, tokens_for(rule, model, budgets_of[model]), seed, trunk)
+            runs += over_tokens(scaling, model, tokens_for(scaling, model, budgets_of[model]), seed, trunk)
     return Sweep(runs)

@@ -27,6 +27,7 @@ def sweep(
     seeds: int = 1,
     trunk: bool = True,
     corpus: str = "pysource",
+    rule: str = "",
 ) -> Sweep:
     """Every size on every data size.
 
@@ -36,12 +37,13 @@ def sweep(
       seeds: repetitions that differ in initialization and data order.
       trunk: share the constant part among data sizes.
       corpus: pysource, text:PATH or tfds:NAME.
+      rule: a file of `analysis.learning_rate --rule`, which sets the learning rate; empty for the defaults.
     """
     check_at_least(1, seeds=seeds)
-    rule = ScalingRule(data=DataConfig(corpus=corpus, validation_tokens=65_536))
+    scaling = ScalingRule.read(rule, data=DataConfig(corpus=corpus, validation_tokens=65_536))
     return Sweep(
         run
-        for model in distinct_models(rule, params)
+        for model in distinct_models(scaling, params)
         for seed in range(seeds)
-        for run in over_tokens(rule, model, tokens, seed, trunk)
+        for run in over_tokens(scaling, model, tokens, seed, trunk)
     )

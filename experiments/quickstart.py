@@ -19,6 +19,7 @@ def sweep(
     sizes: int = 5,
     seeds: int = 1,
     corpus: str = "pysource",
+    rule: str = "",
     trunk: bool = True,
 ) -> Sweep:
     """For each size and seed, a run at constant learning rate and a cooldown from it for each data size.
@@ -28,17 +29,18 @@ def sweep(
       sizes: how many of the five model sizes, from the smallest.
       seeds: repetitions that differ in initialization and data order.
       corpus: pysource, text:PATH or tfds:NAME.
+      rule: a file of `analysis.learning_rate --rule`, which sets the learning rate; empty for the defaults.
       trunk: share the constant part among data sizes; otherwise train every run from the start.
     """
     check_at_least(1, len(WIDTH_AND_DEPTH), sizes=sizes)
     check_at_least(1, seeds=seeds)
-    rule = ScalingRule(data=DataConfig(corpus=corpus, validation_tokens=65_536))
+    scaling = ScalingRule.read(rule, data=DataConfig(corpus=corpus, validation_tokens=65_536))
     runs = []
     for width, depth in WIDTH_AND_DEPTH[:sizes]:
         for seed in range(seeds):
-            model = rule.shape(width, depth)
+            model = scaling.shape(width, depth)
             if trunk:
-                runs += rule.trunk_and_branches(0, tokens, seed, model)
+                runs += scaling.trunk_and_branches(0, tokens, seed, model)
             else:
-                runs += [rule.run(0, count, seed, evaluations=4, model=model) for count in tokens]
+                runs += [scaling.run(0, count, seed, evaluations=4, model=model) for count in tokens]
     return Sweep(runs)

@@ -3,14 +3,18 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from data.config import DataConfig
 from errors import BadInput
 from experiments import hyperparameters
-from experiments.spec import OptimConfig, RunSpec
+from experiments.spec import OptimConfig, RunSpec, from_json
+from files import read_json
 from model.config import ModelConfig
 from model.ledger import ledger
+
+# Fields of a rule that a rule file does not set: they say what is trained, not how its size decides the rest.
+OF_A_SWEEP = ("data", "vocabulary", "compute_dtype", "scan")
 
 
 def head_width(params: float) -> int:
@@ -43,7 +47,8 @@ class ScalingRule:
       parametrization: standard, whose peak follows the rule above, or mup (model/parametrization.py), whose peak is the
         same number at every width and depth.
       base_width, base_depth, base_head_width: of mup.
-      learning_rate_at_base: peak under mup. Set from experiments/lr_transfer.py (RESULTS.md).
+      learning_rate_at_base: peak under mup. Set from experiments/lr_transfer.py (RESULTS.md: 131k tokens, 512 a step);
+        experiments/tune.py finds it for other data and batches.
       decay_per_step: of mup, independent of the learning rate: what a step at the peak removes of every matrix; as much
         as the standard rule removes at 100k parameters.
       decay_timescale: under mup, removes what makes weights average over this part of the run instead; 0 for
@@ -67,7 +72,7 @@ class ScalingRule:
     base_width: int = 64
     base_depth: int = 2
     base_head_width: int = 16
-    learning_rate_at_base: float = 8e-3
+    learning_rate_at_base: float = 6e-3
     decay_per_step: float = 8e-4
     decay_timescale: float = 0.0
     batch_rule: Literal["constant", "power_line", "kaplan", "deepseek", "step_law"] = "constant"
@@ -91,6 +96,35 @@ class ScalingRule:
         for key in ("warmup_fraction", "cooldown_fraction"):
             if not 0 <= getattr(self, key) <= 1:
                 raise BadInput(f"{key}={getattr(self, key)}: must be between 0 and 1")
+
+    @classmethod
+    def read(cls, path: str, **choices: Any) -> "ScalingRule":
+        """The rule in a file of `python -m analysis.learning_rate SWEEP --rule FILE`, with a sweep's own choices.
+
+        The file is {"kind": "scaling rule", "rule": {field: value}, "source": ...}; fields that it leaves out have
+        their defaults. What belongs to a sweep (`OF_A_SWEEP`) is not its business.
+
+        Args:
+          path: of the file; "" for the defaults.
+          choices: fields that the sweep sets itself; they win over the file.
+
+        Raises:
+          BadInput: no such file, another kind of file, an unknown or wrong-typed field.
+        """
+        if not path:
+            return cls(**choices)
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("kind") != "scaling rule" or "rule" not in content:
+            raise BadInput(f"{path}: is not a scaling rule, as analysis.learning_rate --rule writes one")
+        fields = content["rule"]
+        allowed = [field.name for field in dataclasses.fields(cls) if field.name not in OF_A_SWEEP]
+        for key in fields if isinstance(fields, dict) else ():
+            if key not in allowed:
+                raise BadInput(f"{path}: unknown key {key!r} of rule: allowed are {', '.join(allowed)}")
+        try:
+            return dataclasses.replace(from_json(cls, fields, "rule"), **choices)
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from None
 
     def model(self, params: float) -> ModelConfig:
         """The shape whose non-embedding-plus-head count is nearest to `params`, at about the rule's aspect.

@@ -1,11 +1,11 @@
 """Does the scale of a network's activations depend on its width once it trains?  (Yang et al. 2022, section D.1)
 
     python -m training.coordinate_check --out coordinates.json
-    python -m analysis.coordinates coordinates.json --out docs/coordinate_check.png
 
 trains networks of several widths for a few steps at one learning rate, on random text with some structure, under the
 standard parametrization and under mup, and measures the root mean square of what flows through them before and after.
-Under mup every scale settles to a constant in width; under the standard parametrization they grow with it.
+Under mup the blocks and the residual stream keep their scale; under the standard parametrization they grow with width.
+Logits are printed too: under mup their random start fades as 1 / sqrt(width), so ten steps do not make them flat.
 """
 
 import dataclasses
@@ -38,7 +38,8 @@ class CoordinateCheck:
     """What is trained.
 
     Attributes:
-      widths: model widths, multiples of 16; the smallest is the base of mup.
+      widths: model widths, multiples of 16.
+      base_width: of mup; well below the widths, so that what is left of the random start is small in all of them.
       depth: blocks.
       steps: optimizer steps.
       learning_rate: of every width.
@@ -48,6 +49,7 @@ class CoordinateCheck:
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512)
+    base_width: int = 16
     depth: int = 2
     steps: int = 10
     learning_rate: float = 0.008
@@ -62,7 +64,7 @@ class CoordinateCheck:
                 raise BadInput(f"widths={width}: must be a positive multiple of {HEAD_WIDTH}")
         if len(set(self.widths)) < 2:
             raise BadInput(f"widths={list(self.widths)}: must be at least two different ones")
-        for key in ("depth", "steps", "seeds", "sequences", "length"):
+        for key in ("base_width", "depth", "steps", "seeds", "sequences", "length"):
             if getattr(self, key) < 1:
                 raise BadInput(f"{key}={getattr(self, key)}: must be at least 1")
         if not 0 < self.learning_rate < np.inf:
@@ -88,7 +90,7 @@ def _model(options: CoordinateCheck, parametrization: Literal["standard", "mup"]
     if parametrization == "standard":
         return model
     return dataclasses.replace(
-        model, parametrization="mup", base_width=min(options.widths), base_depth=options.depth
+        model, parametrization="mup", base_width=options.base_width, base_depth=options.depth
     )
 
 

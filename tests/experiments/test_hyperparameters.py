@@ -1,13 +1,15 @@
 """Rules for batch, decay and warmup: published numbers, and what the scaling rule makes of them."""
 
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import launch
 from errors import BadInput
-from experiments import hyperparameters
+from experiments import hyperparameters, registry
 from experiments.scaling import ScalingRule
 
 MUP = ScalingRule(parametrization="mup")
@@ -83,3 +85,61 @@ def test_a_family_shares_batch_and_decay_under_every_rule(rule):
 def test_an_impossible_rule_is_refused_by_name(fields, words):
     with pytest.raises(BadInput, match=words):
         ScalingRule(**fields)
+
+
+def written(tmp_path, content) -> str:
+    path = tmp_path / "rule.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return str(path)
+
+
+RULE = {"parametrization": "mup", "base_width": 32, "learning_rate_at_base": 0.0055, "batch_tokens": 512}
+
+
+@pytest.mark.parametrize("name", ["quickstart", "isoflop", "kaplan", "data_constrained", "depth_width", "tune"])
+def test_a_rule_file_reaches_every_run_of_a_sweep(tmp_path, name):
+    path = written(tmp_path, {"kind": "scaling rule", "rule": RULE})
+    runs = list(registry.load(name).sweep(rule=path))
+    assert {(run.model.parametrization, run.model.base_width, run.batch_tokens) for run in runs} == {
+        ("mup", 32, 512)
+    }
+    assert {run.optim.learning_rate for run in runs} == {0.0055} or name == "tune"
+    assert {run.optim.decay for run in runs} == {"independent"}
+
+
+def test_a_sweep_without_a_rule_file_has_the_default_rule():
+    assert ScalingRule.read("", batch_tokens=2048) == ScalingRule(batch_tokens=2048)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("no json", ["rule.json", "not readable as JSON"]),
+        ({"rule": {}}, ["rule.json", "is not a scaling rule"]),
+        ([1], ["rule.json", "is not a scaling rule"]),
+        (
+            {"kind": "scaling rule", "rule": {"learning_rate": 1}},
+            ["unknown key 'learning_rate'", "batch_tokens"],
+        ),
+        ({"kind": "scaling rule", "rule": {"vocabulary": 9}}, ["unknown key 'vocabulary'"]),
+        (
+            {"kind": "scaling rule", "rule": {"batch_tokens": "many"}},
+            ["rule.batch_tokens='many'", "whole number"],
+        ),
+        ({"kind": "scaling rule", "rule": {"learning_rate_at_base": -1}}, ["learning_rate_at_base=-1"]),
+        ({"kind": "scaling rule", "rule": 7}, ["rule.json", "must be an object"]),
+    ],
+)
+def test_a_bad_rule_file_is_refused_in_one_line(tmp_path, capsys, content, words):
+    with pytest.raises(SystemExit) as caught:
+        launch.main(["plan", "quickstart", "--rule", written(tmp_path, content)])
+    assert caught.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert all(word in lines[0] for word in words), lines[0]
+
+
+def test_a_missing_rule_file_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        launch.main(["plan", "quickstart", "--rule", "/no/such/rule.json"])
+    assert "/no/such/rule.json: no such file" in capsys.readouterr().err

@@ -1,0 +1,277 @@
+"""The learning rate that is best for each shape, and whether it moves with width.
+
+    python -m analysis.learning_rate runs/<sweep> [--out learning_rate.json] [--rule rule.json]
+
+Runs that differ in nothing but peak and seed are one group. Its best peak is the vertex of the parabola in log rate
+through the lowest mean loss and its two neighbours. --rule writes what `--rule rule.json` of the experiments reads:
+the best peak, and the choices that it was found under.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.commands import Parser
+from analysis.load import Sweep, load_sweep
+from analysis.load_run import Run, at, number
+from errors import BadInput, exit_on_bad_input
+from files import write_json
+
+LEAST_RATES = 3
+SHAPE = ("width", "depth", "heads", "kv_heads", "head_width", "ff_width")
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs of one shape over several peaks.
+
+    Attributes:
+      family: JSON of everything that the group shares with other shapes.
+      parametrization, width, depth, params: of the model; params without embedding, with the head.
+      rates: (R,) increasing.
+      losses: (R,) mean final loss over seeds; infinite where a seed failed.
+      best, best_loss: vertex of the parabola, or the lowest point where there is none.
+      bracketed: whether higher loss was measured on both sides of the best peak.
+    """
+
+    family: str
+    parametrization: str
+    width: int
+    depth: int
+    params: float
+    rates: np.ndarray
+    losses: np.ndarray
+    best: float
+    best_loss: float
+    bracketed: bool
+
+
+def best_rate(rates: np.ndarray, losses: np.ndarray) -> tuple[float, float, bool]:
+    """Peak and loss at the vertex, and whether the lowest point has a higher one on either side.
+
+    Args:
+      rates: (R,) increasing and positive.
+      losses: (R,); infinite where training diverged.
+
+    Raises:
+      BadInput: no loss is finite.
+    """
+    if not np.isfinite(losses).any():
+        raise BadInput("no run of a group has finished")
+    low = int(np.argmin(losses))
+    inside = 0 < low < rates.size - 1
+    near = slice(low - 1, low + 2)
+    if not inside or not np.isfinite(losses[near]).all() or np.ptp(losses[near]) == 0:
+        return float(rates[low]), float(losses[low]), inside
+    curve, slope, height = np.polyfit(np.log(rates[near] / rates[low]), losses[near], 2)
+    vertex = -slope / (2 * curve)
+    return float(rates[low] * math.exp(vertex)), float(height + slope * vertex / 2), True
+
+
+def groups_of(sweep: Sweep) -> tuple[Group, ...]:
+    """Every group with at least three peaks, by family and then by size; empty where the sweep has none."""
+    found: dict[tuple[str, str], dict[float, list[float]]] = {}
+    first: dict[tuple[str, str], Run] = {}
+    for run in sweep.runs:
+        rate = number(at(run.spec, "optim", "learning_rate"))
+        loss = run.final() if run.status == "complete" else math.inf if run.status == "failed" else None
+        if run.trunk or not rate or loss is None:
+            continue
+        key = _key(run)
+        first.setdefault(key, run)
+        found.setdefault(key, {}).setdefault(rate, []).append(loss)
+    groups = [_group(key[0], first[key], points) for key, points in found.items() if len(points) >= LEAST_RATES]
+    return tuple(
+        sorted(
+            (group for group in groups if group), key=lambda group: (group.family, group.params, group.depth)
+        )
+    )
+
+
+def _key(run: Run) -> tuple[str, str]:
+    """What a run shares with other shapes, and its shape."""
+    spec = json.loads(json.dumps(run.spec))
+    spec.pop("seed", None)
+    spec["optim"].pop("learning_rate", None)
+    model = spec.get("model", {})
+    shape = {name: model.pop(name, None) for name in SHAPE}
+    return json.dumps(spec, sort_keys=True), json.dumps(shape)
+
+
+def _group(family: str, run: Run, points: Mapping[float, Sequence[float]]) -> Any:
+    rates = np.array(sorted(points))
+    losses = np.array([float(np.mean(points[rate])) for rate in rates])
+    if not np.isfinite(losses).any():
+        return None
+    best, best_loss, bracketed = best_rate(rates, losses)
+    return Group(
+        family=family,
+        parametrization=str(at(run.spec, "model", "parametrization") or "standard"),
+        width=int(number(at(run.spec, "model", "width")) or 0),
+        depth=int(number(at(run.spec, "model", "depth")) or 0),
+        params=run.count() or 0.0,
+        rates=rates,
+        losses=losses,
+        best=best,
+        best_loss=best_loss,
+        bracketed=bracketed,
+    )
+
+
+def families(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """Groups that differ in shape only, {family: groups}, mup first."""
+    ordered = sorted(groups, key=lambda group: (group.parametrization != "mup", group.family))
+    return {
+        family: [group for group in ordered if group.family == family]
+        for family in dict.fromkeys(group.family for group in ordered)
+    }
+
+
+def sentences(groups: Sequence[Group]) -> list[str]:
+    """How far the best peak moves over the shapes of each family."""
+    said = []
+    for members in families(groups).values():
+        name = members[0].parametrization
+        if len(members) == 1:
+            said.append(f"Best peak under {name} at width {members[0].width}: {members[0].best:.3g}.")
+            continue
+        rates = [group.best for group in members]
+        widths = [group.width for group in members]
+        move = max(rates) / min(rates)
+        open_ended = [str(group.width) for group in members if not group.bracketed]
+        said.append(
+            f"Best peak under {name}: {rates[0]:.3g} at width {widths[0]}, {rates[-1]:.3g} at width {widths[-1]}; "
+            f"it moves by a factor {move:.2f} over {max(widths) / min(widths):.3g} times the width"
+            + (
+                f", at least: at width {', '.join(open_ended)} it lies at the edge of the grid"
+                if open_ended
+                else ""
+            )
+            + "."
+        )
+    return said
+
+
+def to_json(groups: Sequence[Group], source: Mapping[str, Any]) -> dict[str, Any]:
+    """What learning_rate.json holds; a loss of null is a run that failed."""
+
+    def one(group: Group) -> dict[str, Any]:
+        losses = [loss if math.isfinite(loss) else None for loss in group.losses.tolist()]
+        return {
+            "parametrization": group.parametrization,
+            "width": group.width,
+            "depth": group.depth,
+            "params": group.params,
+            "rates": group.rates.tolist(),
+            "losses": losses,
+            "best": group.best,
+            "best_loss": group.best_loss,
+            "bracketed": group.bracketed,
+        }
+
+    moves = [
+        {
+            "parametrization": members[0].parametrization,
+            "widths": [group.width for group in members],
+            "factor": max(group.best for group in members) / min(group.best for group in members),
+        }
+        for members in families(groups).values()
+    ]
+    return {"groups": [one(group) for group in groups], "moves": moves, "input": dict(source)}
+
+
+def rule_of(sweep: Sweep, groups: Sequence[Group]) -> dict[str, Any]:
+    """The rule that later sweeps read: the best peak under the choices of these runs.
+
+    Under mup the peak is the geometric mean over shapes, one number for all sizes; under the standard parametrization
+    it is the power law in parameters through them.
+
+    Raises:
+      BadInput: several families, a best peak at the edge of its grid, or too few sizes for a power law.
+    """
+    if len({group.family for group in groups}) != 1:
+        raise BadInput(
+            f"{sweep.path}: a rule comes from runs that differ in shape, peak and seed alone, with at least "
+            f"{LEAST_RATES} peaks a shape; here are {len({group.family for group in groups})} such families"
+        )
+    for group in groups:
+        if not group.bracketed:
+            raise BadInput(
+                f"{sweep.path}: at width {group.width} the lowest loss is at the edge of the peaks tried, "
+                f"{group.rates[0]:g} to {group.rates[-1]:g}; try more of them"
+            )
+    spec = json.loads(groups[0].family)
+    rule: dict[str, Any] = {"parametrization": groups[0].parametrization, "batch_tokens": spec["batch_tokens"]}
+    independent = spec["optim"].get("decay", "coupled") == "independent"
+    log_rates = np.log([group.best for group in groups])
+    if rule["parametrization"] == "mup":
+        rule |= {key: spec["model"][key] for key in ("base_width", "base_depth", "base_head_width")}
+        rule["learning_rate_at_base"] = _rounded(math.exp(float(log_rates.mean())))
+    else:
+        sizes = np.log([group.params / 1e5 for group in groups])
+        if len(set(sizes)) < 2:
+            raise BadInput(
+                f"{sweep.path}: the standard rule is a power law in size and needs at least two sizes"
+            )
+        slope, height = np.polyfit(sizes, log_rates, 1)
+        rule["learning_rate_at_100k"] = _rounded(math.exp(height))
+        rule["learning_rate_exponent"] = _rounded(-slope)
+    if independent != (rule["parametrization"] == "mup"):
+        raise BadInput(
+            f"{sweep.path}: optim.decay={'independent' if independent else 'coupled'}: a rule decays independently "
+            "under mup and coupled under the standard parametrization"
+        )
+    rule["decay_per_step" if independent else "weight_decay"] = spec["optim"]["weight_decay"]
+    best = [
+        {"width": group.width, "depth": group.depth, "params": group.params, "best": group.best}
+        for group in groups
+    ]
+    return {
+        "kind": "scaling rule",
+        "rule": rule,
+        "source": {"sweep": sweep.name, "sha256": sweep.sha256, "best": best},
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; see the module's first lines."""
+    parser = Parser(
+        prog="python -m analysis.learning_rate", description="The best learning rate of each shape."
+    )
+    parser.add_argument("sweep", help="the sweep's directory, runs/<sweep>")
+    parser.add_argument("--out", type=Path, help="where to write the result as JSON")
+    parser.add_argument("--rule", type=Path, help="where to write the rule that later sweeps read")
+    with exit_on_bad_input():
+        options: argparse.Namespace = parser.parse_args(arguments)
+        sweep = load_sweep(options.sweep)
+        groups = groups_of(sweep)
+        if not groups:
+            raise BadInput(f"{options.sweep}: no shape has finished runs at {LEAST_RATES} learning rates")
+        rule = rule_of(sweep, groups) if options.rule else None
+        source = {"path": sweep.name, "sha256": sweep.sha256, "rows": len(sweep.runs)}
+        for path, content in ((options.out, to_json(groups, source)), (options.rule, rule)):
+            if path is not None:
+                _write(path, content)
+        print(os.linesep.join(sentences(groups)))  # noqa: T201
+
+
+def _write(path: Path, content: Any) -> None:
+    try:
+        write_json(path, content)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
+
+
+if __name__ == "__main__":
+    main()
