@@ -79,6 +79,9 @@ def common_arguments(verb: str, experiment: str) -> Parser:
         parser.add_argument(
             "--checkpoint-seconds", type=float, default=60.0, help="least time between checkpoints"
         )
+        parser.add_argument(
+            "--profile", action="store_true", help="trace five steps of every run, for ui.perfetto.dev"
+        )
         parser.add_argument("--dry-run", action="store_true", help="say what would be trained, train nothing")
     return parser
 
@@ -224,6 +227,7 @@ def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
             checkpoint_seconds=options.checkpoint_seconds,
             mesh=options.mesh,
             devices_per_worker=devices,
+            profile=options.profile,
         ),
     )
     counts = f"{len(summary.complete)} trained, {len(summary.skipped)} already complete"

@@ -20,7 +20,7 @@ from launchers.simulate import Timeline, simulate
 from training import throughput
 from training.config import short_count
 from training.cost import counted, shape_of, training_flops
-from training.shape_bytes import estimate_bytes
+from training.memory import estimate_bytes
 from training.throughput import Estimate, Throughput
 
 SHOWN_LAWS = 64  # plausible laws over which the expected intervals are medians

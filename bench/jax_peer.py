@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench import protocol
-from model import sharding
+from model import choices, sharding
 from model.config import ModelConfig
+from model.device import this_device
 from training.config import OptimConfig
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
@@ -46,11 +47,28 @@ class Peer:
         with jax.set_mesh(self.mesh):
             self.state, metrics = self.step(self.state, self.place(0), self.hyper)
         loss = float(metrics["loss"])
+        seconds = time.perf_counter() - started
         return {
             "loss": loss,
-            "seconds": time.perf_counter() - started,
+            "seconds": seconds,
+            "bytes": self.bytes(),
+            "implementations": choices.record(
+                config, this_device(), (len(jax.devices()), 1, 1), batch, sequence
+            ),
             "versions": f"jax {jax.__version__}",
             "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
+        }
+
+    def bytes(self) -> dict[str, int]:
+        """XLA's account of the step that was just taken: nothing is compiled again."""
+        with jax.set_mesh(self.mesh):
+            compiled = self.step.lower(self.state, self.place(0), self.hyper).compile()  # type: ignore[attr-defined]
+        account = compiled.memory_analysis()
+        state = account.argument_size_in_bytes
+        return {
+            "state": state,
+            "scratch": account.temp_size_in_bytes,
+            "total": state + account.temp_size_in_bytes,
         }
 
     def place(self, index: int) -> jax.Array:

@@ -38,6 +38,7 @@ class LocalOptions:
     checkpoint_seconds: float = 60.0
     mesh: str = ""
     devices_per_worker: int = 1
+    profile: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Worker:
         command += ["--checkpoint-seconds", str(options.checkpoint_seconds)]
         if options.mesh:
             command += ["--mesh", options.mesh]
+        command += ["--profile"] * options.profile
         if place.cores:
             command += ["--cores", ",".join(map(str, place.cores))]
         with log.open("a") as file:

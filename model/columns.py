@@ -6,23 +6,16 @@ all tokens in one matrix product. Attention goes block by block of queries, so t
 causality forbids is mostly never computed. `rows` holds the same layers for accelerators.
 """
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 
+from model import rotary
+from model.choices import LONGEST_KEPT, query_blocks
 from model.config import ModelConfig
 from model.parametrization import attention_divisor
 
 ACTIVATION = ("activation_width", "batch")  # logical axes of x_DN: the sequences lie one after the other
 
-# Blocks of queries: four at most (five eighths of the scores are computed, and half is the least possible), each
-# of 64 at least, below which the products are too small to run at full speed. Measured by `launch.py bench`.
-MAXIMUM_BLOCKS = 4
-MINIMUM_BLOCK = 64
-# Above this length the backward pass computes attention weights again: kept, they would take H T^2 / 2 floats a
-# sequence and layer, more than all other activations together.
-LONGEST_KEPT = 512
 FORBIDDEN = -1e30  # finite, so that a difference of two stays a number
 
 
@@ -50,10 +43,7 @@ def normalize_heads(x_HKBT: jax.Array, gain_K: jax.Array, epsilon: float) -> jax
 
 def rotate(x_HKBT: jax.Array, base: float) -> jax.Array:
     """Rotary positions, as in `rows.rotate`."""
-    head_width, length = x_HKBT.shape[1], x_HKBT.shape[3]
-    frequency = base ** (-jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
-    angle = (frequency[:, None] * jnp.arange(length, dtype=jnp.float32))[:, None, :]
-    cosine, sine = jnp.cos(angle), jnp.sin(angle)
+    cosine, sine = (table.T[:, None, :] for table in rotary.tables(x_HKBT.shape[3], x_HKBT.shape[1], base))
     first, second = jnp.split(x_HKBT, 2, axis=1)
     return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=1)
 
@@ -61,12 +51,6 @@ def rotate(x_HKBT: jax.Array, base: float) -> jax.Array:
 def _product(left: jax.Array, right: jax.Array, contract: tuple[int, int]) -> jax.Array:
     """Matrix product for each group and sequence (axes 0 and 1), over one axis of either side."""
     return jax.lax.dot_general(left, right, (((contract[0],), (contract[1],)), ((0, 1), (0, 1))))
-
-
-def _blocks(length: int) -> list[tuple[int, int]]:
-    count = max(1, min(MAXIMUM_BLOCKS, length // MINIMUM_BLOCK))
-    edges = [length * i // count for i in range(count + 1)]
-    return list(itertools.pairwise(edges))
 
 
 def _columns_of(x_GBKRT: jax.Array, start: int, stop: int) -> jax.Array:
@@ -77,7 +61,7 @@ def _columns_of(x_GBKRT: jax.Array, start: int, stop: int) -> jax.Array:
 def _attend_forward(query_GBKRT, key_GBKT, value_GBKT):  # type: ignore[no-untyped-def]
     outputs, weights, totals = [], [], []
     repeats, length = query_GBKRT.shape[3:]
-    for start, stop in _blocks(length):
+    for start, stop in query_blocks(length):
         scores = _product(key_GBKT[..., :stop], _columns_of(query_GBKRT, start, stop), (2, 2))  # keys x queries
         position = jnp.tile(jnp.arange(start, stop), repeats)
         scores = jnp.where(jnp.arange(stop)[:, None] <= position, scores, FORBIDDEN)
@@ -98,7 +82,7 @@ def _attend_backward(kept, cotangent_GBKRT):  # type: ignore[no-untyped-def]
     repeats, length = query_GBKRT.shape[3:]
     query_parts = []
     d_key, d_value = jnp.zeros_like(key_GBKT), jnp.zeros_like(value_GBKT)
-    for (start, stop), weight, total in zip(_blocks(length), weights, totals, strict=True):
+    for (start, stop), weight, total in zip(query_blocks(length), weights, totals, strict=True):
         cotangent = _columns_of(cotangent_GBKRT, start, stop) / total
         overlap = jnp.sum(cotangent * _columns_of(output_GBKRT, start, stop), axis=2, keepdims=True)
         d_scores = weight * (_product(value_GBKT[..., :stop], cotangent, (2, 2)) - overlap)
@@ -148,7 +132,7 @@ def logits(x_DN: jax.Array, table_VD: jax.Array) -> jax.Array:
 
 
 def to_BTV(logits_VN: jax.Array, shape_BT: tuple[int, ...]) -> jax.Array:
-    """Logits of this layout as (B, T, V)."""
+    """Activations or logits of this layout as (B, T, V)."""
     return logits_VN.T.reshape(*shape_BT, -1)
 
 

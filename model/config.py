@@ -10,7 +10,7 @@ COMPUTE_DTYPES = ("float32", "bfloat16")
 CHOICES = {
     "activation": ("swiglu", "gelu"),
     "compute_dtype": COMPUTE_DTYPES,
-    "remat": ("none", "block"),
+    "remat": ("none", "block", "dots"),
     "parametrization": ("standard", "mup"),
 }
 BASE = ("base_width", "base_depth", "base_head_width")
@@ -37,7 +37,8 @@ class ModelConfig:
       rope_base: base of rotary positions (Su et al. 2021, arXiv 2104.09864).
       norm_epsilon: added to the mean square in RMSNorm.
       compute_dtype: dtype of activations and products; parameters are always float32.
-      remat: none keeps all activations; block recomputes each block in the backward pass.
+      remat: none keeps all activations; block recomputes each block in the backward pass; dots keeps the products
+        with weights and recomputes the rest, attention included.
       scan: one compiled block scanned over depth; false unrolls (faster on a CPU at small depth,
         slower to compile).
       parametrization: how initial scales, multipliers and learning rates follow from the shape: standard, or mup
@@ -60,7 +61,7 @@ class ModelConfig:
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-6
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: Literal["none", "block"] = "none"
+    remat: Literal["none", "block", "dots"] = "none"
     scan: bool = True
     parametrization: Literal["standard", "mup"] = dataclasses.field(
         default="standard", metadata={"identity": "if set"}

@@ -3,12 +3,12 @@
 `columns` holds the same layers for the CPU; `functional` writes the network once over either.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 
+from model import choices, fused_attention, rotary
 from model.config import ModelConfig
+from model.device import this_device
 from model.parametrization import attention_divisor
 
 ACTIVATION = ("batch", "position", "activation_width")  # logical axes of x_BTD
@@ -32,22 +32,11 @@ def project(x_BTD: jax.Array, weight_DF: jax.Array) -> jax.Array:
 
 
 def rotate(x_BTHK: jax.Array, base: float) -> jax.Array:
-    """Rotary positions (Su et al. 2021, arXiv 2104.09864): pair k of the two halves turns by t base^(-2k/K)."""
-    length, head_width = x_BTHK.shape[1], x_BTHK.shape[3]
-    frequency = base ** (-jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
-    angle = (jnp.arange(length, dtype=jnp.float32)[:, None] * frequency)[:, None, :]
-    cosine, sine = jnp.cos(angle), jnp.sin(angle)
+    """Rotary positions, in float32."""
+    cosine, sine = (table[:, None, :] for table in rotary.tables(x_BTHK.shape[1], x_BTHK.shape[3], base))
     first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
     return turned.astype(x_BTHK.dtype)
-
-
-def attention_implementation(config: ModelConfig) -> Literal["cudnn", "xla"]:
-    """cudnn where its fused kernel applies (an NVIDIA GPU, bfloat16, K at most 128 and a multiple of 8), else xla."""
-    head_width = config.resolved_head_width
-    fits = config.compute_dtype == "bfloat16" and head_width <= 128 and head_width % 8 == 0
-    is_nvidia = jax.default_backend() == "gpu" and "NVIDIA" in jax.devices()[0].device_kind.upper()
-    return "cudnn" if is_nvidia and fits else "xla"
 
 
 def attention(
@@ -61,13 +50,12 @@ def attention(
     if gains is not None:
         query = rms_norm(query, gains[0], config.norm_epsilon)
         key = rms_norm(key, gains[1], config.norm_epsilon)
-    mixed = jax.nn.dot_product_attention(
+    mixed = fused_attention.attend(
+        choices.attention(config, this_device(), shape_BT[1]).name,
         rotate(query, config.rope_base),
         rotate(key, config.rope_base),
         value,
         scale=1 / attention_divisor(config),
-        is_causal=True,
-        implementation=attention_implementation(config),
     )
     return mixed.reshape(*shape_BT, -1)
 
@@ -79,7 +67,7 @@ def logits(x_BTD: jax.Array, table_VD: jax.Array) -> jax.Array:
 
 
 def to_BTV(logits_BTV: jax.Array, shape_BT: tuple[int, ...]) -> jax.Array:
-    """Logits of this layout as (B, T, V): themselves."""
+    """Activations or logits of this layout as (B, T, V): themselves."""
     return logits_BTV
 
 

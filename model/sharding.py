@@ -118,3 +118,9 @@ def constrain(x: jax.Array, names: Sequence[str]) -> jax.Array:
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, specification(names))
+
+
+def shards(name: str) -> int:
+    """Into how many parts the current mesh cuts the logical axis `name`; 1 where no mesh is set."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in RULES[name])

@@ -1,8 +1,9 @@
 """`python launch.py bench`: how fast training is, against the machine's peak and against plain PyTorch.
 
 Each side runs in a process of its own (bench/jax_peer.py, bench/torch_peer.py) with the same threads, the same
-environment, the same batches and the same first parameters, and both are asked in turn, round by round, because
-timings drift. Medians over rounds are reported, and the median of the ratios within a round.
+environment, the same batches and the same first parameters. On a CPU all are asked in turn, round by round, because
+timings drift; on a GPU, whose memory one side at a time needs, one after the other. Medians over rounds are reported,
+and the median of the ratios within a round. The peak is that of a matrix product in the same call.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -26,6 +27,7 @@ from files import write_json
 from model.config import ModelConfig
 from model.ledger import ledger
 from training import allocator
+from training.memory import short_bytes
 from training.throughput import Measurement, device_here, write_rows
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +47,13 @@ SIZES: dict[str, ModelConfig] = {
     "760M": ModelConfig(width=1536, depth=24, heads=12, kv_heads=12, vocabulary=50_304),
     "1.3B": ModelConfig(width=2048, depth=24, heads=16, kv_heads=16, vocabulary=50_304),
 }
+# By size: sequences of 2,048 tokens as in practice, shorter where attention would be most of the work.
+SHORT_SEQUENCES = {"10k": 128, "30k": 128, "100k": 128, "400k": 128, "1M": 128, "5M": 128, "10M": 512}
+LONG_SEQUENCE = 2048
+# Tokens of a step: enough for products at full speed; on a GPU as many as 80 GB hold beside the state.
+CPU_BATCH_TOKENS = 4096
+GPU_BATCH_TOKENS = {"124M": 65_536, "350M": 32_768, "760M": 16_384, "1.3B": 8_192}
+GPU_SMALL_BATCH_TOKENS = 131_072
 SAME_LOSS = {
     "float32": 1e-4,
     "bfloat16": 2e-2,
@@ -57,11 +66,12 @@ class Bench:
 
     Attributes:
       sizes: names of shapes.
-      sequence: tokens in a sequence.
-      batch_tokens: tokens in a step.
-      compute_dtype: dtype of activations.
+      sequence: tokens in a sequence; by default by size: 2,048, shorter for the smallest.
+      batch_tokens: tokens in a step; by default 4,096 on a CPU, and by size what a GPU of 80 GB holds.
+      compute_dtype: dtype of activations; auto is float32 on a CPU and bfloat16 on a GPU.
       threads: CPU threads of each side; 0 for one a core.
-      scan: scan over layers; by default off on a CPU, where unrolled layers are faster.
+      scan: scan over layers; auto is off on a CPU, where unrolled layers are faster, and on on a GPU.
+      remat: what our side computes again in the backward pass.
       rounds: rounds of alternating measurements.
       seconds: length of one measurement.
       torch_python: interpreter that has torch; by default this one, where it has torch.
@@ -74,11 +84,12 @@ class Bench:
     """
 
     sizes: tuple[str, ...] = ("10k", "100k", "1M", "5M")
-    sequence: int = 128
-    batch_tokens: int = 4096
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    sequence: int | None = None
+    batch_tokens: int | None = None
+    compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int = 0
-    scan: bool = False
+    scan: Literal["auto", "on", "off"] = "auto"
+    remat: Literal["none", "block", "dots"] = "none"
     rounds: int = 5
     seconds: float = 1.0
     torch_python: str = ""
@@ -94,12 +105,13 @@ class Bench:
         if unknown or not self.sizes:
             raise BadInput(f"--sizes {' '.join(unknown)}: must be some of {', '.join(SIZES)}")
         for name in ("sequence", "batch_tokens", "rounds"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
-        if self.batch_tokens % self.sequence:
-            raise BadInput(
-                f"--batch-tokens {self.batch_tokens}: must be a multiple of --sequence {self.sequence}"
-            )
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise BadInput(f"--{name.replace('_', '-')} {value}: must be at least 1")
+        for size in self.sizes:
+            sequence, batch_tokens = self.shape(size)
+            if batch_tokens % sequence:
+                raise BadInput(f"--batch-tokens {batch_tokens}: must be a multiple of --sequence {sequence}")
         if not self.seconds > 0:
             raise BadInput(f"--seconds {self.seconds}: must be positive")
         if self.threads < 0 or self.threads > len(os.sched_getaffinity(0)):
@@ -108,6 +120,21 @@ class Bench:
             raise BadInput(f"--table {self.table}: takes speeds by the clock, not --clock {self.clock}")
         if self.torch_python and not os.access(self.torch_python, os.X_OK):
             raise BadInput(f"--torch-python {self.torch_python}: not a program that can be run")
+
+    def shape(self, size: str) -> tuple[int, int]:
+        """Tokens in a sequence and in a step of a size."""
+        if self.device == "cpu":
+            batch_tokens = self.batch_tokens or CPU_BATCH_TOKENS
+        else:
+            batch_tokens = self.batch_tokens or GPU_BATCH_TOKENS.get(size, GPU_SMALL_BATCH_TOKENS)
+        return self.sequence or SHORT_SEQUENCES.get(size, LONG_SEQUENCE), batch_tokens
+
+    def model(self, size: str) -> ModelConfig:
+        """The network of a size."""
+        automatic: Literal["float32", "bfloat16"] = "float32" if self.device == "cpu" else "bfloat16"
+        dtype = automatic if self.compute_dtype == "auto" else self.compute_dtype
+        scan = self.device == "cuda" if self.scan == "auto" else self.scan == "on"
+        return dataclasses.replace(SIZES[size], compute_dtype=dtype, scan=scan, remat=self.remat)
 
 
 class Side:
@@ -154,89 +181,133 @@ class Side:
         self.process.wait()
 
 
-def start_sides(options: Bench) -> dict[str, Side]:
-    """Start our side and, where there is an interpreter with torch, eager and compiled PyTorch."""
+def commands(options: Bench) -> dict[str, list[str]]:
+    """How each side is started: ours and, where there is an interpreter with torch, eager and compiled PyTorch."""
+    sides = {"jax": [sys.executable, "-m", "bench.jax_peer"]}
+    python = options.torch_python or (sys.executable if importlib.util.find_spec("torch") else "")
+    if python:
+        command = [python, "-m", "bench.torch_peer", "--threads", str(len(_cores(options)))]
+        sides["torch"] = [*command, "--device", options.device]
+        if options.compile:
+            sides["torch.compile"] = [*sides["torch"], "--compile"]
+    return sides
+
+
+def _cores(options: Bench) -> set[int]:
     available = sorted(os.sched_getaffinity(0))
-    cores = set(available[: options.threads or len(available)])
+    return set(available[: options.threads or len(available)])
+
+
+@contextlib.contextmanager
+def started(options: Bench, names: Sequence[str]) -> Iterator[dict[str, Side]]:
+    """The processes of these sides, closed at the end."""
+    cores = _cores(options)
     environment = os.environ | {"OMP_NUM_THREADS": str(len(cores)), "PYTHONPATH": str(ROOT)}
     if options.device == "cpu":
         environment |= {"JAX_PLATFORMS": "cpu"}
         if not options.plain_allocator:
             environment |= allocator.environment()
-    sides = {"jax": Side([sys.executable, "-m", "bench.jax_peer"], environment, cores)}
-    python = options.torch_python or (sys.executable if importlib.util.find_spec("torch") else "")
-    if python:
-        command = [python, "-m", "bench.torch_peer", "--threads", str(len(cores)), "--device", options.device]
-        sides["torch"] = Side(command, environment, cores)
-        if options.compile:
-            sides["torch.compile"] = Side([*command, "--compile"], environment, cores)
-    return sides
+    sides = {name: Side(commands(options)[name], environment, cores) for name in names}
+    try:
+        yield sides
+    finally:
+        for side in sides.values():
+            side.close()
 
 
-def measure(options: Bench, size: str, sides: dict[str, Side]) -> dict[str, Any]:
+@dataclasses.dataclass
+class Measured:
+    """What the sides said of one size, by side; rates in tokens per second, a value a round."""
+
+    prepared: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    rates: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    bare_rates: list[float] = dataclasses.field(default_factory=list)
+    peaks: list[float] = dataclasses.field(default_factory=list)
+
+
+def measure(options: Bench, size: str) -> dict[str, Any]:
     """Every number of one size."""
-    config = dataclasses.replace(
-        SIZES[size],
-        compute_dtype=options.compute_dtype,
-        scan=options.scan,
-    )
+    names = list(commands(options))
+    measured = Measured()
+    with tempfile.TemporaryDirectory() as folder:
+        for group in [names] if options.device == "cpu" else [[name] for name in names]:
+            with started(options, group) as sides:
+                _prepare(options, size, sides, folder, measured)
+                _take_turns(options, size, sides, measured)
+    return _row(options, size, measured)
+
+
+def _prepare(options: Bench, size: str, sides: dict[str, Side], folder: str, measured: Measured) -> None:
+    """Compile and take the first step on every side, and see that all are one network."""
+    config = options.model(size)
+    sequence, batch_tokens = options.shape(size)
     fields = dataclasses.asdict(config)
     resolved = fields | {"head_width": config.resolved_head_width, "ff_width": config.resolved_ff_width}
-    batch = options.batch_tokens // options.sequence
-    prepared = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, side in sides.items():
-            prepared[name] = side.ask(
-                "prepare",
-                model=fields if name == "jax" else resolved,
-                batch=batch,
-                sequence=options.sequence,
-                parameters=f"{folder}/parameters.npz",
-            )
-    ours = prepared["jax"]["loss"]
-    for name, answer in prepared.items():
-        if abs(answer["loss"] / ours - 1) > SAME_LOSS[options.compute_dtype]:
+    for name, side in sides.items():
+        answer = side.ask(
+            "prepare",
+            model=fields if name == "jax" else resolved,
+            batch=batch_tokens // sequence,
+            sequence=sequence,
+            parameters=f"{folder}/parameters.npz",
+        )
+        measured.prepared[name] = answer
+        ours = measured.prepared["jax"]["loss"]
+        if abs(answer["loss"] / ours - 1) > SAME_LOSS[config.compute_dtype]:
             raise RuntimeError(
                 f"{size}: the first loss of {name} is {answer['loss']}, ours {ours}: not one network"
             )
+
+
+def _take_turns(options: Bench, size: str, sides: dict[str, Side], measured: Measured) -> None:
+    """Rounds of steps, each side once in each."""
+    _, batch_tokens = options.shape(size)
     counts = {}
     for name, side in sides.items():
         side.ask("steps", count=2)
         counts[name] = max(2, round(options.seconds / (side.ask("steps", count=2)[options.clock] / 2)))
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    bare_rates: list[float] = []
-    peaks: list[float] = []
+        measured.rates[name] = []
     for _ in range(options.rounds):
-        peaks.append(
-            sides["jax"].ask("peak", dtype=options.compute_dtype, clock=options.clock)["flops_per_second"]
-        )
+        if "jax" in sides:
+            answer = sides["jax"].ask("peak", dtype=options.model(size).compute_dtype, clock=options.clock)
+            measured.peaks.append(answer["flops_per_second"])
         for name, side in sides.items():
             seconds = side.ask("steps", count=counts[name])[options.clock]
-            rates[name].append(counts[name] * options.batch_tokens / seconds)
-        seconds = sides["jax"].ask("bare", count=counts["jax"])[options.clock]
-        bare_rates.append(counts["jax"] * options.batch_tokens / seconds)
-    counted = ledger(config, options.sequence)
-    rate, peak = statistics.median(rates["jax"]), statistics.median(peaks)
-    waits = [1 - loop / bare for loop, bare in zip(rates["jax"], bare_rates, strict=True)]
+            measured.rates[name].append(counts[name] * batch_tokens / seconds)
+        if "jax" in sides:
+            seconds = sides["jax"].ask("bare", count=counts["jax"])[options.clock]
+            measured.bare_rates.append(counts["jax"] * batch_tokens / seconds)
+
+
+def _row(options: Bench, size: str, measured: Measured) -> dict[str, Any]:
+    config = options.model(size)
+    sequence, batch_tokens = options.shape(size)
+    counted = ledger(config, sequence)
+    rates, ours = measured.rates, measured.rates["jax"]
+    rate, peak = statistics.median(ours), statistics.median(measured.peaks)
+    waits = [1 - loop / bare for loop, bare in zip(ours, measured.bare_rates, strict=True)]
+    prepared = measured.prepared
     return {
         "size": size,
         "params": counted["params"]["total"],
-        "model": fields,
-        "sequence": options.sequence,
-        "batch_tokens": options.batch_tokens,
+        "model": dataclasses.asdict(config),
+        "sequence": sequence,
+        "batch_tokens": batch_tokens,
         "tokens_per_second": {name: statistics.median(values) for name, values in rates.items()},
         "rounds": rates,
         "ratio": {
-            name: statistics.median(a / b for a, b in zip(rates["jax"], rates[name], strict=True))
-            for name in sides
+            name: statistics.median(a / b for a, b in zip(ours, rates[name], strict=True))
+            for name in rates
             if name != "jax"
         },
         "peak_flops_per_second": peak,
         "mfu": {key: rate * counted["flops_per_token"][key] / peak for key in ("exact", "palm")},  # type: ignore[literal-required]
-        "compile_seconds": prepared["jax"]["seconds"],
+        "compile_seconds": {name: answer["seconds"] for name, answer in prepared.items()},
+        "bytes": prepared["jax"]["bytes"],
         "host_wait": max(0.0, statistics.median(waits)),
         "first_loss": {name: answer["loss"] for name, answer in prepared.items()},
         "versions": {name: answer["versions"] for name, answer in prepared.items()},
+        "implementations": prepared["jax"]["implementations"],
         "device": prepared["jax"]["device"],
     }
 
@@ -251,21 +322,17 @@ def sentence(row: dict[str, Any]) -> str:
         f"{row['size']:>5} {row['params']:>11,} params | {row['tokens_per_second']['jax']:>9,.0f} tokens/s{peers}"
         f" | MFU exact {row['mfu']['exact']:.3f} palm {row['mfu']['palm']:.3f}"
         f" of {row['peak_flops_per_second'] / 1e9:,.0f} GFLOP/s"
-        f" | compile {row['compile_seconds']:.1f} s | host wait {row['host_wait']:.1%}"
+        f" | first step {row['compile_seconds']['jax']:.1f} s | {short_bytes(row['bytes']['total'])}"
+        f" | host wait {row['host_wait']:.1%}"
     )
 
 
 def run(options: Bench, report: Callable[[str], None]) -> dict[str, Any]:
     """Measure every size, reporting each as it is done; writes `options.out` where given."""
-    sides = start_sides(options)
-    try:
-        rows = []
-        for size in options.sizes:
-            rows.append(measure(options, size, sides))
-            report(sentence(rows[-1]))
-    finally:
-        for side in sides.values():
-            side.close()
+    rows = []
+    for size in options.sizes:
+        rows.append(measure(options, size))
+        report(sentence(rows[-1]))
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     result = {"settings": settings, "machine": platform.platform(), "rows": rows}
     if options.out is not None:
@@ -283,10 +350,10 @@ def measurement(options: Bench, row: dict[str, Any]) -> Measurement:
         threads=(options.threads or len(os.sched_getaffinity(0))) if on_processor else 0,
         workers=1,
         model=ModelConfig(**row["model"]),
-        sequence_length=options.sequence,
-        batch_tokens=options.batch_tokens,
+        sequence_length=row["sequence"],
+        batch_tokens=row["batch_tokens"],
         tokens_per_second=row["tokens_per_second"]["jax"],
-        compile_seconds=row["compile_seconds"],
+        compile_seconds=row["compile_seconds"]["jax"],
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=row["versions"]["jax"],
     )

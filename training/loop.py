@@ -22,6 +22,7 @@ from training.distributed import Agreement
 from training.evaluate import PreparedTask, score_tasks, write_scores
 from training.evaluation import HeldOut, score_held_out
 from training.mesh import data_share, place_batch
+from training.profile import profiled
 from training.records import read_spec
 from training.schedule import learning_rate
 from training.state import TrainState, hyperparameters
@@ -49,12 +50,14 @@ class Execution:
       checkpoint_seconds: least time between two checkpoints.
       mesh: devices by axis, as data=2,fsdp=2,tensor=1; empty for the rule (training/mesh.py).
       stop_requested: asked after every step; true saves and raises Stopped.
+      profile: trace five steps into the run's folder `profile` (training/profile.py).
       report: called with (tokens, loss, tokens per second) about twice a second.
     """
 
     cache_root: Path = Path("cache")
     checkpoint_seconds: float = 60.0
     mesh: str = ""
+    profile: bool = False
     stop_requested: Callable[[], bool] = lambda: False
     report: Callable[[int, float, float], None] = lambda tokens, loss, rate: None
 
@@ -174,6 +177,9 @@ class Run:
             self.state, progress = restored
             self.tokens = progress["tokens"]
             self.clock = Clock(progress["train_seconds"], progress["compile_seconds"])
+        if execution.profile:
+            steps_left = (spec.tokens - self.tokens) // spec.batch_tokens
+            self.train_step = profiled(self.train_step, directory / "profile", steps_left)
         self.tasks: tuple[PreparedTask, ...] = ()
         if spec.tasks:
             held_out = held_out_tasks(spec.tasks, spec.task_items, spec.data, execution.cache_root)

@@ -5,6 +5,7 @@ import datetime
 import errno
 import fcntl
 import importlib.metadata
+import logging
 import os
 import platform
 import subprocess
@@ -15,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from errors import BadInput
 from files import read_json, write_atomic, write_json
+from model import choices
 from training.config import RunSpec, from_json, to_json
 from training.lease import EXPIRY_SECONDS, acquire, held, holder_elsewhere
 
@@ -101,6 +103,8 @@ def start_attempt(directory: Path, corpus: dict[str, Any], mesh: "Mesh", code: s
     """
     import jax  # here: the launcher and `status` read records without JAX
 
+    from model.device import described
+
     path = directory / "env.json"
     previous = read_json(path) if path.exists() else None
     if previous is not None and previous["corpus"]["fingerprint"] != corpus["fingerprint"]:
@@ -113,6 +117,12 @@ def start_attempt(directory: Path, corpus: dict[str, Any], mesh: "Mesh", code: s
     now = utc_now()
     device = mesh.devices.flat[0]
     peak = peak_flops(device.device_kind)
+    spec = read_spec(directory)
+    length, kind = spec.data.sequence_length, described(device)
+    sequences = (spec.optim.microbatch_tokens or spec.batch_tokens) // length
+    warning = choices.slow(spec.model, kind, length)
+    if warning:
+        logging.getLogger(__name__).warning("%s: %s", directory, warning)
     attempt = {
         "attempt": len(attempts) + 1,
         "started": now,
@@ -124,6 +134,7 @@ def start_attempt(directory: Path, corpus: dict[str, Any], mesh: "Mesh", code: s
         "device": device.device_kind,
         "devices": mesh.size,
         "mesh": dict(mesh.shape),
+        "implementations": choices.record(spec.model, kind, tuple(mesh.shape.values()), sequences, length),
         "processes": jax.process_count(),
         "cpus": sorted(os.sched_getaffinity(0)),
     }

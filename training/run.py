@@ -305,6 +305,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="least time between checkpoints")
     parser.add_argument("--mesh", default="", help="devices by axis: data=2,fsdp=2,tensor=1 (default: by rule)")
+    parser.add_argument(
+        "--profile", action="store_true", help="trace five steps into RUN/profile, for ui.perfetto.dev"
+    )
     parser.add_argument("--spec", help="the RunSpec as JSON: creates the run directory where there is none")
     parser.add_argument(
         "--cores", type=int, help="use this many CPU cores (default: all that this process may use)"
@@ -355,6 +358,7 @@ def main(arguments: list[str] | None = None) -> int:
             cache_root=options.cache,
             checkpoint_seconds=options.checkpoint_seconds,
             mesh=options.mesh,
+            profile=options.profile,
             stop_requested=stop,
             report=report,
         ),

@@ -27,9 +27,7 @@ def loss_and_metrics(
     Args:
       batch_BT: int32 (B, T + 1) tokens; the first T are inputs, the last T targets.
     """
-    nll_BT, logz_BT = functional.token_losses(config, params, batch_BT[:, :-1], batch_BT[:, 1:])
-    loss = jnp.mean(nll_BT)
-    return loss + z_loss * jnp.mean(jnp.square(logz_BT)), loss
+    return functional.objective(config, params, batch_BT[:, :-1], batch_BT[:, 1:], z_loss)
 
 
 @functools.lru_cache(maxsize=32)

@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0)
     parser.add_argument("--mesh", default="", help="devices by axis: data=2,fsdp=2 (default: the rule)")
     parser.add_argument("--cores", default="", help="pin to these CPU cores, as 0,1; as many threads")
+    parser.add_argument("--profile", action="store_true", help="trace five steps of every run")
     options = parser.parse_args(arguments)
     if options.cores:
         os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             cache_root=options.cache,
             checkpoint_seconds=options.checkpoint_seconds,
             mesh=options.mesh,
+            profile=options.profile,
             stop_requested=stop,
             report=functools.partial(_report, send, run),
         )

@@ -24,6 +24,7 @@ CONFIGS = {
     "no_qk_norm": dataclasses.replace(BASE, qk_norm=False),
     "unrolled": dataclasses.replace(BASE, scan=False),
     "remat": dataclasses.replace(BASE, remat="block"),
+    "remat_dots": dataclasses.replace(BASE, remat="dots"),
     "everything": dataclasses.replace(
         BASE, tied=False, activation="gelu", logit_softcap=1.5, qk_norm=False, scan=False, remat="block"
     ),
@@ -145,7 +146,7 @@ def test_scan_and_remat_change_nothing_but_rounding():
         return quick_jit(jax.value_and_grad(lambda p: loss(config, p, tokens, targets)))(params)
 
     scanned = jax.tree.map(lambda x: np.asarray(x, np.float64), gradients(scan=True))
-    for change in ({"scan": False}, {"remat": "block"}):
+    for change in ({"scan": False}, {"remat": "block"}, {"remat": "dots"}):
         errors = relative_errors(gradients(**change), scanned)
         assert max(jax.tree.leaves(errors)) < 2e-6, (change, errors)
 

@@ -1,0 +1,162 @@
+"""Which implementation computes what, and why: rules of shape and device, without JAX.
+
+Every accelerator kernel has shapes that it refuses. A rule here picks the fastest one that takes the shape and says
+its reason in words; a run writes both into env.json, so that no fallback is silent.
+"""
+
+import dataclasses
+import itertools
+import math
+
+from model.config import ModelConfig
+
+# Logits of one device above this many are never held at once: 2^26 float32 are 256 MiB, and with any vocabulary
+# to 2^15 a block still has 2,048 tokens, enough rows for a matrix product to run at full speed.
+LARGEST_LOGITS = 2**26
+
+# Splash attention works on blocks of keys that are a multiple of the TPU's 128 lanes.
+TPU_LANES = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What was chosen and the reason, one line."""
+
+    name: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What the rules need to know of a device.
+
+    Attributes:
+      platform: cpu, gpu or tpu, as JAX names it.
+      kind: the vendor's name.
+      capability: CUDA compute capability as major.minor; empty elsewhere.
+    """
+
+    platform: str
+    kind: str = ""
+    capability: str = ""
+
+
+def layout(config: ModelConfig, device: Device) -> Choice:
+    """columns (feature-major) on the CPU in float32, rows (token-major) everywhere else."""
+    if device.platform != "cpu":
+        return Choice("rows", "fused attention kernels read token-major arrays")
+    if config.compute_dtype != "float32":
+        return Choice("rows", f"columns is written for float32, not {config.compute_dtype}")
+    return Choice("columns", "on a CPU sums over an earlier axis are vectorized")
+
+
+def attention(config: ModelConfig, device: Device, sequence_length: int) -> Choice:
+    """cudnn on NVIDIA GPUs, splash on TPUs, blocks in columns, and xla where a kernel does not take the shape.
+
+    The limits of cudnn are those that `jax.nn.dot_product_attention` checks (JAX 0.10): 16-bit floats, compute
+    capability 8.0, head width a multiple of 8 up to 128, or 256 from capability 9.0 on.
+    """
+    if layout(config, device).name == "columns":
+        return Choice("blocks", "CPU, float32: causal blocks of queries over feature-major arrays")
+    if device.platform == "tpu":
+        return _splash(sequence_length)
+    if device.platform == "gpu":
+        return _cudnn(config, device)
+    return Choice("xla", f"{device.platform} has no fused kernel")
+
+
+def _splash(sequence_length: int) -> Choice:
+    if sequence_length % TPU_LANES:
+        return Choice(
+            "xla", f"splash needs a sequence length in multiples of {TPU_LANES}, not {sequence_length}"
+        )
+    return Choice("splash", "TPU: the Pallas kernel skips what causality forbids and keeps no weights")
+
+
+def _cudnn(config: ModelConfig, device: Device) -> Choice:
+    if "NVIDIA" not in device.kind.upper():
+        return Choice("xla", f"cudnn needs an NVIDIA GPU, not {device.kind}")
+    capability = tuple(int(part) for part in (device.capability or "0").split("."))
+    if capability < (8, 0):
+        return Choice("xla", f"cudnn needs compute capability 8.0, not {device.capability or 'unknown'}")
+    if config.compute_dtype != "bfloat16":
+        return Choice("xla", f"cudnn needs model.compute_dtype=bfloat16, not {config.compute_dtype}")
+    widest = 256 if capability >= (9, 0) else 128
+    if config.resolved_head_width > widest or config.resolved_head_width % 8:
+        return Choice(
+            "xla",
+            f"cudnn needs a head width in multiples of 8 up to {widest}, not {config.resolved_head_width}",
+        )
+    return Choice("cudnn", f"NVIDIA GPU, bfloat16, head width {config.resolved_head_width}")
+
+
+def loss_positions(vocabulary: int, sequences: int, length: int) -> int:
+    """Positions whose logits are computed at once, of every sequence on a device; `length` for all of them.
+
+    The positions are shared out evenly among the fewest blocks of at most `LARGEST_LOGITS` logits.
+    """
+    at_once = max(1, LARGEST_LOGITS // (vocabulary * sequences))
+    blocks = math.ceil(length / at_once)
+    return math.ceil(length / blocks)
+
+
+def loss(vocabulary: int, sequences: int, length: int) -> Choice:
+    """whole where all logits of a device may be held, else blocks; the numbers are those of one device."""
+    positions = loss_positions(vocabulary, sequences, length)
+    count = vocabulary * sequences * length
+    if positions == length:
+        return Choice("whole", f"{count:,} logits a device, at most {LARGEST_LOGITS:,}")
+    return Choice(
+        f"blocks of {positions} positions", f"{count:,} logits a device, more than {LARGEST_LOGITS:,}"
+    )
+
+
+def record(
+    config: ModelConfig, device: Device, mesh: tuple[int, int, int], sequences: int, length: int
+) -> dict[str, dict[str, str]]:
+    """Every choice of a run with its reason: what env.json keeps.
+
+    Args:
+      mesh: devices along data, fsdp and tensor.
+      sequences: of one step's batch, over all devices.
+    """
+    data, fsdp, tensor = mesh
+    made = {
+        "layout": layout(config, device),
+        "attention": attention(config, device, length),
+        "loss": loss(config.vocabulary // tensor, max(1, sequences // (data * fsdp)), length),
+    }
+    return {name: dataclasses.asdict(choice) for name, choice in made.items()}
+
+
+def slow(config: ModelConfig, device: Device, length: int) -> str | None:
+    """A warning where an accelerator trains without its fused attention: what it costs and why, one line."""
+    choice = attention(config, device, length)
+    if device.platform == "cpu" or choice.name != "xla":
+        return None
+    return (
+        f"attention without a fused kernel keeps all {length} x {length} weights of every head: {choice.reason}"
+    )
+
+
+# Blocks of queries of `columns`: four at most (five eighths of the scores are computed, and half is the least
+# possible), each of 64 at least, below which the products are too small to run at full speed.
+MAXIMUM_BLOCKS = 4
+MINIMUM_BLOCK = 64
+# Above this length the backward pass of `columns` computes attention weights again: kept, they would take H T^2 / 2
+# floats a sequence and layer, more than all other activations together.
+LONGEST_KEPT = 512
+
+
+def query_blocks(length: int) -> list[tuple[int, int]]:
+    """Where the blocks of queries of `columns` start and stop."""
+    count = max(1, min(MAXIMUM_BLOCKS, length // MINIMUM_BLOCK))
+    edges = [length * i // count for i in range(count + 1)]
+    return list(itertools.pairwise(edges))
+
+
+def kept_weights_per_query(length: int) -> int:
+    """Attention weights of one head that `columns` keeps for the backward pass, a query on average."""
+    if length > LONGEST_KEPT:
+        return 0
+    return sum((stop - start) * stop for start, stop in query_blocks(length)) // length

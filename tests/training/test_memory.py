@@ -1,0 +1,129 @@
+"""Predicted bytes: the closed form against the compiler, both against what they should scale with, and refusals."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from data.config import DataConfig
+from errors import BadInput
+from experiments.scaling import ScalingRule
+from model.choices import Device
+from model.config import ModelConfig
+from model.ledger import parameter_counts
+from training import memory
+from training.config import OptimConfig, RunSpec
+
+MODEL = ModelConfig(width=64, depth=2, heads=4, kv_heads=4, scan=False)
+
+
+def spec_of(model: ModelConfig = MODEL, length: int = 64, sequences: int = 16, micro: int = 0) -> RunSpec:
+    return RunSpec(
+        model=model,
+        data=DataConfig(sequence_length=length),
+        optim=OptimConfig(microbatch_tokens=micro),
+        batch_tokens=length * sequences,
+        tokens=length * sequences,
+    )
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("memory")
+
+
+CASES = {
+    "plain": (spec_of(), (1, 1, 1)),
+    "bfloat16, scan, remat": (
+        spec_of(dataclasses.replace(MODEL, compute_dtype="bfloat16", scan=True, remat="block")),
+        (1, 1, 1),
+    ),
+    "remat of products": (spec_of(dataclasses.replace(MODEL, depth=6, scan=True, remat="dots")), (1, 1, 1)),
+    "a mesh": (spec_of(dataclasses.replace(MODEL, scan=True)), (1, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_closed_form_is_near_the_compiled_program(name, cache):
+    spec, mesh = CASES[name]
+    compiled = memory.compiled_bytes(spec, mesh, cache)
+    estimated = memory.estimate_bytes(spec, mesh)
+    assert (compiled.basis, estimated.basis) == ("compiled", "estimated")
+    assert estimated.state == pytest.approx(compiled.state, rel=0.03)
+    assert estimated.scratch == pytest.approx(compiled.scratch, rel=0.2)
+    share = 3 * 4 * parameter_counts(spec.model)["total"] / (mesh[1] * mesh[2])
+    assert compiled.state == pytest.approx(share, rel=0.03)
+
+
+def test_a_shape_is_compiled_once(cache, monkeypatch):
+    spec, mesh = CASES["plain"]
+    first = memory.compiled_bytes(spec, mesh, cache)
+
+    def refuse(*_, **__):
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(memory.subprocess, "run", refuse)
+    longer = dataclasses.replace(spec, tokens=spec.tokens * 7, seed=3, evaluation_marks=(spec.tokens,))
+    assert memory.compiled_bytes(longer, mesh, cache) == first
+    with pytest.raises(AssertionError, match="compiled again"):
+        memory.compiled_bytes(spec_of(length=32), mesh, cache)
+
+
+def test_a_mesh_that_cannot_cut_the_model_is_refused(cache):
+    with pytest.raises(BadInput, match=r"model\.heads=4: must be a multiple of the mesh's tensor=3"):
+        memory.compiled_bytes(spec_of(sequences=18), (1, 1, 3), cache)
+
+
+def test_what_makes_the_estimate_smaller():
+    large = spec_of(ModelConfig(width=1024, depth=24, heads=16, kv_heads=16, vocabulary=50_304), 2048, 32)
+    device = Device("gpu", "NVIDIA H100", "9.0")
+    half = dataclasses.replace(large, model=dataclasses.replace(large.model, compute_dtype="bfloat16"))
+    remat = dataclasses.replace(half, model=dataclasses.replace(half.model, remat="block"))
+    micro = dataclasses.replace(half, optim=OptimConfig(microbatch_tokens=4 * 2048))
+    need = [memory.estimate_bytes(spec, device=device).total for spec in (large, half, remat)]
+    assert need[0] > need[1] > need[2]
+    assert (
+        memory.estimate_bytes(micro, device=device).scratch < memory.estimate_bytes(half, device=device).scratch
+    )
+    one, eight = (memory.estimate_bytes(half, mesh, device) for mesh in ((1, 1, 1), (1, 8, 1)))
+    assert eight.state == pytest.approx(one.state / 8, rel=0.01)
+    assert memory.estimate_bytes(half, (8, 1, 1), device).state == one.state
+
+
+@pytest.mark.parametrize(("field", "value"), [("remat", "block"), ("remat", "dots")])
+def test_what_saves_activations_lowers_the_scratch_alone(field, value):
+    spec = ScalingRule().run(500_000, 65_536)
+    saving = dataclasses.replace(spec, model=dataclasses.replace(spec.model, **{field: value}))
+    assert memory.estimate_bytes(saving).scratch < memory.estimate_bytes(spec).scratch
+    assert memory.estimate_bytes(saving).state == memory.estimate_bytes(spec).state
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("80GiB", 80 * 2**30), ("80G", 80 * 10**9), ("8.5e10", 85 * 10**9), ("512 MiB", 2**29), ("1kB", 1000)],
+)
+def test_sizes_are_read(text, count):
+    assert memory.parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "80X", "-1G", "0", "1.2.3G", "ib", "nan", "5i"])
+def test_other_sizes_are_refused_in_one_line(text):
+    with pytest.raises(BadInput, match=r"--device-memory=.*must be bytes, as 80GiB") as refusal:
+        memory.parse_bytes(text)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_run_that_needs_most_is_refused_by_name():
+    small, large = spec_of(), spec_of(dataclasses.replace(MODEL, width=256))
+    needs = [(spec, memory.estimate_bytes(spec)) for spec in (small, large)]
+    memory.refuse_what_cannot_fit(needs, 2**40)
+    with pytest.raises(
+        BadInput, match=rf"{large.run_id}: needs .* on a device .estimated., which has 1 MiB, as 1 ot"
+    ):
+        memory.refuse_what_cannot_fit(needs, 2**20)
+
+
+def test_this_machine_has_memory():
+    here = memory.device_memory_here("cpu")
+    assert here is not None
+    assert 2**28 < here < 2**50

@@ -1,0 +1,328 @@
+"""Bytes that training needs on each device: from the compiled program, and in closed form before anything compiles.
+
+`compiled_bytes` asks XLA: the step is compiled for shapes alone, without data or weights, in a process of its own
+that has as many devices as the mesh, and the answer is kept under the cache folder. `estimate_bytes` is the closed
+form for grids of hundreds of runs; tests hold it against the compiled number.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from errors import BadInput
+from files import read_json, write_json
+from model import choices
+from model.config import ModelConfig
+from model.ledger import matrix_parameters, parameter_counts
+from training.config import RunSpec, from_json, to_json
+
+FLOAT32_BYTES = 4
+STATE_COPIES = 3  # parameters and the two moments of Adam, float32
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+ROOT = Path(__file__).resolve().parents[1]
+
+Mesh = tuple[int, int, int]  # devices along data, fsdp, tensor
+ONE_DEVICE: Mesh = (1, 1, 1)
+CPU = choices.Device("cpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bytes:
+    """Of one device at the peak of a training step.
+
+    Attributes:
+      state: parameters and moments, held between steps.
+      scratch: gradients, activations kept for the backward pass, logits; given back after the step.
+      basis: compiled (XLA's own account of the program) or estimated (closed form).
+      platform: that the number is for: cpu, gpu or tpu.
+    """
+
+    state: int
+    scratch: int
+    basis: Literal["compiled", "estimated"]
+    platform: str
+
+    @property
+    def total(self) -> int:
+        """State and scratch together."""
+        return self.state + self.scratch
+
+
+def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choices.Device = CPU) -> Bytes:
+    """Closed form: the state is exact, the scratch an estimate (the compiler fuses, reuses and pads).
+
+    Args:
+      mesh: devices along data, fsdp and tensor; sequences are cut over the first two, matrices over the last two.
+      device: what the program is for; decides layout and attention (model/choices.py).
+    """
+    data, fsdp, tensor = mesh
+    model, length = spec.model, spec.data.sequence_length
+    total = parameter_counts(model)["total"]
+    # Gains are cut over fsdp alone, and so little of it all that they are counted whole.
+    tables = model.vocabulary * model.width * (1 if model.tied else 2)
+    matrices = matrix_parameters(model) - model.vocabulary * model.width + tables
+    stored = (matrices // (fsdp * tensor) + total - matrices) * FLOAT32_BYTES
+    microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
+    tokens = max(length, spec.batch_tokens // microbatches // (data * fsdp))
+    kept = _block_floats_per_token(model, device, length) / tensor
+    if model.remat == "block":
+        activations = model.depth * model.width + kept
+    elif model.remat == "dots":
+        activations = model.depth * (model.width + _product_floats_per_token(model) / tensor) + kept
+    else:
+        activations = model.depth * kept + (SCAN_WORKING_SHARE * kept if model.scan else 0.0)
+    activations += _working_floats_per_token(model, device, length) / tensor
+    # XLA's CPU compiler computes bfloat16 in float32.
+    item = FLOAT32_BYTES if device.platform == "cpu" else ITEM_BYTES[model.compute_dtype]
+    sequences = max(1, tokens // length)
+    positions = choices.loss_positions(model.vocabulary // tensor, sequences, length)
+    logits = LOGIT_COPIES * positions * sequences * model.vocabulary // tensor
+    # Accumulation over microbatches holds a second copy of the gradients.
+    weights = stored * (2 if microbatches > 1 else 1)
+    if model.compute_dtype != "float32":
+        weights += matrices // (fsdp * tensor) * item  # the cast parameters
+    if fsdp > 1:
+        weights += matrices // tensor // model.depth * FLOAT32_BYTES  # one block's gathered parameters
+    scratch = weights + round(tokens * activations * item) + logits * FLOAT32_BYTES
+    return Bytes(STATE_COPIES * stored, scratch, "estimated", device.platform)
+
+
+# Fitted to compiled steps of this network on the CPU, 0.1M to 10M parameters (tests/training/test_memory.py holds the
+# whole to 20%); on accelerators they are an assumption until their compiler is asked.
+LOGIT_COPIES = 2  # the logits and their cotangent
+COPIED_WIDTHS = (
+    7.6  # arrays of model width that a block keeps beside those counted: other layouts, products half done
+)
+SCAN_WORKING_SHARE = 0.6  # of a block's activations, twice in memory while a scan's backward pass reads them
+XLA_ATTENTION_COPIES = 2.4  # of the T x T weights of a head
+BLOCKS_WORKING_COPIES = 3.4  # the same of one layer, where `columns` computes weights again
+
+
+def _block_floats_per_token(config: ModelConfig, device: choices.Device, length: int) -> float:
+    """Numbers of one block that the backward pass reads again, in the manner of Korthikanti et al. 2022 (arXiv
+    2205.05198, section 4.1), counted for this network."""
+    heads = config.heads * config.resolved_head_width
+    kv_heads = config.kv_heads * config.resolved_head_width
+    # Projections, then queries and keys normalized and turned; the mixed values.
+    attention: float = heads + 2 * kv_heads + (2 if config.qk_norm else 1) * (heads + kv_heads) + heads
+    chosen = choices.attention(config, device, length).name
+    if chosen == "blocks":
+        attention += config.heads * choices.kept_weights_per_query(length)
+    elif chosen == "xla":
+        attention += XLA_ATTENTION_COPIES * config.heads * length
+    feed_forward = (4 if config.activation == "swiglu" else 3) * config.resolved_ff_width
+    # The residual stream before either half, and both normalized.
+    return (4 + COPIED_WIDTHS) * config.width + attention + feed_forward
+
+
+def _product_floats_per_token(config: ModelConfig) -> int:
+    """Numbers that the products of one block with its weights give: what remat=dots keeps."""
+    heads = (config.heads + 2 * config.kv_heads) * config.resolved_head_width
+    return heads + 2 * config.width + (2 if config.activation == "swiglu" else 1) * config.resolved_ff_width
+
+
+def _working_floats_per_token(config: ModelConfig, device: choices.Device, length: int) -> float:
+    """Numbers that one layer holds only while its own backward pass runs."""
+    if choices.attention(config, device, length).name == "blocks" and length > choices.LONGEST_KEPT:
+        return BLOCKS_WORKING_COPIES * config.heads * length
+    return 0.0
+
+
+def compiled_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, cache_root: Path = Path("cache")) -> Bytes:
+    """XLA's account of the compiled training step, for the devices that JAX finds here.
+
+    Compiled once for a shape: the answer is kept in cache_root/memory. On a CPU any mesh can be asked for; elsewhere
+    it needs as many devices as it has.
+
+    Raises:
+      BadInput: the mesh cannot be built here or cannot cut the model.
+    """
+    request = _request(spec, mesh)
+    path = cache_root / "memory" / f"{hashlib.sha256(request.encode()).hexdigest()[:16]}.json"
+    if path.exists():
+        return from_json(Bytes, read_json(path)["bytes"])
+    flags = [
+        os.environ.get("XLA_FLAGS", ""),
+        f"--xla_force_host_platform_device_count={math.prod(mesh)}",
+        "--xla_backend_optimization_level=0",  # LLVM takes most of the time and comes after the account
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "XLA_FLAGS": " ".join(flags),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "training.memory"],
+        input=request,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+        check=False,
+    )
+    if done.returncode == 2:
+        raise BadInput(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+    if done.returncode:
+        raise RuntimeError(f"compiling {spec.run_id} for its memory failed:\n{done.stderr[-2000:]}")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    write_json(path, {"request": json.loads(request), "bytes": answer})
+    return from_json(Bytes, answer)
+
+
+def _request(spec: RunSpec, mesh: Mesh) -> str:
+    """Everything that decides the program: shape, mesh, JAX, the code, and where it runs."""
+    code = hashlib.sha256()
+    for path in sorted([*(ROOT / "model").glob("*.py"), ROOT / "training/step.py", ROOT / "training/state.py"]):
+        code.update(path.read_bytes())
+    return json.dumps(
+        {
+            "spec": to_json(
+                dataclasses.replace(
+                    spec,
+                    seed=0,
+                    tokens=spec.batch_tokens,
+                    evaluation_marks=(),
+                    checkpoint_marks=(),
+                    parent=None,
+                    branch_at_tokens=None,
+                    tasks=(),
+                    optim=dataclasses.replace(spec.optim, warmup_tokens=0, cooldown_tokens=0, schedule="wsd"),
+                )
+            ),
+            "mesh": list(mesh),
+            "jax": importlib.metadata.version("jax"),
+            "code": code.hexdigest()[:16],
+            "platform": [os.environ.get("JAX_PLATFORMS", ""), os.environ.get("CUDA_VISIBLE_DEVICES", "")],
+        },
+        sort_keys=True,
+    )
+
+
+def _compile_here(request: dict[str, Any]) -> Bytes:
+    import jax
+    import jax.numpy as jnp
+
+    from model.sharding import make_mesh
+    from training.state import hyperparameters
+    from training.step import make_initialization, make_train_step
+
+    spec = from_json(RunSpec, request["spec"])
+    devices = jax.devices()
+    data, fsdp, tensor = request["mesh"]
+    count = data * fsdp * tensor
+    if count > len(devices):
+        raise BadInput(
+            f"mesh={data},{fsdp},{tensor}: compiling needs {count} devices, {len(devices)} are here; "
+            "the estimate needs none"
+        )
+    mesh = make_mesh((data, fsdp, tensor), devices[:count])
+    _, state = make_initialization(spec.model, mesh)
+    microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
+    length = spec.data.sequence_length
+    batch_BT = jax.ShapeDtypeStruct((spec.batch_tokens // length, length + 1), jnp.int32)
+    step = make_train_step(spec.model, spec.optim.decay_all, microbatches, mesh)
+    with jax.set_mesh(mesh):
+        compiled = step.lower(  # type: ignore[attr-defined]
+            state, batch_BT, {**hyperparameters(spec.optim), "learning_rate": 1e-3}
+        ).compile()
+    account = compiled.memory_analysis()
+    # Donated memory is counted as argument and as output; the alias is what they share.
+    kept = account.argument_size_in_bytes + account.output_size_in_bytes - account.alias_size_in_bytes
+    scratch = account.temp_size_in_bytes + account.generated_code_size_in_bytes
+    return Bytes(kept, scratch, "compiled", devices[0].platform)
+
+
+def device_memory_here(platform: str = "cpu", index: str = "0") -> int | None:
+    """Bytes of one device of this machine: of a GPU as nvidia-smi says, of a CPU all memory that this process may
+    take (the control group's limit counts); None where neither is known."""
+    if platform == "gpu":
+        command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", "-i", index]
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+            return int(said.splitlines()[0]) * 2**20
+        except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+            return None
+    if platform != "cpu":
+        return None
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return physical
+    return min(physical, int(limit)) if limit.isdigit() else physical
+
+
+def parse_bytes(text: str, name: str = "--device-memory") -> int:
+    """80GiB, 80G, 1.5e9: a number with an optional unit (k, M, G, T; with i powers of 1,024) as bytes.
+
+    Raises:
+      BadInput: anything else, or nothing above zero.
+    """
+    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    try:
+        number = float(match[1]) if match else 0.0
+    except ValueError:
+        number = 0.0
+    if match is None or not 0 < number < float("inf") or (match[3] and not match[2]):
+        raise BadInput(f"{name}={text}: must be bytes, as 80GiB, 80G or 8.5e10")
+    unit = UNITS[match[2]]
+    return int(number * (1024 ** (list(UNITS).index(match[2])) if match[3] else unit))
+
+
+def short_bytes(count: float) -> str:
+    """1.5 GiB: three digits with a unit of a power of 1,024."""
+    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+def refuse_what_cannot_fit(predicted: Iterable[tuple[RunSpec, Bytes]], device_memory: int) -> None:
+    """Refuse a sweep of which a run needs more than a device has.
+
+    Args:
+      predicted: each run with its bytes on one device.
+      device_memory: bytes of one device.
+
+    Raises:
+      BadInput: the run that needs most, what it needs, and what makes it smaller.
+    """
+    over = [(need.total, spec, need) for spec, need in predicted if need.total > device_memory]
+    if not over:
+        return
+    _, spec, need = max(over, key=lambda item: item[0])
+    smaller = ["optim.microbatch_tokens", "a mesh with more fsdp or tensor"]
+    smaller = (["model.remat=block"] if spec.model.remat != "block" else []) + smaller
+    raise BadInput(
+        f"{spec.run_id}: needs {short_bytes(need.total)} on a device ({need.basis}), which has "
+        f"{short_bytes(device_memory)}"
+        + (f", as {len(over) - 1} other runs of this sweep" if len(over) > 1 else "")
+        + f"; smaller: {', '.join(smaller)}"
+    )
+
+
+def main() -> int:
+    """Answer one request of `compiled_bytes` on standard input with a line on standard output."""
+    from errors import exit_on_bad_input
+
+    argparse.ArgumentParser(prog="python -m training.memory", description=main.__doc__).parse_args()
+    with exit_on_bad_input():
+        answer = _compile_here(json.loads(sys.stdin.read()))
+    sys.stdout.write(json.dumps(to_json(answer)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
