@@ -17,10 +17,9 @@ from experiments.spec import RunSpec, Sweep, to_json
 from files import read_json
 from launchers.devices import places, visible_gpus
 from launchers.simulate import Timeline, simulate
-from training import throughput
+from training import memory, throughput
 from training.config import short_count
 from training.cost import counted, shape_of, training_flops
-from training.memory import estimate_bytes
 from training.throughput import Estimate, Throughput
 
 SHOWN_LAWS = 64  # plausible laws over which the expected intervals are medians
@@ -46,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prior", type=Path, help="fit.json whose draws are the plausible laws (default: analysis/design.py)"
+    )
+    parser.add_argument(
+        "--device-memory", help="of one device, as 80GiB: a run that needs more is refused (default: as found)"
+    )
+    parser.add_argument(
+        "--compile-memory", action="store_true", help="compile every shape for its bytes instead of estimating"
     )
     parser.add_argument("--price", type=float, help="of one device for one hour, in any currency")
 
@@ -164,6 +169,8 @@ def describe(name: str, sweep: Sweep, directory: Path, options: argparse.Namespa
     states = {spec.run_id: (directory / spec.run_id / "result.json").exists() for spec in specs}
     runs = [_run(spec, costs, states[spec.run_id]) for spec in specs]
     todo = [spec for spec in specs if not states[spec.run_id]]
+    shapes = _shapes(specs, costs, options)
+    _refuse_too_large(specs, shapes, costs.device, options)
     timeline = costs.timeline(todo)
     device_seconds = sum(timeline.busy_seconds) if timeline else None
     return {
@@ -172,7 +179,7 @@ def describe(name: str, sweep: Sweep, directory: Path, options: argparse.Namespa
         "device": costs.device,
         "workers": costs.workers,
         "runs": runs,
-        "shapes": _shapes(specs, costs),
+        "shapes": shapes,
         "expected": expectation(specs, options),
         "totals": {
             "runs": len(specs),
@@ -207,15 +214,35 @@ def _run(spec: RunSpec, costs: Costs, done: bool) -> dict[str, Any]:
     }
 
 
-def _shapes(specs: Sequence[RunSpec], costs: Costs) -> list[dict[str, Any]]:
+def _refuse_too_large(
+    specs: Sequence[RunSpec], shapes: Sequence[dict[str, Any]], device: str, options: argparse.Namespace
+) -> None:
+    """Refuse a sweep of which a run needs more memory than a device has, where that is known."""
+    limit = memory.device_memory(device) if options.device else memory.device_memory_here(device)
+    if options.device_memory is not None:
+        limit = memory.parse_bytes(options.device_memory)
+    if limit is None:
+        return
+    firsts: dict[Any, RunSpec] = {}
+    for spec in specs:
+        firsts.setdefault(shape_of(spec), spec)
+    needs = [
+        (spec, memory.Bytes(row["state_bytes"], row["memory_bytes"] - row["state_bytes"], row["memory_basis"]))
+        for spec, row in zip(firsts.values(), shapes, strict=True)
+    ]
+    memory.refuse_what_cannot_fit(needs, limit)
+
+
+def _shapes(specs: Sequence[RunSpec], costs: Costs, options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     counts: dict[Any, list[RunSpec]] = {}
     for spec in specs:
         counts.setdefault(shape_of(spec), []).append(spec)
     for members in counts.values():
         spec, estimate = members[0], costs.estimate(members[0])
-        ledger, memory = counted(spec.model, spec.data.sequence_length), estimate_bytes(spec)
-        measured = estimate.peak_bytes if estimate else None
+        ledger = counted(spec.model, spec.data.sequence_length)
+        need = memory.predicted_bytes(spec, costs.device, options.cache, compile=options.compile_memory)
+        measured = estimate.peak_bytes if estimate and estimate.peak_bytes else None
         rows.append(
             {
                 "shape": f"{spec.model.width}x{spec.model.depth}",
@@ -224,9 +251,9 @@ def _shapes(specs: Sequence[RunSpec], costs: Costs) -> list[dict[str, Any]]:
                 "flops_per_token": ledger["flops_per_token"]["exact"],
                 "sequence_length": spec.data.sequence_length,
                 "batch_tokens": spec.batch_tokens,
-                "state_bytes": memory.state,
-                "memory_bytes": measured or memory.total,
-                "memory_basis": "compiled" if measured else "estimated",
+                "state_bytes": need.state,
+                "memory_bytes": measured or need.total,
+                "memory_basis": "compiled" if measured else need.basis,
                 "tokens_per_second": estimate.tokens_per_second if estimate else None,
                 "compile_seconds": estimate.first_seconds if estimate else None,
                 "basis": estimate.basis if estimate else None,

@@ -7,6 +7,7 @@ form for grids of hundreds of runs; tests hold it against the compiled number.
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -45,13 +46,11 @@ class Bytes:
       state: parameters and moments, held between steps.
       scratch: gradients, activations kept for the backward pass, logits; given back after the step.
       basis: compiled (XLA's own account of the program) or estimated (closed form).
-      platform: that the number is for: cpu, gpu or tpu.
     """
 
     state: int
     scratch: int
     basis: Literal["compiled", "estimated"]
-    platform: str
 
     @property
     def total(self) -> int:
@@ -95,7 +94,7 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choices.Devic
     if fsdp > 1:
         weights += matrices // tensor // model.depth * FLOAT32_BYTES  # one block's gathered parameters
     scratch = weights + round(tokens * activations * item) + logits * FLOAT32_BYTES
-    return Bytes(STATE_COPIES * stored, scratch, "estimated", device.platform)
+    return Bytes(STATE_COPIES * stored, scratch, "estimated")
 
 
 # Fitted to compiled steps of this network on the CPU, 0.1M to 10M parameters (tests/training/test_memory.py holds the
@@ -148,8 +147,7 @@ def compiled_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, cache_root: Path = Pa
     Raises:
       BadInput: the mesh cannot be built here or cannot cut the model.
     """
-    request = _request(spec, mesh)
-    path = cache_root / "memory" / f"{hashlib.sha256(request.encode()).hexdigest()[:16]}.json"
+    request, path = _request(spec, mesh, cache_root)
     if path.exists():
         return from_json(Bytes, read_json(path)["bytes"])
     flags = [
@@ -181,12 +179,41 @@ def compiled_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, cache_root: Path = Pa
     return from_json(Bytes, answer)
 
 
-def _request(spec: RunSpec, mesh: Mesh) -> str:
-    """Everything that decides the program: shape, mesh, JAX, the code, and where it runs."""
+def predicted_bytes(
+    spec: RunSpec, kind: str, cache_root: Path = Path("cache"), *, compile: bool = False
+) -> Bytes:
+    """Of one device: compiled where that is asked for or already known here, else the estimate.
+
+    Args:
+      kind: of device, as JAX or nvidia-smi names it, or cpu: and the processor's name.
+    """
+    if compile or (kind.startswith("cpu") and _request(spec, ONE_DEVICE, cache_root)[1].exists()):
+        return compiled_bytes(spec, ONE_DEVICE, cache_root)
+    return estimate_bytes(spec, device=device_of(kind))
+
+
+def device_of(kind: str) -> choices.Device:
+    """The device that a name means; of a GPU the least capability with fused attention, or Hopper's by its name."""
+    if kind.startswith("cpu"):
+        return CPU
+    if kind.upper().startswith("TPU"):
+        return choices.Device("tpu", kind)
+    hopper = any(name in kind for name in ("H100", "H200", "GH200"))
+    return choices.Device("gpu", kind, "9.0" if hopper else "8.0")
+
+
+@functools.cache
+def _code() -> str:
+    """A digest of the source that decides the compiled step."""
     code = hashlib.sha256()
     for path in sorted([*(ROOT / "model").glob("*.py"), ROOT / "training/step.py", ROOT / "training/state.py"]):
         code.update(path.read_bytes())
-    return json.dumps(
+    return code.hexdigest()[:16]
+
+
+def _request(spec: RunSpec, mesh: Mesh, cache_root: Path) -> tuple[str, Path]:
+    """Everything that decides the program (shape, mesh, JAX, the code, where it runs), and where its answer lies."""
+    request = json.dumps(
         {
             "spec": to_json(
                 dataclasses.replace(
@@ -203,11 +230,12 @@ def _request(spec: RunSpec, mesh: Mesh) -> str:
             ),
             "mesh": list(mesh),
             "jax": importlib.metadata.version("jax"),
-            "code": code.hexdigest()[:16],
+            "code": _code(),
             "platform": [os.environ.get("JAX_PLATFORMS", ""), os.environ.get("CUDA_VISIBLE_DEVICES", "")],
         },
         sort_keys=True,
     )
+    return request, cache_root / "memory" / f"{hashlib.sha256(request.encode()).hexdigest()[:16]}.json"
 
 
 def _compile_here(request: dict[str, Any]) -> Bytes:
@@ -241,21 +269,40 @@ def _compile_here(request: dict[str, Any]) -> Bytes:
     # Donated memory is counted as argument and as output; the alias is what they share.
     kept = account.argument_size_in_bytes + account.output_size_in_bytes - account.alias_size_in_bytes
     scratch = account.temp_size_in_bytes + account.generated_code_size_in_bytes
-    return Bytes(kept, scratch, "compiled", devices[0].platform)
+    return Bytes(kept, scratch, "compiled")
 
 
-def device_memory_here(platform: str = "cpu", index: str = "0") -> int | None:
+# Memory of one chip in bytes, from the vendors' data sheets (NVIDIA H100 and H200; Google Cloud TPU pages). An A100 has
+# 40 or 80 GB, so its name says nothing.
+DEVICE_MEMORY = {
+    "NVIDIA H100": 80 * 10**9,
+    "NVIDIA H200": 141 * 10**9,
+    "TPU v4": 32 * 10**9,
+    "TPU v5 lite": 16 * 10**9,
+    "TPU v5": 95 * 10**9,
+    "TPU v6 lite": 32 * 10**9,
+}
+
+
+def device_memory(kind: str) -> int | None:
+    """Bytes of one device by the longest name in DEVICE_MEMORY that its kind starts with; None where unknown."""
+    names = [name for name in DEVICE_MEMORY if kind.startswith(name)]
+    return DEVICE_MEMORY[max(names, key=len)] if names else None
+
+
+def device_memory_here(kind: str) -> int | None:
     """Bytes of one device of this machine: of a GPU as nvidia-smi says, of a CPU all memory that this process may
-    take (the control group's limit counts); None where neither is known."""
+    take (the control group's limit counts); elsewhere by its name, None where unknown."""
+    platform = device_of(kind).platform
     if platform == "gpu":
-        command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", "-i", index]
+        command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         try:
             said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
             return int(said.splitlines()[0]) * 2**20
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-            return None
-    if platform != "cpu":
-        return None
+            return device_memory(kind)
+    if platform == "tpu":
+        return device_memory(kind)
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()

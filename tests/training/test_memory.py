@@ -1,10 +1,13 @@
 """Predicted bytes: the closed form against the compiler, both against what they should scale with, and refusals."""
 
 import dataclasses
+import json
+import re
 from pathlib import Path
 
 import pytest
 
+import launch
 from data.config import DataConfig
 from errors import BadInput
 from experiments.scaling import ScalingRule
@@ -121,6 +124,59 @@ def test_the_run_that_needs_most_is_refused_by_name():
         BadInput, match=rf"{large.run_id}: needs .* on a device .estimated., which has 1 MiB, as 1 ot"
     ):
         memory.refuse_what_cannot_fit(needs, 2**20)
+
+
+@pytest.mark.parametrize(
+    ("kind", "platform", "count"),
+    [
+        ("NVIDIA H100 80GB HBM3", "gpu", 80e9),
+        ("TPU v5 lite", "tpu", 16e9),
+        ("TPU v5p", "tpu", 95e9),
+        ("NVIDIA A100-SXM4", "gpu", None),
+        ("cpu: any", "cpu", None),
+    ],
+)
+def test_devices_are_known_by_their_names(kind, platform, count):
+    assert memory.device_of(kind).platform == platform
+    assert memory.device_memory(kind) == count
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--device-memory", "1MiB"), "needs .* on a device (estimated), which has 1 MiB"),
+        (("--device-memory", "much"), "--device-memory=much: must be bytes, as 80GiB"),
+    ],
+)
+def test_plan_refuses_what_cannot_fit(flags, words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        launch.main(["plan", "quickstart", "--cache", str(tmp_path), "--runs", str(tmp_path), *flags])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert re.search(words.replace("(", "[(]").replace(")", "[)]"), said)
+    assert said.count("\n") == 1
+
+
+def test_plan_shows_the_compiled_bytes_of_a_shape_on_request(tmp_path, capsys):
+    command = [
+        "plan",
+        "learning_rate",
+        "--json",
+        "--cache",
+        str(tmp_path),
+        "--runs",
+        str(tmp_path),
+        "--params",
+        "10000",
+    ]
+    rows = []
+    for flags in ([], ["--compile-memory"], []):
+        assert launch.main([*command, *flags]) == 0
+        (shape,) = json.loads(capsys.readouterr().out)["shapes"]
+        rows.append((shape["memory_basis"], shape["memory_bytes"], shape["state_bytes"]))
+    assert [basis for basis, *_ in rows] == ["estimated", "compiled", "compiled"]
+    assert rows[1] == rows[2]
+    assert rows[0][1] == pytest.approx(rows[1][1], rel=0.2)
 
 
 def test_this_machine_has_memory():
