@@ -36,4 +36,4 @@ def test_sixteen_layers_are_the_program_of_two(remat):
 
 def test_unrolled_layers_are_not():
     two, four = (operations(dataclasses.replace(CONFIG, depth=depth, scan=False)) for depth in (2, 4))
-    assert four > 1.5 * two
+    assert four > 1.4 * two
