@@ -82,6 +82,12 @@ def common_arguments(verb: str, experiment: str) -> Parser:
         parser.add_argument(
             "--profile", action="store_true", help="trace five steps of every run, for ui.perfetto.dev"
         )
+        parser.add_argument(
+            "--pack",
+            default="auto",
+            help="runs of one shape as one program: auto (as many as this device gains from; none on a CPU), off, "
+            "or the most of a pack (default: auto)",
+        )
         parser.add_argument("--dry-run", action="store_true", help="say what would be trained, train nothing")
     return parser
 
@@ -201,17 +207,23 @@ def _missing_experiment(verb: str) -> NoReturn:
 def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
     """Prepare the data, train what is missing, sum up."""
     from launchers.local import LocalOptions, launch
+    from launchers.packs import parse_pack
     from training.prepare import prepare
 
     if not options.checkpoint_seconds > 0:
         raise BadInput(f"--checkpoint-seconds={options.checkpoint_seconds}: must be positive")
-    devices = 1
+    pack, devices = parse_pack(options.pack), 1
     if options.mesh:
         import math
 
         from training.mesh import parse_mesh
 
         devices = math.prod(parse_mesh(options.mesh).values())
+    if options.mesh or options.profile:
+        flag = f"--mesh={options.mesh}" if options.mesh else "--profile"
+        if pack not in ("auto", 1):
+            raise BadInput(f"--pack={options.pack}: {flag} is for runs that train alone; must be auto or off")
+        pack = 1
     missing = [spec for spec in sweep if not (directory / spec.run_id / "result.json").exists()]
     for name, record in prepare(missing, options.cache).items():
         from training.tasks import overlap_line
@@ -228,6 +240,7 @@ def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
             mesh=options.mesh,
             devices_per_worker=devices,
             profile=options.profile,
+            pack=pack,
         ),
     )
     counts = f"{len(summary.complete)} trained, {len(summary.skipped)} already complete"

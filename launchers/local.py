@@ -19,12 +19,14 @@ from typing import IO, Any
 from errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from launchers.devices import Place, places
 from launchers.order import check_order
+from launchers.packs import PackSizes, choose_sizes
 from launchers.progress import Progress
 from launchers.queue import RunQueue
 from training.config import RunSpec
 from training.records import write_error, write_spec
 
 # A worker killed from outside (out of memory, kill -9) gets its run back this often before the run counts as failed.
+# A run that was in a pack then has as many tries alone: the others, or their number, may have been the cause.
 RETRIES = 1
 
 
@@ -39,6 +41,7 @@ class LocalOptions:
     mesh: str = ""
     devices_per_worker: int = 1
     profile: bool = False
+    pack: str | int = "auto"  # launchers/packs.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +92,11 @@ def sweep_lock(directory: Path) -> Iterator[None]:
 
 
 class Worker:
-    """One worker process and the run it trains."""
+    """One worker process and the runs it trains, by run_id: none, one or a pack."""
 
     def __init__(self, index: int, place: Place, log: Path, options: LocalOptions):
         self.index, self.place = index, place
-        self.run: RunSpec | None = None
+        self.runs: dict[str, RunSpec] = {}
         self.waits_for_trunk = False
         command = [sys.executable, "-m", "training.worker", "--cache", str(options.cache_root.absolute())]
         command += ["--checkpoint-seconds", str(options.checkpoint_seconds)]
@@ -118,10 +121,12 @@ class Worker:
         os.set_blocking(self.events.fileno(), False)
         self._partial = b""
 
-    def train(self, spec: RunSpec, directory: Path) -> None:
-        self.run = spec
+    def train(self, specs: Sequence[RunSpec], sweep: Path) -> None:
+        self.runs = {spec.run_id: spec for spec in specs}
+        paths = [str((sweep / run_id).absolute()) for run_id in self.runs]
+        order = {"run": paths[0]} if len(paths) == 1 else {"pack": paths}
         with contextlib.suppress(BrokenPipeError):  # a dead worker is seen by its closed output
-            self.orders.write(json.dumps({"run": str(directory.absolute())}).encode() + b"\n")
+            self.orders.write(json.dumps(order).encode() + b"\n")
             self.orders.flush()
 
     def read_events(self) -> list[dict[str, Any]] | None:
@@ -152,7 +157,9 @@ class LocalLauncher:
         self.todo = [spec for spec in specs if not self._is_complete(spec)]
         self.names = {spec.run_id for spec in self.todo}
         self.stopping = False
+        self.sizes = PackSizes({})
         self._retries: dict[str, int] = {}
+        self._alone: set[str] = set()
 
     def _is_complete(self, spec: RunSpec) -> bool:
         return (self.directory / spec.run_id / "result.json").exists()
@@ -175,10 +182,23 @@ class LocalLauncher:
             )
             for spec in self.todo:
                 write_spec(self.directory / spec.run_id, spec)
+            self._choose_packs()
             self._train_all()
         return Summary(
             tuple(self.complete), tuple(self.skipped), self.failed, tuple(self.stopped), self.refused
         )
+
+    def _choose_packs(self) -> None:
+        """Decide how many runs of each shape go together, and say so."""
+        log = self.directory / ".workers" / "packs.log"
+        note = Progress([], 0).note
+        self.sizes = choose_sizes(self.todo, self.options.pack, self.places, self.options.cache_root, log, note)
+        for line in self.sizes.lines:
+            note(line)
+
+    def _most(self, spec: RunSpec) -> int:
+        """The most runs of a pack with this one in it."""
+        return 1 if spec.run_id in self._alone else self.sizes(spec)
 
     def _train_all(self) -> None:
         self.queue = RunQueue(self.todo, self._is_ready)
@@ -220,25 +240,27 @@ class LocalLauncher:
             self._bury(worker)
             return
         for event in events:
-            if event["event"] == "progress" and worker.run is not None:
-                self.progress.update(worker.run, event["tokens"], event["loss"], event["tokens_per_second"])
-            elif event["event"] == "end" and worker.run is not None:
-                self._finish(worker.run, event["status"], event["message"])
-                worker.run = None
-            if worker.run is None:
+            spec = worker.runs.get(Path(event.get("run", "")).name)
+            if event["event"] == "progress" and spec is not None:
+                self.progress.update(spec, event["tokens"], event["loss"], event["tokens_per_second"])
+            elif event["event"] == "end" and spec is not None:
+                del worker.runs[spec.run_id]
+                self._finish(spec, event["status"], event["message"])
+            if not worker.runs:
                 self._assign(worker)
 
     def _assign(self, worker: Worker) -> None:
-        spec = None if self.stopping else self.queue.take(worker.index)
-        worker.waits_for_trunk = spec is None and len(self.queue) > 0 and not self.stopping
+        specs = [] if self.stopping else self.queue.take_pack(worker.index, self._most)
+        worker.waits_for_trunk = not specs and len(self.queue) > 0 and not self.stopping
         if worker.waits_for_trunk:
             return
-        if spec is None:
+        if not specs:
             with contextlib.suppress(BrokenPipeError):
                 worker.orders.close()
         else:
-            self.progress.start(spec, worker.place.name)
-            worker.train(spec, self.directory / spec.run_id)
+            for spec in specs:
+                self.progress.start(spec, worker.place.name)
+            worker.train(specs, self.directory)
 
     def _finish(self, spec: RunSpec, status: int, message: str) -> None:
         if status == EXIT_COMPLETE:
@@ -258,23 +280,33 @@ class LocalLauncher:
                     self.queue.put_back(branch)
 
     def _bury(self, worker: Worker) -> None:
-        """A worker has ended; if it still had a run, the run goes back once, then counts as failed."""
+        """A worker has ended; the runs it still had go back, or count as failed once they had their tries."""
         self.selector.unregister(worker.events)
         del self.workers[worker.index]
         cause = worker.cause_of_death()
-        if worker.run is not None and not self.stopping:
-            self._retries[worker.run.run_id] = self._retries.get(worker.run.run_id, 0) + 1
-            if self._retries[worker.run.run_id] > RETRIES:
-                log = self.directory / ".workers" / f"{worker.index}.log"
-                write_error(self.directory / worker.run.run_id, f"{cause}; its last words are in {log}")
-                self._finish(worker.run, EXIT_FAILED, cause)
+        packed = len(worker.runs) > 1
+        for spec in reversed(worker.runs.values()):
+            if self.stopping:
+                self._finish(spec, EXIT_STOPPED, cause)
+            elif self._may_retry(spec, packed):
+                self.progress.note(f"{spec.run_id}: {cause}; resuming it")
+                self.queue.put_back(spec)
             else:
-                self.progress.note(f"{worker.run.run_id}: {cause}; resuming it")
-                self.queue.put_back(worker.run)
-        elif worker.run is not None:
-            self._finish(worker.run, EXIT_STOPPED, cause)
+                log = self.directory / ".workers" / f"{worker.index}.log"
+                write_error(self.directory / spec.run_id, f"{cause}; its last words are in {log}")
+                self._finish(spec, EXIT_FAILED, cause)
         if len(self.queue) and not self.stopping:
             self._start_worker(worker.index, worker.place)
+
+    def _may_retry(self, spec: RunSpec, packed: bool) -> bool:
+        """Count a death of the run's worker; whether it is tried again, after its tries in a pack alone."""
+        self._retries[spec.run_id] = self._retries.get(spec.run_id, 0) + 1
+        if self._retries[spec.run_id] <= RETRIES:
+            return True
+        if packed:
+            self._alone.add(spec.run_id)
+            self._retries[spec.run_id] = 0
+        return packed
 
 
 def launch(directory: Path, specs: Sequence[RunSpec], options: LocalOptions) -> Summary:

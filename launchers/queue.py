@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 
+from launchers.packs import pack_key, share_evenly
 from training.config import RunSpec
 from training.cost import shape_of, training_flops
 
@@ -54,6 +55,22 @@ class RunQueue:
         assert spec is not None
         group.remove(spec)
         return spec
+
+    def take_pack(self, worker: int, most: Callable[[RunSpec], int]) -> list[RunSpec]:
+        """The next runs for this worker: one, or where `most` allows several, those that can be packed with it."""
+        first = self.take(worker)
+        if first is None:
+            return []
+        limit = most(first)
+        if limit == 1:
+            return [first]
+        group, key = self._groups[shape_of(first)], pack_key(first)
+        alike = [spec for spec in group.waiting if pack_key(spec) == key and self._ready(spec)]
+        alike = [spec for spec in alike if most(spec) == limit]
+        others = alike[: share_evenly(1 + len(alike), limit) - 1]
+        for spec in others:
+            group.remove(spec)
+        return [first, *others]
 
     def drop_branches_of(self, trunk: str) -> list[RunSpec]:
         """Take out every waiting branch of a trunk that failed."""

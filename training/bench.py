@@ -79,6 +79,7 @@ class Bench:
       clock: wall, or cpu: seconds of processor time, for a machine that others use; take --threads 1 with it.
       device: cpu or cuda; where both sides run.
       plain_allocator: leave out the memory settings of CPU workers (training/allocator.py).
+      pack: numbers of members: measure packs instead (training/pack_bench.py), beside one run at a time.
       out: JSON file for every number.
       table: throughput table to add our own speeds to (training/throughput.py); `plan` reads cache/throughput.json.
     """
@@ -97,6 +98,7 @@ class Bench:
     clock: Literal["wall", "cpu"] = "wall"
     device: Literal["cpu", "cuda"] = "cpu"
     plain_allocator: bool = False
+    pack: tuple[int, ...] = ()
     out: Path | None = None
     table: Path | None = None
 
@@ -112,6 +114,8 @@ class Bench:
             sequence, batch_tokens = self.shape(size)
             if batch_tokens % sequence:
                 raise BadInput(f"--batch-tokens {batch_tokens}: must be a multiple of --sequence {sequence}")
+        if self.pack and min(self.pack) < 1:
+            raise BadInput(f"--pack {min(self.pack)}: must be at least 1 run")
         if not self.seconds > 0:
             raise BadInput(f"--seconds {self.seconds}: must be positive")
         if self.threads < 0 or self.threads > len(os.sched_getaffinity(0)):
@@ -199,15 +203,18 @@ def _cores(options: Bench) -> set[int]:
 
 
 @contextlib.contextmanager
-def started(options: Bench, names: Sequence[str]) -> Iterator[dict[str, Side]]:
-    """The processes of these sides, closed at the end."""
+def started(
+    options: Bench, names: Sequence[str], processes: dict[str, list[str]] | None = None
+) -> Iterator[dict[str, Side]]:
+    """The processes of these sides, closed at the end; `processes` in place of `commands`."""
+    processes = processes or commands(options)
     cores = _cores(options)
     environment = os.environ | {"OMP_NUM_THREADS": str(len(cores)), "PYTHONPATH": str(ROOT)}
     if options.device == "cpu":
         environment |= {"JAX_PLATFORMS": "cpu"}
         if not options.plain_allocator:
             environment |= allocator.environment()
-    sides = {name: Side(commands(options)[name], environment, cores) for name in names}
+    sides = {name: Side(processes[name], environment, cores) for name in names}
     try:
         yield sides
     finally:
@@ -330,9 +337,14 @@ def sentence(row: dict[str, Any]) -> str:
 def run(options: Bench, report: Callable[[str], None]) -> dict[str, Any]:
     """Measure every size, reporting each as it is done; writes `options.out` where given."""
     rows = []
-    for size in options.sizes:
-        rows.append(measure(options, size))
-        report(sentence(rows[-1]))
+    if options.pack:
+        from training import pack_bench
+
+        rows = pack_bench.measure_all(options, report)
+    else:
+        for size in options.sizes:
+            rows.append(measure(options, size))
+            report(sentence(rows[-1]))
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     result = {"settings": settings, "machine": platform.platform(), "rows": rows}
     if options.out is not None:

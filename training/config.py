@@ -202,6 +202,11 @@ class RunSpec:
         return tuple(sorted({*self.evaluation_marks, self.tokens}))
 
     @functools.cached_property
+    def halts(self) -> frozenset[int]:
+        """Token counts after which training pauses: to evaluate, or to keep a checkpoint."""
+        return frozenset({*self.all_marks, *self.checkpoint_marks})
+
+    @functools.cached_property
     def run_id(self) -> str:
         """Readable name that ends in 8 hex digits of the hash of the canonical JSON."""
         digest = hashlib.sha256(canonical_json(self).encode()).hexdigest()[:8]

@@ -160,8 +160,8 @@ class Run:
             process_count=count,
         )
         self.sequences = sequences
-        microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
-        self.train_step = make_train_step(spec.model, spec.optim.decay_all, microbatches, mesh)
+        self.microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
+        self.train_step = make_train_step(spec.model, spec.optim.decay_all, self.microbatches, mesh)
         self.evaluation_step = make_evaluation_step(spec.model, mesh)
         self.hyper = hyperparameters(spec.optim)
         self.checkpoints = Checkpoints(directory / "checkpoints", spec.checkpoint_marks)
@@ -191,6 +191,17 @@ class Run:
         self.metrics_log = JsonLines(directory / "metrics.jsonl" if self.is_leader else os.devnull)
         self.evals_log = JsonLines(directory / "evals.jsonl" if self.is_leader else os.devnull)
 
+    def begin(self) -> None:
+        """Start the clocks of this attempt, before its first step."""
+        self.last_report = self.last_save = time.monotonic()
+        self.first_row = True
+        self.clock.lap()
+
+    def step_hyper(self) -> dict[str, float]:
+        """The scalars of the step that reads the batch at the present token count."""
+        rate = learning_rate(self.spec.optim, self.tokens, self.spec.batch_tokens, self.spec.tokens)
+        return {**self.hyper, "learning_rate": rate}
+
     def train(self) -> None:
         """From the restored position to the last token, then a final checkpoint.
 
@@ -198,14 +209,11 @@ class Run:
           Diverged: the loss is not finite or exploded; nothing of the bad step is saved.
           Stopped: the stop was requested; the state is saved.
         """
-        self.last_report = self.last_save = time.monotonic()
-        self.first_row = True
-        self.clock.lap()
+        self.begin()
         pending: tuple[int, float, Metrics] | None = None
         compiled = False
         for batch_BT in self._batches():
-            rate = learning_rate(self.spec.optim, self.tokens, self.spec.batch_tokens, self.spec.tokens)
-            hyper = {**self.hyper, "learning_rate": rate}
+            hyper = self.step_hyper()
             self.state, metrics = self.train_step(self.state, batch_BT, hyper)
             if pending:
                 self._record(*pending)  # of the step before: the device already works on this one
@@ -214,21 +222,24 @@ class Run:
                 self.clock.compiling += self.clock.lap()
                 compiled = True
             self.tokens += self.spec.batch_tokens
-            pending = (self.tokens, rate, metrics)
-            at_mark = self.tokens in self.spec.all_marks
-            stop, save = self.agree(self.execution.stop_requested(), self._save_is_due())
-            save = save or stop or self.tokens in {self.spec.tokens, *self.spec.checkpoint_marks}
-            if at_mark or save:
+            pending = (self.tokens, hyper["learning_rate"], metrics)
+            stop, save = self.agree(self.execution.stop_requested(), self.save_is_due())
+            save = save or stop
+            if save or self.tokens in self.spec.halts:
                 self._record(*pending)
                 pending = None
-                if at_mark:
-                    self.evaluate()
-                if save:
-                    self.save()
+                self.attend(save)
                 if stop and self.tokens < self.spec.tokens:
                     self.checkpoints.wait()
                     raise Stopped(f"stopped by a signal at {self.tokens} tokens, saved")
         self.checkpoints.wait()
+
+    def attend(self, save: bool) -> None:
+        """Evaluate if the token count is a mark; checkpoint if asked, at the end and where branches start."""
+        if self.tokens in self.spec.all_marks:
+            self.evaluate()
+        if save or self.tokens in {self.spec.tokens, *self.spec.checkpoint_marks}:
+            self.save()
 
     def _batches(self) -> Iterator[np.ndarray | jax.Array]:
         remaining = (self.spec.tokens - self.tokens) // self.spec.batch_tokens
@@ -239,13 +250,21 @@ class Run:
             if index == remaining:
                 return
 
-    def _save_is_due(self) -> bool:
+    def save_is_due(self) -> bool:
+        """Whether the last checkpoint is old enough for the next."""
         return time.monotonic() - self.last_save >= self.execution.checkpoint_seconds
 
     def _record(self, tokens: int, rate: float, metrics: Metrics) -> None:
         """Write the row of one step; this waits for the device to have finished it."""
         loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
-        elapsed = self.clock.lap()
+        self.write_row(tokens, rate, loss, grad_norm, self.clock.lap())
+
+    def write_row(self, tokens: int, rate: float, loss: float, grad_norm: float, elapsed: float) -> None:
+        """Append the metrics of the step that ended at `tokens` and took `elapsed` seconds.
+
+        Raises:
+          Diverged: the loss is not finite or exploded; nothing is written.
+        """
         self.clock.training += elapsed
         if not math.isfinite(loss + grad_norm) or loss > EXPLODED * math.log(self.spec.model.vocabulary):
             self.checkpoints.wait()

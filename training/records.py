@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import errno
 import fcntl
+import functools
 import importlib.metadata
 import logging
 import os
@@ -49,8 +50,12 @@ def utc_now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat()
 
 
+@functools.cache
 def git_commit() -> str | None:
-    """The commit of the code that runs, with a + where files differ from it; None outside a checkout."""
+    """The commit of the code that runs, with a + where files differ from it; None outside a checkout.
+
+    Asked once a process: what it has loaded stays what it was.
+    """
     root = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
@@ -95,8 +100,13 @@ def write_spec(directory: Path, spec: RunSpec) -> None:
         raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
 
 
-def start_attempt(directory: Path, corpus: dict[str, Any], mesh: "Mesh", code: str | None) -> int:
+def start_attempt(
+    directory: Path, corpus: dict[str, Any], mesh: "Mesh", code: str | None, pack: int = 0
+) -> int:
     """Append this attempt to env.json and return its number, from 1.
+
+    Args:
+      pack: runs that are trained together as one program; 0, for a run alone, is not written.
 
     Raises:
       BadInput: the corpus is not the one that an earlier attempt of this run read.
@@ -137,6 +147,7 @@ def start_attempt(directory: Path, corpus: dict[str, Any], mesh: "Mesh", code: s
         "implementations": choices.record(spec.model, kind, tuple(mesh.shape.values()), sequences, length),
         "processes": jax.process_count(),
         "cpus": sorted(os.sched_getaffinity(0)),
+        **({"pack": pack} if pack else {}),
     }
     write_json(
         path,

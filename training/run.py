@@ -110,13 +110,7 @@ def _attempt(directory: Path, execution: Any, lock_patience_seconds: float, grou
             raise BadInput(f"{directory}: no such run directory")
         with run_lock(directory, lock_patience_seconds) if group.is_leader else contextlib.nullcontext():
             group.decide("locked", lambda: True)
-            if group.is_leader:
-                (directory / "error.txt").unlink(missing_ok=True)
-            outcome = _guarded(directory, execution, group)
-            if group.is_leader:
-                with contextlib.suppress(OSError):  # a full disk: the outcome's message still reaches the user
-                    record(directory, outcome)
-            return outcome
+            return train_locked(directory, execution, group)
     except BadInput as error:
         return Outcome(EXIT_BAD_INPUT, str(error))
     except RunIsLocked as error:
@@ -127,32 +121,51 @@ def _attempt(directory: Path, execution: Any, lock_patience_seconds: float, grou
         return ended.outcome
 
 
+def train_locked(directory: Path, execution: Any, group: Group) -> Outcome:
+    """`execute` for the holder of the run's lock: error.txt says what failed."""
+    if group.is_leader:
+        (directory / "error.txt").unlink(missing_ok=True)
+    outcome = _guarded(directory, execution, group)
+    if group.is_leader:
+        with contextlib.suppress(OSError):  # a full disk: the outcome's message still reaches the user
+            record(directory, outcome)
+    return outcome
+
+
 def _guarded(directory: Path, execution: Any, group: Group) -> Outcome:
     """Train, and put every way to end into an Outcome."""
     from training.loop import Diverged, Stopped
 
     try:
         _train(directory, execution, group)
-    except BadInput as error:
-        return Outcome(EXIT_BAD_INPUT, str(error))
-    except Diverged as error:
-        return Outcome(EXIT_FAILED, str(error))
-    except Stopped as error:
-        return Outcome(EXIT_STOPPED, str(error), together=True)
-    except KeyboardInterrupt as error:
-        return Outcome(EXIT_STOPPED, str(error))
     except EndedElsewhere as ended:
         return ended.outcome
-    except OSError as error:
-        return dataclasses.replace(_disk_outcome(directory, error), detail=_detail(error))
+    except (BadInput, Diverged, Stopped, KeyboardInterrupt, OSError) as error:
+        return outcome_of(directory, error)
     except Exception as error:  # noqa: BLE001  a run fails alone: the worker goes on with the next one
         try:
             group.look_elsewhere()
         except EndedElsewhere as ended:
             return ended.outcome
-        said = advice(error) or f"{type(error).__name__}: {_first_line(error)}"
-        return Outcome(EXIT_FAILED, f"{said} (see {directory / 'error.txt'})", _detail(error))
+        return outcome_of(directory, error)
     return Outcome(EXIT_COMPLETE, together=True)
+
+
+def outcome_of(directory: Path, error: BaseException) -> Outcome:
+    """How a run ends whose training raised `error`."""
+    from training.loop import Diverged, Stopped
+    from training.records import RunIsLocked
+
+    if isinstance(error, BadInput):
+        return Outcome(EXIT_BAD_INPUT, str(error))
+    if isinstance(error, Diverged):
+        return Outcome(EXIT_FAILED, str(error))
+    if isinstance(error, Stopped | RunIsLocked | KeyboardInterrupt):
+        return Outcome(EXIT_STOPPED, str(error), together=isinstance(error, Stopped))
+    if isinstance(error, OSError):
+        return dataclasses.replace(_disk_outcome(directory, error), detail=_detail(error))
+    said = advice(error) or f"{type(error).__name__}: {_first_line(error)}"
+    return Outcome(EXIT_FAILED, f"{said} (see {directory / 'error.txt'})", _detail(error))
 
 
 def _disk_outcome(directory: Path, error: OSError) -> Outcome:
@@ -180,11 +193,8 @@ def _open_data(config: Any, cache_root: Path, batch_sequences: int) -> tuple[Any
 def _train(directory: Path, execution: Any, group: Group) -> None:
     import jax
 
-    from data.skills import stream_fingerprint
-    from training.loop import Run
     from training.mesh import choose_mesh
-    from training.prepare import check_vocabulary
-    from training.records import git_commit, peak_flops, read_spec, start_attempt
+    from training.records import read_spec
 
     spec = read_spec(directory)
     group.same("spec.json", spec.run_id)
@@ -194,6 +204,30 @@ def _train(directory: Path, execution: Any, group: Group) -> None:
     started = time.monotonic()
     mesh = choose_mesh(execution.mesh, spec)
     group.same("mesh", " x ".join(map(str, mesh.shape.values())))
+    with jax.set_mesh(mesh):
+        run = open_run(spec, directory, execution, mesh, group)
+        try:
+            run.train()
+        finally:
+            run.close()
+    if group.is_leader:
+        write_result(directory, spec, run, time.monotonic() - started)
+
+
+def open_run(spec: RunSpec, directory: Path, execution: Any, mesh: Any, group: Group, pack: int = 0) -> Any:
+    """Begin an attempt: its data opened, env.json and ledger.json written, its state on the devices of `mesh`.
+
+    Args:
+      pack: runs that are trained together as one program; 0 for a run alone.
+
+    Returns:
+      A `training.loop.Run`; close it. Call this inside `jax.set_mesh(mesh)`.
+    """
+    from data.skills import stream_fingerprint
+    from training.loop import Run
+    from training.prepare import check_vocabulary
+    from training.records import git_commit, peak_flops, start_attempt
+
     sequences = evaluation_sequences(spec, mesh)
     cache, slice_ = group.leader_first("data", lambda: _open_data(spec.data, execution.cache_root, sequences))
     check_vocabulary(spec, cache)
@@ -205,26 +239,17 @@ def _train(directory: Path, execution: Any, group: Group) -> None:
         "skills": stream_fingerprint(spec.data.skills, spec.data.skill_tokens),
     }
     group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
-    attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit()))
-    with jax.set_mesh(mesh):
-        run = Run(
-            spec,
-            directory,
-            cache,
-            slice_,
-            mesh,
-            attempt,
-            execution,
-            peak_flops(mesh.devices.flat[0].device_kind),
-        )
-        if group.is_leader:
-            write_json(directory / "ledger.json", run.ledger)
-        try:
-            run.train()
-        finally:
-            run.close()
+    attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit(), pack))
+    peak = peak_flops(mesh.devices.flat[0].device_kind)
+    run = Run(spec, directory, cache, slice_, mesh, attempt, execution, peak)
     if group.is_leader:
-        write_json(directory / "result.json", _result(directory, spec, run, time.monotonic() - started))
+        write_json(directory / "ledger.json", run.ledger)
+    return run
+
+
+def write_result(directory: Path, spec: RunSpec, run: Any, wall_seconds: float) -> None:
+    """result.json of a run that has trained to its end: the mark of a complete run."""
+    write_json(directory / "result.json", _result(directory, spec, run, wall_seconds))
 
 
 def evaluation_sequences(spec: RunSpec, mesh: Any) -> int:

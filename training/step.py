@@ -30,11 +30,10 @@ def loss_and_metrics(
     return functional.objective(config, params, batch_BT[:, :-1], batch_BT[:, 1:], z_loss)
 
 
-@functools.lru_cache(maxsize=32)
-def make_train_step(
-    config: ModelConfig, decay_all: bool, microbatches: int, mesh: jax.sharding.Mesh
+def train_step_function(
+    config: ModelConfig, decay_all: bool, microbatches: int
 ) -> Callable[[TrainState, Any, dict[str, Any]], tuple[TrainState, Metrics]]:
-    """Compile-once train step `(state, batch_BT, hyper) -> (state, metrics)`; the state's memory is reused.
+    """The train step `(state, batch_BT, hyper) -> (state, metrics)` of one run, not compiled.
 
     `hyper` holds `state.hyperparameters` and the step's learning_rate, all scalars. Gradients are averaged
     over `microbatches` equal parts of the batch, one after the other. metrics: loss (nats per token,
@@ -64,10 +63,18 @@ def make_train_step(
         following = TrainState(params=params, moments=moments, key=state.key, step=state.step + 1)
         return following, {"loss": loss, "grad_norm": grad_norm}
 
+    return step
+
+
+@functools.lru_cache(maxsize=32)
+def make_train_step(
+    config: ModelConfig, decay_all: bool, microbatches: int, mesh: jax.sharding.Mesh
+) -> Callable[[TrainState, Any, dict[str, Any]], tuple[TrainState, Metrics]]:
+    """`train_step_function`, compiled once; the state's memory is reused."""
     abstract = jax.eval_shape(lambda: initial_state(config, OptimConfig(), 0))
     places = state_shardings(config, abstract, mesh)
     return jax.jit(
-        step,
+        train_step_function(config, decay_all, microbatches),
         in_shardings=(places, sharding.batch_sharding(mesh), sharding.everywhere(mesh)),
         out_shardings=(places, sharding.everywhere(mesh)),
         donate_argnums=0,

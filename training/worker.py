@@ -1,12 +1,14 @@
 """A long-lived worker: trains the run directories named on standard input, one after the other.
 
-Standard input holds one JSON object a line: {"run": "runs/<sweep>/<run_id>"}. Standard output answers in JSON lines:
+Standard input holds one JSON object a line: {"run": "runs/<sweep>/<run_id>"}, or {"pack": [...]} for several that are
+trained as one program and each end with an event of their own. Standard output answers in JSON lines:
 {"event": "ready"}, {"event": "progress", "run", "tokens", "loss", "tokens_per_second"} and
 {"event": "end", "run", "status", "message"}. When standard input closes while a run trains (the launcher is
 gone), the run is saved and the worker ends with 75. Compiled programs stay in memory from run to run.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import logging
@@ -14,12 +16,15 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import EXIT_COMPLETE, EXIT_STOPPED
-from training.run import StopSignal, configure_jax, execute
+from errors import EXIT_COMPLETE, EXIT_STOPPED, BadInput
+from training.group import Outcome
+from training.run import StopSignal, configure_jax, execute, outcome_of
+
+LOCK_PATIENCE_SECONDS = 60.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,15 +53,15 @@ def main(arguments: list[str] | None = None) -> int:
         except BrokenPipeError:
             stop.request()
 
-    orders: queue.Queue[str | None] = queue.Queue()
+    orders: queue.Queue[list[Path] | None] = queue.Queue()
     threading.Thread(target=_read_orders, args=(orders, stop), daemon=True).start()
     send(event="ready")
     while not stop():
         try:
-            run = orders.get(timeout=0.2)
+            runs = orders.get(timeout=0.2)
         except queue.Empty:
             continue
-        if run is None:
+        if runs is None:
             break
         execution = Execution(
             cache_root=options.cache,
@@ -64,21 +69,34 @@ def main(arguments: list[str] | None = None) -> int:
             mesh=options.mesh,
             profile=options.profile,
             stop_requested=stop,
-            report=functools.partial(_report, send, run),
         )
-        outcome = execute(Path(run), execution, lock_patience_seconds=60.0)
-        send(event="end", run=run, status=outcome.status, message=outcome.message)
+        for run, outcome in train(runs, execution, functools.partial(_report, send)).items():
+            send(event="end", run=str(run), status=outcome.status, message=outcome.message)
     return EXIT_STOPPED if stop() else EXIT_COMPLETE
 
 
-def _report(send: Callable[..., None], run: str, tokens: int, loss: float, rate: float) -> None:
-    send(event="progress", run=run, tokens=tokens, loss=loss, tokens_per_second=rate)
+def train(runs: Sequence[Path], execution: Any, report: Callable[..., None]) -> dict[Path, Outcome]:
+    """How each run ended: one alone, several as a pack."""
+    if len(runs) == 1:
+        execution = dataclasses.replace(execution, report=functools.partial(report, runs[0]))
+        return {runs[0]: execute(runs[0], execution, LOCK_PATIENCE_SECONDS)}
+    from training.pack import execute_pack
+
+    try:
+        return execute_pack(runs, execution, LOCK_PATIENCE_SECONDS, report)
+    except BadInput as error:
+        return {run: outcome_of(run, error) for run in runs}
 
 
-def _read_orders(orders: queue.Queue[str | None], stop: StopSignal) -> None:
+def _report(send: Callable[..., None], run: Path, tokens: int, loss: float, rate: float) -> None:
+    send(event="progress", run=str(run), tokens=tokens, loss=loss, tokens_per_second=rate)
+
+
+def _read_orders(orders: queue.Queue[list[Path] | None], stop: StopSignal) -> None:
     for line in sys.stdin:
         if line.strip():
-            orders.put(json.loads(line)["run"])
+            order = json.loads(line)
+            orders.put([Path(run) for run in order.get("pack") or [order["run"]]])
     orders.put(None)
     stop.request()
 

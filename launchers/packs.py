@@ -1,0 +1,120 @@
+"""Which runs are trained together as one program, and how many: the meaning of `--pack auto|off|N`."""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+
+from errors import BadInput
+from launchers.devices import Place
+from training.config import RunSpec, to_json
+from training.cost import shape_of
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pack_key(spec: RunSpec) -> Hashable:
+    """Runs with the same key are packed: one compiled shape, and the same beginning and end, so that no lane waits."""
+    return shape_of(spec), spec.branch_at_tokens, spec.tokens
+
+
+def parse_pack(text: str) -> str | int:
+    """`auto`, or the most runs of a pack; off and 1 are both 1.
+
+    Raises:
+      BadInput: anything else.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return 1
+    if not text.isdecimal() or int(text) < 1:
+        raise BadInput(f"--pack={text}: must be auto, off or a whole number of runs, at least 1")
+    return int(text)
+
+
+def share_evenly(count: int, most: int) -> int:
+    """Runs of the next pack where `count` are left and at most `most` fit: packs of one size compile once."""
+    return math.ceil(count / math.ceil(count / most)) if count else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class PackSizes:
+    """The most runs of a pack by `pack_key`, 1 for a key that is not there, and a line on each decision."""
+
+    sizes: dict[Hashable, int]
+    lines: tuple[str, ...] = ()
+
+    def __call__(self, spec: RunSpec) -> int:
+        return self.sizes.get(pack_key(spec), 1)
+
+
+def choose_sizes(
+    specs: Sequence[RunSpec],
+    pack: str | int,
+    places: Sequence[Place],
+    cache_root: Path,
+    log: Path,
+    note: Callable[[str], None] = lambda text: None,
+) -> PackSizes:
+    """How many of these runs go into one pack.
+
+    `auto` measures on the first place's device, once a shape (training/pack_size.py), with packs no larger than leave
+    work for every place. On a CPU it is off without a measurement: there a pack trains 0.6 to 1.1 times the tokens of
+    its runs one after the other (RESULTS.md, "Packs"; `python launch.py bench --pack 1 8` measures it).
+
+    Args:
+      pack: as `parse_pack` returns it.
+      log: where the measuring process writes its standard error.
+      note: called with a line before the measurement starts.
+    """
+    counts = Counter(pack_key(spec) for spec in specs)
+    several = {key: count for key, count in counts.items() if count > 1}
+    if pack == 1 or not several:
+        return PackSizes({})
+    if isinstance(pack, int):
+        return PackSizes({key: min(pack, count) for key, count in several.items()})
+    if places[0].environment.get("JAX_PLATFORMS") == "cpu":
+        return PackSizes({}, ("packs: off, they gain nothing on a CPU; --pack N packs all the same",))
+    most = {key: math.ceil(count / len(places)) for key, count in several.items()}
+    example = {pack_key(spec): spec for spec in specs}
+    asked = [key for key in several if most[key] > 1]
+    if not asked:
+        return PackSizes({}, (f"packs: off, there are no more runs of a shape than places ({len(places)})",))
+    note(
+        f"packs: measuring {len({shape_of(example[key]) for key in asked})} shapes on {places[0].name}, kept for later"
+    )
+    requests = [{"spec": to_json(example[key]), "most": most[key]} for key in asked]
+    answers = _measure(requests, places[0], cache_root, log)
+    if not answers:
+        return PackSizes({}, (f"packs: off, they could not be measured; see the last words of {log}",))
+    lines = []
+    for key, answer in zip(asked, answers, strict=True):
+        model = example[key].model
+        line = f"packs: {model.width}x{model.depth}: {answer['sentence']}"
+        if line not in lines:
+            lines.append(line)
+    return PackSizes({key: answer["members"] for key, answer in zip(asked, answers, strict=True)}, tuple(lines))
+
+
+def _measure(requests: list[dict], place: Place, cache_root: Path, log: Path) -> list[dict]:
+    """One answer a request, from a process that ends and so gives the device back; none where it failed."""
+    command = [sys.executable, "-m", "training.pack_size", "--cache", str(cache_root.absolute())]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as errors:
+        done = subprocess.run(
+            command,
+            input=json.dumps(requests),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            env={**os.environ, **place.environment},
+        )
+    return [] if done.returncode else [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,0 +1,452 @@
+"""A run in a pack is the run alone: its numbers, its files, its faults. 50 steps of a model of 5,000 parameters."""
+
+import dataclasses
+import io
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from data.config import DataConfig
+from data.tasks.registry import load
+from errors import BadInput
+from files import read_json_lines, write_json
+from model.config import ModelConfig
+from tests.small import ROOT, write_corpus
+from training import worker
+from training.config import OptimConfig, RunSpec, to_json
+from training.group import Outcome
+from training.loop import Execution
+from training.pack import check_one_shape, execute_pack, main, status_of
+from training.pack_step import empty_lanes, make_pack_step, pack_mesh, put_lane, take_lane
+from training.records import run_lock
+from training.run import StopSignal, execute
+from training.state import hyperparameters
+from training.step import make_initialization
+
+STEP = 256
+STEPS = 50
+MODEL = ModelConfig(width=16, depth=1, heads=1, kv_heads=1, scan=False)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> tuple[DataConfig, Path]:
+    folder = tmp_path_factory.mktemp("pack")
+    corpus = write_corpus(folder / "corpus", documents=60)
+    data = DataConfig(corpus=f"text:{corpus}", sequence_length=32, validation_tokens=1024)
+    return data, folder / "cache"
+
+
+def spec(data: DataConfig, *, seed: int = 0, tokens: int = STEP * STEPS, **optim: float) -> RunSpec:
+    return RunSpec(
+        model=MODEL,
+        data=data,
+        optim=OptimConfig(**{"learning_rate": 1e-2, "warmup_tokens": 4 * STEP, **optim}),
+        seed=seed,
+        tokens=tokens,
+        batch_tokens=STEP,
+        evaluation_marks=(20 * STEP,),
+    )
+
+
+def four(data: DataConfig) -> list[RunSpec]:
+    """Runs that differ in seed, learning rate and schedule, weight decay, and which part of the text they read."""
+    return [
+        spec(data),
+        spec(data, seed=1, learning_rate=3e-2, cooldown_tokens=10 * STEP),
+        spec(data, weight_decay=1.0, beta2=0.99, clip_norm=0.1, z_loss=1e-3),
+        spec(dataclasses.replace(data, unique_tokens=2048)),
+    ]
+
+
+def directories(sweep: Path, specs: list[RunSpec]) -> list[Path]:
+    for one in specs:
+        write_json(sweep / one.run_id / "spec.json", to_json(one))
+    return [sweep / one.run_id for one in specs]
+
+
+def rows(directory: Path, name: str = "metrics.jsonl") -> dict:
+    """The last row of each (tokens, name)."""
+    return {(row["tokens"], row.get("name")): row for row in read_json_lines(directory / name)}
+
+
+def assert_equal_runs(mine: Path, its: Path, relative: float) -> None:
+    """Every logged number of one run within `relative` of the other's; 0 asks for the same bits."""
+    for name, fields in (("metrics.jsonl", ("loss", "grad_norm", "lr")), ("evals.jsonl", ("value", "stderr"))):
+        left, right = rows(mine, name), rows(its, name)
+        assert left.keys() == right.keys()
+        assert left
+        for key, row in right.items():
+            assert row.keys() == left[key].keys()
+            for field in fields:
+                tolerance = relative if field in ("loss", "value") else 30 * relative
+                assert left[key][field] == pytest.approx(row[field], rel=tolerance, abs=0), (name, key, field)
+            assert left[key].get("flops") == row.get("flops")
+    left, right = (json.loads((path / "result.json").read_text()) for path in (mine, its))
+    assert left.keys() == right.keys()
+    assert left["evals"] == pytest.approx(right["evals"], rel=relative, abs=0)
+    assert left["train_loss"] == pytest.approx(right["train_loss"], rel=relative, abs=0)
+    same = ("run", "role", "tokens", "trained_tokens", "steps", "params", "flops")
+    assert [left[key] for key in same] == [right[key] for key in same]
+
+
+def names(directory: Path) -> set[str]:
+    """The files of a run directory, those of Orbax's own bookkeeping and leases left out."""
+    found = {
+        str(path.relative_to(directory)) for path in directory.rglob("*") if "checkpoints" not in path.parts
+    }
+    steps = {f"checkpoints/{path.name}" for path in (directory / "checkpoints").iterdir()}
+    return {name for name in found if ".lease" not in name} | steps
+
+
+@pytest.fixture(scope="module")
+def alone(place, tmp_path_factory) -> Path:
+    """The four runs, each trained alone."""
+    data, cache = place
+    sweep = tmp_path_factory.mktemp("alone")
+    for directory in directories(sweep, four(data)):
+        assert execute(directory, Execution(cache_root=cache)).status == 0
+    return sweep
+
+
+@pytest.fixture(scope="module")
+def packed(place, tmp_path_factory) -> Path:
+    """The four runs as one pack."""
+    data, cache = place
+    sweep = tmp_path_factory.mktemp("packed")
+    outcomes = execute_pack(directories(sweep, four(data)), Execution(cache_root=cache))
+    assert {outcome.status for outcome in outcomes.values()} == {0}
+    return sweep
+
+
+def test_a_member_equals_the_same_run_alone(alone, packed):
+    for directory in sorted(alone.iterdir()):
+        mine = packed / directory.name
+        assert len(rows(mine)) == STEPS
+        assert_equal_runs(mine, directory, relative=1e-4)
+        assert names(mine) == names(directory)
+
+
+def test_what_is_written_says_that_it_was_a_pack_and_shares_its_seconds(alone, packed):
+    for directory in sorted(alone.iterdir()):
+        (mine,) = json.loads((packed / directory.name / "env.json").read_text())["attempts"]
+        (its,) = json.loads((directory / "env.json").read_text())["attempts"]
+        assert mine.pop("pack") == 4
+        assert mine.keys() == its.keys()
+    clocks = [json.loads(path.read_text()) for path in packed.glob("*/result.json")]
+    assert sum(one["train_seconds"] + one["compile_seconds"] for one in clocks) < clocks[0]["wall_seconds"]
+    assert len({one["train_seconds"] for one in clocks}) == 1
+
+
+def test_a_checkpoint_of_a_pack_is_a_checkpoint_of_the_run(place, packed, tmp_path):
+    data, cache = place
+    (directory,) = directories(tmp_path, four(data)[1:2])
+    stop = StopAfter(30)
+    execute_pack(directories(tmp_path, four(data)[:2]), Execution(cache_root=cache, stop_requested=stop))
+    assert not (directory / "result.json").exists()
+    assert execute(directory, Execution(cache_root=cache)).status == 0
+    assert min(tokens for tokens, _ in rows(directory)) == STEP
+    assert_equal_runs(directory, packed / directory.name, relative=1e-4)
+
+
+class StopAfter:
+    """A stop request that comes after so many steps."""
+
+    def __init__(self, steps: int):
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def test_members_at_different_positions_catch_up_and_complete_ones_are_left_alone(place, packed, tmp_path):
+    data, cache = place
+    first, second, third, fourth = directories(tmp_path, four(data))
+    for directory, steps in ((first, 7), (second, 23)):
+        stopped = execute(directory, Execution(cache_root=cache, stop_requested=StopAfter(steps)))
+        assert stopped.status == 75
+    assert execute(third, Execution(cache_root=cache)).status == 0
+    before = (third / "result.json").stat().st_mtime_ns
+    outcomes = execute_pack([first, second, third, fourth], Execution(cache_root=cache))
+    assert {outcome.status for outcome in outcomes.values()} == {0}
+    assert (third / "result.json").stat().st_mtime_ns == before
+    assert json.loads((third / "env.json").read_text())["attempts"][-1]["attempt"] == 1
+    for directory, steps in ((first, 7), (second, 23), (fourth, 0)):
+        assert_equal_runs(directory, packed / directory.name, relative=1e-4)
+        attempts = {tokens: row["attempt"] for (tokens, _), row in rows(directory).items()}
+        assert [attempts[STEP * step] for step in range(1, STEPS + 1)] == [1] * steps + (
+            [2 if steps else 1] * (STEPS - steps)
+        )
+
+
+def test_one_run_that_is_left_is_trained_exactly_as_alone(place, alone, packed, tmp_path):
+    data, cache = place
+    (directory,) = directories(tmp_path, four(data)[:1])
+    complete = packed / four(data)[1].run_id
+    outcomes = execute_pack([directory, complete], Execution(cache_root=cache))
+    assert {outcomes[directory].status, outcomes[complete].status} == {0}
+    assert_equal_runs(directory, alone / directory.name, relative=0)
+    assert "pack" not in json.loads((directory / "env.json").read_text())["attempts"][0]
+
+
+def test_a_stopped_pack_resumes_to_the_same_bits(place, packed, tmp_path):
+    data, cache = place
+    runs = directories(tmp_path, four(data))
+    outcomes = execute_pack(runs, Execution(cache_root=cache, stop_requested=StopAfter(33)))
+    assert {outcome.status for outcome in outcomes.values()} == {75}
+    assert all("saved" in outcome.message for outcome in outcomes.values())
+    for directory in runs:
+        assert (directory / "checkpoints" / str(33 * STEP)).is_dir()
+        assert not (directory / "error.txt").exists()
+    assert {outcome.status for outcome in execute_pack(runs, Execution(cache_root=cache)).values()} == {0}
+    for directory in runs:
+        assert_equal_runs(directory, packed / directory.name, relative=0)
+
+
+def test_a_diverging_member_fails_alone(place, packed, tmp_path):
+    data, cache = place
+    wild = spec(data, seed=2, learning_rate=1e9, clip_norm=0.0, warmup_tokens=0)
+    runs = directories(tmp_path, [*four(data), wild])
+    outcomes = execute_pack(runs, Execution(cache_root=cache))
+    failed = outcomes.pop(runs[-1])
+    assert failed.status == 1
+    assert failed.message.startswith("diverged at step 2 ")
+    assert (runs[-1] / "error.txt").read_text().strip() == failed.message
+    assert not (runs[-1] / "result.json").exists()
+    assert {outcome.status for outcome in outcomes.values()} == {0}
+    for directory in runs[:-1]:
+        assert not (directory / "error.txt").exists()
+        assert_equal_runs(directory, packed / directory.name, relative=1e-5)
+    apart = directories(tmp_path / "apart", [wild])[0]
+    cause, _, _ = failed.message.partition("; last good checkpoint")
+    assert execute(apart, Execution(cache_root=cache)).message.startswith(cause)
+    assert (apart / "error.txt").read_text().startswith(cause)
+    assert rows(apart).keys() == rows(runs[-1]).keys()
+    assert status_of([failed, *outcomes.values()]) == 1
+
+
+def test_the_state_of_a_diverging_member_is_frozen_and_reaches_no_other_lane():
+    mesh = pack_mesh(3)
+    step = make_pack_step(MODEL, False, 1, mesh)
+    initialize, target = make_initialization(MODEL, mesh)
+    batch_MBT = np.random.default_rng(0).integers(0, 256, (3, 8, 33)).astype(np.int32)
+
+    def two_steps(rate: float):
+        state = empty_lanes(target, 3, mesh)
+        for lane in range(3):
+            state = put_lane(state, lane, initialize(np.uint32(lane)), mesh)
+        hyper = {key: np.full(3, value, np.float32) for key, value in hyperparameters(OptimConfig()).items()}
+        hyper["learning_rate"] = np.array([1e-2, rate, 1e-2], np.float32)
+        history = []
+        for _ in range(4):
+            state, metrics = step(state, batch_MBT, hyper, np.ones(3, bool))
+            history.append((jax.device_get(state), jax.device_get(metrics)))
+        return history
+
+    calm, wild = two_steps(1e-2), two_steps(np.inf)
+    assert not np.isfinite(wild[1][1]["loss"][1])
+    for (state, _), (other, metrics) in zip(calm, wild, strict=True):
+        for lane in (0, 2):
+            mine, its = jax.tree.leaves(take(state, lane)), jax.tree.leaves(take(other, lane))
+            assert all((a == b).all() for a, b in zip(mine, its, strict=True))
+            assert np.isfinite(metrics["loss"][lane])
+    (after_first, _), (after_last, _) = wild[0], wild[-1]
+    frozen, last = jax.tree.leaves(take(after_first, 1)), jax.tree.leaves(take(after_last, 1))
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(frozen, last, strict=True))
+    assert int(after_last.step[1]) == 1
+    assert int(after_last.step[0]) == 4
+
+
+def take(state, lane: int):
+    return jax.tree.map(lambda leaf: leaf[lane], state)
+
+
+def test_a_lane_that_waits_does_not_move_and_comes_back_as_it_was_put():
+    mesh = pack_mesh(2)
+    initialize, target = make_initialization(MODEL, mesh)
+    state = empty_lanes(target, 2, mesh)
+    for lane in range(2):
+        state = put_lane(state, lane, initialize(np.uint32(lane)), mesh)
+    hyper = {key: np.full(2, value, np.float32) for key, value in hyperparameters(OptimConfig()).items()}
+    hyper["learning_rate"] = np.full(2, 1e-2, np.float32)
+    batch_MBT = np.zeros((2, 8, 33), np.int32)
+    state, _ = make_pack_step(MODEL, False, 1, mesh)(state, batch_MBT, hyper, np.array([True, False]))
+    moved, waited = (
+        all(
+            np.array_equal(a, b)
+            for a, b in zip(
+                jax.tree.leaves(take_lane(state, lane, target)),
+                jax.tree.leaves(initialize(np.uint32(lane))),
+                strict=True,
+            )
+        )
+        for lane in range(2)
+    )
+    assert waited
+    assert not moved
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(place, packed, tmp_path):
+    data, cache = place
+    runs = directories(tmp_path, four(data)[:3])
+    with run_lock(runs[1]):
+        outcomes = execute_pack(runs, Execution(cache_root=cache))
+    assert outcomes[runs[1]].status == 75
+    assert "another process trains this run" in outcomes[runs[1]].message
+    assert not (runs[1] / "env.json").exists()
+    for directory in (runs[0], runs[2]):
+        assert outcomes[directory] == Outcome(0)
+        assert_equal_runs(directory, packed / directory.name, relative=1e-5)
+    assert status_of(list(outcomes.values())) == 75
+
+
+def test_trunks_then_branches_with_tasks(place, tmp_path):
+    data, cache = place
+    tasks = {"tasks": ("copying:length=4", "reversal:length=3"), "task_items": 20}
+    trunks = [
+        dataclasses.replace(spec(data, seed=seed, tokens=30 * STEP), checkpoint_marks=(20 * STEP,), **tasks)
+        for seed in range(2)
+    ]
+    branches = [
+        dataclasses.replace(
+            trunk,
+            tokens=40 * STEP,
+            checkpoint_marks=(),
+            parent=trunk.run_id,
+            branch_at_tokens=20 * STEP,
+            optim=dataclasses.replace(trunk.optim, cooldown_tokens=20 * STEP),
+        )
+        for trunk in trunks
+    ]
+    for sweep, train in ((tmp_path / "packed", execute_pack), (tmp_path / "alone", one_by_one)):
+        for runs in (trunks, branches):
+            outcomes = train(directories(sweep, runs), Execution(cache_root=cache))
+            assert {outcome.status for outcome in outcomes.values()} == {0}
+    for run in (*trunks, *branches):
+        mine, its = tmp_path / "packed" / run.run_id, tmp_path / "alone" / run.run_id
+        assert names(mine) == names(its)
+        assert "task_items.jsonl" in names(mine)
+        for name in ("metrics.jsonl", "evals.jsonl"):
+            left, right = rows(mine, name), rows(its, name)
+            assert left.keys() == right.keys()
+        assert rows(mine)[(run.tokens, None)]["loss"] == pytest.approx(
+            rows(its)[(run.tokens, None)]["loss"], rel=1e-4
+        )
+        left, right = (rows(path, "evals.jsonl") for path in (mine, its))
+        key = (run.tokens, f"task/{load(run.tasks[0]).name}/nll")
+        assert left[key]["value"] == pytest.approx(right[key]["value"], rel=1e-4)
+        assert min(tokens for tokens, _ in rows(mine)) == (run.branch_at_tokens or 0) + STEP
+
+
+def one_by_one(runs, execution):
+    return {directory: execute(directory, execution) for directory in runs}
+
+
+def test_an_error_in_the_files_of_one_run_is_that_runs_own(place, packed, tmp_path):
+    data, cache = place
+    runs = directories(tmp_path, four(data)[:3])
+    (runs[0] / "metrics.jsonl").mkdir()
+    outcomes = execute_pack(runs, Execution(cache_root=cache))
+    assert outcomes.pop(runs[0]).status == 1
+    assert "IsADirectoryError" in (runs[0] / "error.txt").read_text()
+    assert {outcome.status for outcome in outcomes.values()} == {0}
+    assert_equal_runs(runs[1], packed / runs[1].name, relative=1e-5)
+
+
+def test_kill_and_sigterm_lose_nothing(place, tmp_path):
+    data, cache = place
+    specs = [
+        dataclasses.replace(one, tokens=200 * STEP, evaluation_marks=(100 * STEP,)) for one in four(data)[:3]
+    ]
+    reference, runs = directories(tmp_path / "calm", specs), directories(tmp_path / "hard", specs)
+    assert {outcome.status for outcome in execute_pack(reference, Execution(cache_root=cache)).values()} == {0}
+    command = [sys.executable, "-m", "training.pack", "--cache", str(cache), "--checkpoint-seconds", "0.2"]
+    for tokens, number, status in ((40, signal.SIGKILL, -9), (90, signal.SIGTERM, 75)):
+        process = subprocess.Popen([*command, *map(str, runs)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        wait_for(runs[0], tokens * STEP, process)
+        process.send_signal(number)
+        _, words = process.communicate(timeout=120)
+        assert process.returncode == status, words
+    assert words.count("stopped by a signal at") == 3
+    assert {outcome.status for outcome in execute_pack(runs, Execution(cache_root=cache)).values()} == {0}
+    for mine, its in zip(runs, reference, strict=True):
+        assert_equal_runs(mine, its, relative=0)
+        assert json.loads((mine / "result.json").read_text())["attempts"] == 3
+
+
+def wait_for(directory: Path, tokens: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while (
+        not (directory / "metrics.jsonl").exists()
+        or max((tokens_ for tokens_, _ in rows(directory)), default=0) < tokens
+    ):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_runs_of_two_shapes_are_refused(place, tmp_path, capsys):
+    data, _ = place
+    small = spec(data)
+    for other, key in (
+        (dataclasses.replace(small, model=dataclasses.replace(MODEL, width=32)), "model.width=32"),
+        (
+            dataclasses.replace(small, batch_tokens=2 * STEP, tokens=40 * STEP, evaluation_marks=()),
+            "batch_tokens=512",
+        ),
+        (spec(dataclasses.replace(data, sequence_length=64)), "data.sequence_length=64"),
+        (spec(data, decay_all=True), "optim.decay_all=True"),
+        (spec(data, microbatch_tokens=128), "optim.microbatch_tokens=128"),
+    ):
+        with pytest.raises(BadInput, match=f"{key} cannot be packed with {small.run_id}"):
+            check_one_shape([small, other])
+    runs = directories(
+        tmp_path, [small, dataclasses.replace(small, model=dataclasses.replace(MODEL, width=32))]
+    )
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(SystemExit) as stop:
+            main(["--cache", str(tmp_path), *map(str, runs)])
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "cannot be packed with" in line
+    assert not any((directory / "env.json").exists() for directory in runs)
+
+
+def test_a_worker_reads_packs_and_answers_for_each_run(place, tmp_path, monkeypatch):
+    data, _ = place
+    other = dataclasses.replace(spec(data), model=dataclasses.replace(MODEL, width=32))
+    runs = directories(tmp_path, [spec(data), other])
+    lines = [{"run": str(runs[0])}, {"pack": [str(run) for run in runs]}]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(json.dumps(line) + "\n" for line in lines)))
+    orders: queue.Queue = queue.Queue()
+    worker._read_orders(orders, StopSignal())
+    assert [orders.get() for _ in range(3)] == [runs[:1], runs, None]
+    outcomes = worker.train(runs, Execution(cache_root=tmp_path), lambda *_: None)
+    assert list(outcomes) == runs
+    assert {outcome.status for outcome in outcomes.values()} == {2}
+
+
+def test_a_directory_that_is_missing_or_broken_is_refused_and_the_others_trained(place, packed, tmp_path):
+    data, cache = place
+    runs = directories(tmp_path, four(data)[:3])
+    (runs[2] / "spec.json").write_text("{")
+    outcomes = execute_pack([*runs, tmp_path / "nothing"], Execution(cache_root=cache))
+    assert outcomes[tmp_path / "nothing"].status == 2
+    assert outcomes[runs[2]].status == 2
+    assert "spec.json" in (runs[2] / "error.txt").read_text()
+    assert outcomes[runs[0]] == outcomes[runs[1]] == Outcome(0)
+    assert os.path.exists(runs[0] / "result.json")
