@@ -249,7 +249,7 @@ def command(corpus: Path, runs: Path, cache: Path, *more: str) -> list[str]:
         "--workers",
         "1",
     ]
-    return [*words, "--checkpoint-seconds", "0.2", *more]
+    return [*words, "--checkpoint-seconds", "1", *more]
 
 
 def children(process: int) -> list[int]:
@@ -266,15 +266,15 @@ def test_a_launcher_trains_packs_and_survives_the_death_of_its_worker(corpus, tm
         command(corpus, tmp_path / "hard", cache, "--pack", "3"), cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
-    while not any((path / "checkpoints").glob("[0-9]*") for path in sweep.glob("w*")):
+    while not any(path.stat().st_size > 3000 for path in sweep.glob("*/metrics.jsonl")):
         assert launcher.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    (worker,) = children(launcher.pid)
+    os.kill(worker, signal.SIGKILL)
     refused = run_launch(command(corpus, tmp_path / "hard", cache, "--pack", "5"))
     assert refused.returncode == 2
     assert "another launcher" in refused.stderr
-    (worker,) = children(launcher.pid)
-    os.kill(worker, signal.SIGKILL)
     _, words = launcher.communicate(timeout=120)
     assert launcher.returncode == 0, words
     assert words.count("killed by SIGKILL (out of memory?); resuming it") in (2, 3)

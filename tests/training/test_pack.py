@@ -369,7 +369,7 @@ def test_kill_and_sigterm_lose_nothing(place, tmp_path):
     ]
     reference, runs = directories(tmp_path / "calm", specs), directories(tmp_path / "hard", specs)
     assert {outcome.status for outcome in execute_pack(reference, Execution(cache_root=cache)).values()} == {0}
-    command = [sys.executable, "-m", "training.pack", "--cache", str(cache), "--checkpoint-seconds", "0.2"]
+    command = [sys.executable, "-m", "training.pack", "--cache", str(cache), "--checkpoint-seconds", "1"]
     for tokens, number, status in ((40, signal.SIGKILL, -9), (90, signal.SIGTERM, 75)):
         process = subprocess.Popen([*command, *map(str, runs)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
         wait_for(runs[0], tokens * STEP, process)
