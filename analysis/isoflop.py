@@ -1,9 +1,10 @@
 """Best size at each FLOP budget, and how it grows: approaches 1 and 2 of Hoffmann et al. 2022 (arXiv 2203.15556).
 
-    python -m analysis.isoflop TABLE --method parabola|akima|hull [--bootstrap 1000] --out isoflop.json
+    python -m analysis.isoflop TABLE --method parabola|akima|hull|envelope [--bootstrap 1000] --out isoflop.json
 
-A valley is reported only where it is one: enough sizes, open upward, its minimum inside the sizes tried and
-still there when the noise of the runs is put on it again. Any other is listed with the reason.
+Approach 1 is `envelope` where sizes have several token counts each, `hull` where they have not. A valley is reported
+only where it is one: enough sizes, open upward, its minimum inside the sizes tried and still there when the noise of
+the runs is put on it again. Any other is listed with the reason.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.commands import Parser, write_result
+from analysis.isoflop_envelope import envelope
 from analysis.isoflop_growth import PROPER_SHARE, Valley, interval_of, power_laws
 from analysis.isoflop_hull import bracketed, lower_hull
 from analysis.isoflop_slices import FLOPS_PER_PARAM_TOKEN, Slice, flops_of, make_slices
@@ -28,7 +30,7 @@ from analysis.isoflop_valleys import (
 from analysis.table import Table, read_table
 from errors import BadInput, exit_on_bad_input
 
-METHODS = ("parabola", "akima", "hull")
+METHODS = ("parabola", "akima", "hull", "envelope")
 SLICES = ("auto", "budgets", "interpolated")
 JUDGING_REPETITIONS = 400  # of noise, behind the verdict on a valley, where no bootstrap is asked for
 REPEATED_FREEDOM = 5  # seeds measure the noise if they leave so many degrees of freedom
@@ -39,9 +41,9 @@ class Isoflop:
     """Valleys and the power laws through them.
 
     Attributes:
-      method: parabola, akima or hull.
+      method: parabola, akima, hull or envelope.
       valleys: by increasing budget.
-      slices: what the valleys were found in (empty for hull).
+      slices: what the valleys were found in (empty for hull and envelope).
       derived: a_opt and b_opt of N = k C^a, D = l C^b, with params_coefficient k and tokens_coefficient l; None
         where there are too few valleys.
       intervals: of a_opt and b_opt, by resampling; None where there are too few.
@@ -79,7 +81,7 @@ def _listed(interval: tuple[float, float] | None) -> list[float] | None:
 
 def find_valleys(
     columns: Mapping[str, np.ndarray],
-    method: Literal["parabola", "akima", "hull"] = "parabola",
+    method: Literal["parabola", "akima", "hull", "envelope"] = "parabola",
     bootstrap: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -108,6 +110,8 @@ def find_valleys(
         raise BadInput("6 params tokens is no finite positive number of FLOPs in some row: check the units")
     if method == "hull":
         return _hull(columns, bootstrap, generator, level, tolerance)
+    if method == "envelope":
+        return _envelope(columns, bootstrap, generator, level, noise)
     slices, warnings = make_slices(columns, kind, tolerance, min_points)
     said = list(warnings)
     sd, freedom = (noise, np.inf) if noise is not None else _estimate_noise(columns, slices, said)
@@ -280,6 +284,41 @@ def _hull_valley(columns: Mapping[str, np.ndarray], row: int, smaller: bool, lar
         return Valley(flops, None, None, None, False, why, sizes)
     n, d, loss = (float(columns[name][row]) for name in ("params", "tokens", "loss"))
     return Valley(flops, n, d, loss, True, "", sizes)
+
+
+def _envelope(
+    columns: Mapping[str, np.ndarray],
+    bootstrap: int,
+    generator: np.random.Generator,
+    level: float,
+    noise: float | None,
+) -> Isoflop:
+    """Approach 1 on curves; its valleys are the budgets at which one size hands over to the next."""
+    said: list[str] = []
+    sd = noise
+    if sd is None:
+        try:
+            slices, _ = make_slices(columns, "interpolated")
+        except BadInput:
+            slices = ()
+        sd, _ = _estimate_noise(columns, slices, said)
+    known = bool(np.isfinite(sd))
+    found = envelope(columns, sd, bootstrap if known else 0, generator)
+    sizes = int(found.loss_SG.shape[0])
+    valleys = tuple(
+        Valley(one.flops, None, None, None, False, one.why, sizes)
+        if one.why
+        else Valley(one.flops, one.params, one.tokens, one.loss, True, "", sizes)
+        for one in found.handovers
+        if np.isfinite(one.flops)
+    )
+    derived, intervals = power_laws(valleys, None, level, said)
+    if len(found.slopes_B2) and derived["a_opt"] is not None:
+        intervals = {
+            "a_opt": interval_of(found.slopes_B2[:, 0], level, said),
+            "b_opt": interval_of(found.slopes_B2[:, 1], level, []),
+        }
+    return Isoflop("envelope", valleys, (), derived, intervals, float(sd) if known else None, tuple(said))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -158,7 +158,7 @@ def _shifted(pieces: list[Slice], flops_R: np.ndarray, loss_R: np.ndarray) -> tu
 
 
 @dataclasses.dataclass(frozen=True)
-class _Curve:
+class SizeCurve:
     """One size along its K token counts: the map from its rows to the mean loss at each."""
 
     log_params: float
@@ -168,7 +168,8 @@ class _Curve:
     map_KR: np.ndarray
 
 
-def _curves(columns: Mapping[str, np.ndarray], flops_R: np.ndarray) -> list[_Curve]:
+def size_curves(columns: Mapping[str, np.ndarray], flops_R: np.ndarray) -> list[SizeCurve]:
+    """The sizes that have enough token counts for a curve, smallest first."""
     curves = []
     for params in np.unique(columns["params"]):
         rows = np.flatnonzero(columns["params"] == params)
@@ -179,12 +180,12 @@ def _curves(columns: Mapping[str, np.ndarray], flops_R: np.ndarray) -> list[_Cur
             map_KR /= map_KR.sum(axis=1, keepdims=True)
             log_flops_K = map_KR @ np.log(flops_R[rows])
             if (np.diff(log_flops_K) > 0).all():
-                curves.append(_Curve(float(np.log(params)), np.log(knots), log_flops_K, rows, map_KR))
+                curves.append(SizeCurve(float(np.log(params)), np.log(knots), log_flops_K, rows, map_KR))
     return curves
 
 
 def _between_runs(columns: Mapping[str, np.ndarray], flops_R: np.ndarray, min_points: int) -> tuple[Slice, ...]:
-    curves = _curves(columns, flops_R)
+    curves = size_curves(columns, flops_R)
     if len(curves) < min_points:
         return ()
     pieces = []
@@ -196,7 +197,7 @@ def _between_runs(columns: Mapping[str, np.ndarray], flops_R: np.ndarray, min_po
         ]
         if len(inside) < min_points:
             continue  # a gap in the coverage
-        reads = [_lagrange(curve.log_flops_K, log_budget) for curve in inside]
+        reads = [read_weights(curve.log_flops_K, log_budget) for curve in inside]
         weights_SR = np.zeros((len(inside), sum(curve.rows.size for curve in inside)))
         at = 0
         for point, (read_K, curve) in enumerate(zip(reads, inside, strict=True)):
@@ -220,7 +221,7 @@ def _between_runs(columns: Mapping[str, np.ndarray], flops_R: np.ndarray, min_po
     return tuple(pieces)
 
 
-def _covered_budgets(curves: Sequence[_Curve], min_points: int) -> np.ndarray:
+def _covered_budgets(curves: Sequence[SizeCurve], min_points: int) -> np.ndarray:
     """Logs of budgets, evenly over those that lie inside the runs of at least `min_points` sizes."""
     ends = np.unique([end for curve in curves for end in (curve.log_flops_K[0], curve.log_flops_K[-1])])
     covered = np.array(
@@ -236,7 +237,7 @@ def _covered_budgets(curves: Sequence[_Curve], min_points: int) -> np.ndarray:
     return np.linspace(covered.min(), covered.max(), count) if count > 1 else np.array([np.median(covered)])
 
 
-def _lagrange(knots: np.ndarray, at: float) -> np.ndarray:
+def read_weights(knots: np.ndarray, at: float) -> np.ndarray:
     """Weights of the cubic through the four knots nearest to `at` (of the parabola where there are three)."""
     first = int(np.clip(np.searchsorted(knots, at) - 2, 0, max(knots.size - 4, 0)))
     near = np.arange(first, min(first + 4, knots.size))

@@ -22,6 +22,9 @@ from analysis.load_run import BITS_PER_BYTE, DEFAULT_FLOPS, DEFAULT_PARAMS, LOSS
 from analysis.table import OPTIONAL, REQUIRED, TEXT, Table, check_values, suspicions
 from errors import BadInput
 
+# Settings in which equal runs may differ: distinct tokens have a column of their own, and a trunk's name follows them.
+TOLD_APART = {"data.unique_tokens", "parent"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
@@ -221,6 +224,7 @@ def _rival_warning(runs: Sequence[Run]) -> list[str]:
             for key in {*rivals[0], *other}
             if rivals[0].get(key) != other.get(key)
         }
+        - TOLD_APART
     )
     if not settings:
         return []

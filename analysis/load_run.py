@@ -49,11 +49,16 @@ class Run:
         """D: tokens trained on if complete, else planned."""
         return number(self.result.get("tokens"), self.spec.get("tokens"))
 
-    def flops(self, convention: str = DEFAULT_FLOPS) -> float | None:
-        """FLOPs of the whole run: tokens times the ledger's FLOPs per token."""
+    @property
+    def shared_tokens(self) -> float:
+        """Tokens that a branch did not train itself: those of its trunk up to where it starts."""
+        return number(self.spec.get("branch_at_tokens")) or 0.0
+
+    def flops(self, convention: str = DEFAULT_FLOPS, trained: bool = False) -> float | None:
+        """FLOPs of the whole run: tokens times the ledger's FLOPs per token; with `trained` without shared tokens."""
         per_token = number(at(self.ledger, "flops_per_token", convention))
         if per_token is not None and self.tokens is not None:
-            return per_token * self.tokens
+            return per_token * (self.tokens - (self.shared_tokens if trained else 0.0))
         return number(at(self.result, "flops", convention))
 
     def final(self, name: str = LOSS) -> float | None:

@@ -23,16 +23,25 @@ from errors import BadInput, exit_on_bad_input
 from files import write_atomic, write_json
 
 FOLDER = "report"
+SECTIONS = (
+    "tokenizers",
+    "repeated",
+    "shapes",
+    "approaches",
+    "powers",
+)  # analysis/sections/: a figure and a result each
 MADE_FROM = "made_from.json"
 PICTURES = (
-    "loss_tokens", "loss_params", "evaluations", "training", "isoflop", "hull", "frontier", "residuals", "sensitivity",
-    "backtest", "forecast",
+    "hull",  # no longer drawn: an earlier report may have left it
+    "loss_tokens", "loss_params", "evaluations", "training", "isoflop", "envelope", "frontier", "residuals",
+    "sensitivity", "backtest", "forecast", *SECTIONS,
 )  # fmt: skip
 EMERGENCE_PICTURES = (
     *(f"emergence_curves_{page}" for page in (1, 2, 3, 4)), "emergence_verdicts", "emergence_seeds", "emergence_power",
 )  # fmt: skip
 FILES = (
     "report.html", "report.md", "table.csv", "runs.csv", "fit.json", "isoflop.json",
+    *(f"{name}.json" for name in SECTIONS),
     *(f"{name}.{kind}" for name in (*PICTURES, *EMERGENCE_PICTURES) for kind in ("svg", "png")),
     "tasks.csv", "emergence.json", "learning_rate.json", "learning_rate.svg", "learning_rate.png",
 )  # fmt: skip

@@ -12,13 +12,25 @@ import numpy as np
 from analysis.figures.style import count_text
 from analysis.load import Sweep
 from analysis.load_run import BITS_PER_BYTE, Run, at, number
-from analysis.report_document import Block, Bullets, Command, Heading, Paragraph, Rows, to_html, to_markdown
+from analysis.report_document import (
+    Block,
+    Bullets,
+    Command,
+    Heading,
+    Paragraph,
+    Picture,
+    Rows,
+    to_html,
+    to_markdown,
+)
 from analysis.report_emergence import emergence_part
 from analysis.report_learning_rate import learning_rate_part
-from analysis.report_pictures import Picture, pictures
+from analysis.report_numbers import number as said_number
+from analysis.report_numbers import percent, span
+from analysis.report_pictures import pictures
 from analysis.report_study import Study
-from analysis.report_words import number as said_number
-from analysis.report_words import percent, span, summary, warnings
+from analysis.report_words import summary, warnings
+from analysis.sections import Section
 from analysis.table import Table
 
 MOST_ROWS = 200  # of runs in the page; runs.csv has them all
@@ -42,6 +54,8 @@ def contents(study: Study) -> tuple[dict[str, str | bytes], list[str]]:
             files["fit.json"] = _json({**study.fit.to_json(), "input": source})
         if study.isoflop is not None:
             files["isoflop.json"] = _json(study.isoflop.to_json(source))
+    for section in study.sections:
+        files |= {name: _json(value) for name, value in section.results.items()}
     for picture in drawn.values():
         files[f"{picture.name}.svg"] = picture.svg
         files[f"{picture.name}.png"] = picture.png
@@ -72,9 +86,12 @@ def _page(
     doubts = warnings(study)
     yield Heading("Warnings")
     yield Bullets(doubts) if doubts else Paragraph("None.")
+    for section in study.sections:
+        if section.front:
+            yield from _section(section, drawn)
     yield Heading("Curves")
     curves = shown("loss_tokens", "loss_params", "evaluations", "training")
-    yield from curves or [Paragraph("No run has logged a loss yet.")]
+    yield from curves or [Paragraph(study.why_no_curves)]
     if study.registered is not None:
         yield Heading("Forecast")
         yield Paragraph(study.registered.sentence)
@@ -94,7 +111,10 @@ def _page(
         yield from shown("backtest") or [Paragraph(f"None: {study.why_no_backtest}.")]
     yield Heading("isoFLOP valleys")
     yield from _valleys(study)
-    yield from shown("isoflop", "hull")
+    yield from shown("isoflop", "envelope")
+    for section in study.sections:
+        if not section.front:
+            yield from _section(section, drawn)
     yield from parts
     yield Heading("Runs")
     yield from _runs(study.sweep)
@@ -104,6 +124,12 @@ def _page(
         f"Input: the logs of {len(study.sweep.runs)} runs, SHA-256 {study.source}. The same logs give the same bytes. "
         f"Beside this page: {', '.join(name for name in files if not name.endswith(('.png', '.svg')))}."
     )
+
+
+def _section(section: Section, drawn: Mapping[str, Picture]) -> Iterable[Block]:
+    yield Heading(section.title)
+    yield from section.blocks
+    yield from (drawn[drawing.name] for drawing in section.drawings)
 
 
 def _law(study: Study) -> Iterable[Block]:

@@ -8,8 +8,6 @@ import html
 import re
 from collections.abc import Sequence
 
-from analysis.report_pictures import Picture
-
 
 @dataclasses.dataclass(frozen=True)
 class Heading:
@@ -39,6 +37,16 @@ class Rows:
 @dataclasses.dataclass(frozen=True)
 class Command:
     text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure in both formats; `name` is its file's stem, `caption` says what is seen."""
+
+    name: str
+    caption: str
+    svg: bytes
+    png: bytes
 
 
 Block = Heading | Paragraph | Bullets | Rows | Command | Picture

@@ -13,8 +13,7 @@ from typing import Any
 from analysis.figures.style import count_text, render
 from analysis.load import Sweep
 from analysis.report import EMERGENCE_PICTURES
-from analysis.report_document import Block, Bullets, Command, Heading, Paragraph, Rows
-from analysis.report_pictures import Picture
+from analysis.report_document import Block, Bullets, Command, Heading, Paragraph, Picture, Rows
 from errors import BadInput
 from files import read_json
 

@@ -7,8 +7,7 @@ from analysis.figures.learning_rates import learning_rate_figure
 from analysis.figures.style import count_text, render
 from analysis.learning_rate import Group, families, groups_of, sentences, to_json
 from analysis.load import Sweep
-from analysis.report_document import Block, Heading, Paragraph, Rows
-from analysis.report_pictures import Picture
+from analysis.report_document import Block, Heading, Paragraph, Picture, Rows
 
 NAME = "learning_rate"
 

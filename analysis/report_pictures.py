@@ -1,6 +1,5 @@
 """The figures of a report, drawn from a study."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,25 +12,17 @@ from analysis.figures.parameters import sensitivity_figure
 from analysis.figures.predictions import prediction_figure
 from analysis.figures.residuals import residual_figure
 from analysis.figures.style import LOSS_LABEL, render
+from analysis.report_document import Picture
 from analysis.report_study import BACKTEST_LEVEL, BACKTEST_SHOWN, Study, six_n_d
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A figure in both formats; `name` is its file's stem, `caption` says what is seen."""
-
-    name: str
-    caption: str
-    svg: bytes
-    png: bytes
 
 
 def pictures(study: Study) -> dict[str, Picture]:
     """Every figure that the study has the data for, by name."""
-    return {
-        name: Picture(name, caption, *render(draw(), name, study.source))
-        for name, caption, draw in _drawings(study)
-    }
+    every = [
+        *_drawings(study),
+        *((d.name, d.caption, d.draw) for part in study.sections for d in part.drawings),
+    ]
+    return {name: Picture(name, caption, *render(draw(), name, study.source)) for name, caption, draw in every}
 
 
 def _drawings(study: Study) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
@@ -64,7 +55,11 @@ def _drawings(study: Study) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
             "evaluations",
             "Validation loss along training of every run, as far as it has come.",
             lambda: training_paths(
-                evaluations, "Held-out loss along training", "all runs, finished or not", LOSS_LABEL
+                evaluations,
+                "Held-out loss along training",
+                "all runs, finished or not",
+                LOSS_LABEL,
+                markers=True,
             ),
         )
     if training:
@@ -83,7 +78,11 @@ def _drawings(study: Study) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
             study.isoflop,
             "Loss against size at equal compute, with the valleys, and the best size they give.",
         ),
-        ("hull", study.hull, "The lower hull of loss against compute, and the size of the runs on it."),
+        (
+            "envelope",
+            study.envelope,
+            "Loss against compute with the lower envelope of the runs, and the best size along it.",
+        ),
     ):
         if found is not None:
             yield name, caption, lambda found=found: isoflop_slices(found, columns)  # type: ignore[misc]

@@ -17,8 +17,10 @@ from analysis.isoflop_slices import FLOPS_PER_PARAM_TOKEN
 from analysis.learning_rate import groups_of
 from analysis.load import Sweep
 from analysis.load_curves import Curves
-from analysis.load_run import LOSS
+from analysis.load_run import LOSS, at
 from analysis.report_forecast import Registered, registered_forecast
+from analysis.sections import Known, Section, sections
+from analysis.sections.shapes import SAME_SIZE
 from analysis.selection import Scored, back_test, compare_laws, sensitivity
 from analysis.table import OPTIONAL, Table
 from errors import BadInput
@@ -32,7 +34,8 @@ BACKTEST_SHOWN = 12
 BAND_POINTS = 60
 BEYOND = 10.0  # the frontier is drawn to so many times the largest budget
 MANY_RUNS = 500  # beyond this, curves along training are drawn for a spread of runs only
-PATH_POINTS = 200
+BLOCK_SHARE = 0.06  # of the tokens so far, and of a tenth of the run: what one point of a curve averages
+FEWEST_SIZES = 3  # that differ by more than a shape of equal size does
 NEAR_STARTS = 31
 CHOICE_WORDS = {
     "N = params_total": "N = all parameters",
@@ -59,6 +62,8 @@ class Study:
       rivals: the reported law and others on the same rows, best first by AICc.
       backtest: the runs with the most FLOPs, predicted from the others.
       registered: the forecast that was written before the larger runs, where there is one.
+      table: the runs that a law of size and data may take: where some repeat their text, those that do not.
+      sections: answers to what only some sweeps ask (analysis/sections/).
     """
 
     sweep: Sweep
@@ -66,7 +71,7 @@ class Study:
     table: Table | None
     fit: Fit | None
     isoflop: Isoflop | None
-    hull: Isoflop | None
+    envelope: Isoflop | None
     band: Band | None
     choices: tuple[tuple[str, Mapping[str, float]], ...]
     rivals: tuple[Scored, ...]
@@ -75,6 +80,8 @@ class Study:
     training: tuple[Path, ...]
     reading_warnings: tuple[str, ...]
     registered: Registered | None = None
+    sections: tuple[Section, ...] = ()
+    why_no_curves: str = "No run has logged a loss yet."
     why_no_fit: str = ""
     why_no_isoflop: str = ""
     why_no_backtest: str = ""
@@ -94,7 +101,7 @@ def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
         "registered": registered_forecast(sweep),
     }
     nothing: dict[str, Any] = {
-        "table": None, "fit": None, "isoflop": None, "hull": None, "band": None, "choices": (), "rivals": (),
+        "table": None, "fit": None, "isoflop": None, "envelope": None, "band": None, "choices": (), "rivals": (),
         "backtest": (),
     }  # fmt: skip
     try:
@@ -102,32 +109,83 @@ def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
             raise BadInput(
                 "runs of one size differ in learning rate, which a law of size and data does not know"
             )
-        table = sweep.table(optional=(*OPTIONAL, "params_total", "params_non_embedding"))
+        every = sweep.table(optional=(*OPTIONAL, "params_total", "params_non_embedding"))
     except BadInput as error:
         why = str(error).removeprefix(f"{sweep.path}: ")
         return Study(**known, **nothing, why_no_fit=why, why_no_isoflop=why, why_no_backtest=why)
-    columns = {name: values for name, values in table.columns.items() if name not in ("run", "seed")}
-    fit, why_no_fit = _attempt(fit_law, LAW, columns, bootstrap=bootstrap, seed=seed, level=LEVEL)
-    valleys, why_no_isoflop = _attempt(
-        find_valleys, columns, "parabola", bootstrap=max(bootstrap, 200), seed=seed
+    single, why = _comparable(sweep, every)
+    if single.sum() < 2:
+        asked = Known(sweep, _numbers(every), single, None, None, None, evaluations, bootstrap, seed)
+        if _tokenizers(sweep) > 1:
+            known |= {"evaluations": (), "training": (), "why_no_curves": f"No curves: {why}."}
+        return Study(
+            **known,
+            **nothing,
+            sections=sections(asked),
+            why_no_fit=why,
+            why_no_isoflop=why,
+            why_no_backtest=why,
+        )
+    table = dataclasses.replace(
+        every, columns={name: values[single] for name, values in every.columns.items()}, rows=int(single.sum())
     )
-    hull, _ = _attempt(find_valleys, columns, "hull", bootstrap=min(bootstrap, 300), seed=seed)
-    backtest, why_no_backtest = ((), why_no_fit) if fit is None else _attempt(_backtest, fit, columns, seed)
-    rivals, _ = ((), "") if fit is None else _attempt(_rivals, columns, seed)
+    columns = _numbers(table)
+    fit, valleys, curves, backtest, rivals = None, None, None, (), ()
+    why_no_fit = why_no_isoflop = why_no_backtest = _too_alike(columns)
+    if not why_no_fit:
+        fit, why_no_fit = _attempt(fit_law, LAW, columns, bootstrap=bootstrap, seed=seed, level=LEVEL)
+        repetitions = max(bootstrap, 200)
+        valleys, why_no_isoflop = _attempt(find_valleys, columns, "parabola", bootstrap=repetitions, seed=seed)
+        curves, none = _attempt(find_valleys, columns, "envelope", bootstrap=repetitions, seed=seed)
+        if none:
+            curves, _ = _attempt(find_valleys, columns, "hull", bootstrap=min(bootstrap, 300), seed=seed)
+        backtest, why_no_backtest = ((), why_no_fit) if fit is None else _attempt(_backtest, fit, columns, seed)
+        rivals, _ = ((), "") if fit is None else _attempt(_rivals, columns, seed)
+    asked = Known(sweep, _numbers(every), single, fit, valleys, curves, evaluations, bootstrap, seed)
     return Study(
         **known,
         table=table,
         fit=fit,
         isoflop=valleys,
-        hull=hull,
+        envelope=curves,
         band=None if fit is None else _band(fit, six_n_d(columns)),
         choices=() if fit is None else _choices(fit, columns, seed),
         rivals=rivals or (),
         backtest=backtest or (),
+        sections=sections(asked),
         why_no_fit=why_no_fit,
         why_no_isoflop=why_no_isoflop,
         why_no_backtest=why_no_backtest,
     )
+
+
+def _numbers(table: Table) -> dict[str, np.ndarray]:
+    return {name: values for name, values in table.columns.items() if name not in ("run", "seed")}
+
+
+def _tokenizers(sweep: Sweep) -> int:
+    return len({str(at(run.spec, "data", "tokenizer")) for run in sweep.usable})
+
+
+def _comparable(sweep: Sweep, table: Table) -> tuple[np.ndarray, str]:
+    """Rows that a law of size and data may take, and why the others may not."""
+    kinds = _tokenizers(sweep)
+    if kinds > 1:
+        why = f"the runs use {kinds} tokenizers, and nats per token cannot be compared between them"
+        return np.zeros(table.rows, bool), why
+    if "unique_tokens" not in table.columns:
+        return np.ones(table.rows, bool), ""
+    fresh = table.columns["unique_tokens"] >= table.columns["tokens"]
+    return fresh, f"{int((~fresh).sum())} of {table.rows} runs read their text more than once"
+
+
+def _too_alike(columns: Mapping[str, np.ndarray]) -> str:
+    """Why sizes that are all but equal carry no law of size; empty where they differ."""
+    sizes = np.unique(columns["params"])
+    apart = 1 + int((np.diff(np.log(sizes)) > np.log(SAME_SIZE)).sum())
+    if apart == sizes.size or apart >= FEWEST_SIZES:
+        return ""
+    return f"{sizes.size} sizes of which only {apart} differ by more than {SAME_SIZE - 1:.0%}"
 
 
 def _attempt(function: Any, *arguments: Any, **options: Any) -> tuple[Any, str]:
@@ -162,11 +220,11 @@ def _paths(
 
 
 def _thinned(tokens: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over blocks of rows, so that a long log draws as a line and not as noise."""
-    block = -(-tokens.size // PATH_POINTS)
-    if block <= 1:
-        return tokens, loss
-    starts = np.arange(0, tokens.size, block)
+    """Means over blocks of tokens, so that a log draws as a line and not as noise.
+
+    Blocks grow with the tokens before them, so that the short log of a branch is averaged as its trunk's is.
+    """
+    _, starts = np.unique(np.ceil(np.log(tokens + tokens[-1] / 10) / BLOCK_SHARE), return_index=True)
     sizes = np.diff(np.append(starts, tokens.size))
     return np.add.reduceat(tokens, starts) / sizes, np.add.reduceat(loss, starts) / sizes
 

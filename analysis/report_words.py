@@ -5,41 +5,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.figures.style import count_text
+from analysis.report_numbers import number, percent, span
 from analysis.report_study import BACKTEST_LEVEL, BEYOND, LAW, Study
+from analysis.sections.shapes import SAME_SIZE
 
 CLEARLY = 10.0  # Burnham and Anderson 2002, section 2.6: no support for a model this far in AIC
 NOISE_FACTOR = 2.0  # a rise in loss beyond this many residual standard deviations (times root 2) is not noise
 
 
-def number(value: float, digits: int = 3) -> str:
-    """Three significant digits, without an exponent where none is needed."""
-    if not np.isfinite(value):
-        return "unknown"
-    return f"{value:.{digits}g}" if not 1000 <= abs(value) < 1e6 else f"{value:.0f}"
-
-
-def percent(share: float) -> str:
-    """Two significant digits, whole numbers from 10% on."""
-    return f"{100 * share:.0f}%" if abs(share) >= 0.1 else f"{100 * share:.2g}%"
-
-
-def span(interval: Sequence[float], digits: int = 3) -> str:
-    """`low to high`, or that there is no interval."""
-    if not np.isfinite(interval).all():
-        return "no finite interval"
-    return f"{number(interval[0], digits)} to {number(interval[1], digits)}"
-
-
 def summary(study: Study) -> list[str]:
     """The findings, most important first, one sentence or two each."""
-    said = [_what_ran(study)]
+    said = [_what_ran(study), *_what_it_cost(study)]
     if study.registered is not None:
         said.append(study.registered.sentence)
+    said += [sentence for section in study.sections if section.front for sentence in section.said]
     if study.fit is None:
         said.append(f"No law is fitted: {study.why_no_fit}.")
     else:
         said += [_how_loss_falls(study), _best_split(study)]
     said.append(_valleys(study))
+    said += [sentence for section in study.sections if not section.front for sentence in section.said]
     if study.backtest:
         hits = sum(one.inside for one in study.backtest)
         worst = max(abs(one.measured / one.predicted - 1) for one in study.backtest)
@@ -65,6 +50,20 @@ def _what_ran(study: Study) -> str:
         f"training tokens, up to {max(flops):.3g} FLOPs a run."
         + (f" They branch off {trunks} trunks at constant learning rate." if trunks else "")
     )
+
+
+def _what_it_cost(study: Study) -> list[str]:
+    """FLOPs of all finished runs, with the tokens that branches share with their trunk counted once."""
+    done = [run for run in study.sweep.runs if run.status == "complete"]
+    trained, alone = (
+        sum(run.flops(trained=once) or 0.0 for run in done if once or not run.trunk) for once in (True, False)
+    )
+    if not any(run.shared_tokens for run in done):
+        return []
+    return [
+        f"The finished runs cost {trained:.3g} FLOPs: what branches share with their trunk is counted once. Trained "
+        f"one by one, the same runs would have cost {alone:.3g}, so this is {trained / alone:.2f} of it."
+    ]
 
 
 def _range(values: Sequence[float]) -> str:
@@ -174,7 +173,8 @@ def _rises(study: Study) -> list[str]:
             rows = np.flatnonzero(columns[fixed] == value)
             distinct, index = np.unique(columns[along][rows], return_inverse=True)
             mean = np.bincount(index, np.log(columns["loss"][rows])) / np.bincount(index)
-            for place in np.flatnonzero(np.diff(mean) > NOISE_FACTOR * np.sqrt(2) * noise):
+            apart = np.diff(np.log(distinct)) > np.log(SAME_SIZE)  # shapes of one size are compared elsewhere
+            for place in np.flatnonzero((np.diff(mean) > NOISE_FACTOR * np.sqrt(2) * noise) & apart):
                 found.append(
                     f"loss rises by {percent(float(np.expm1(mean[place + 1] - mean[place])))} from "
                     f"{count_text(distinct[place])} to {count_text(distinct[place + 1])} {what} "

@@ -89,9 +89,13 @@ def loss_curves(
 
 @styled
 def training_paths(
-    paths: Sequence[tuple[float, np.ndarray, np.ndarray]], title: str, note: str, label: str
+    paths: Sequence[tuple[float, np.ndarray, np.ndarray]],
+    title: str,
+    note: str,
+    label: str,
+    markers: bool = False,
 ) -> Figure:
-    """Loss along training: (size, tokens, loss) of each run; one colour a size."""
+    """Loss along training: (size, tokens, loss) of each run; one colour a size, `markers` where points are few."""
     values = np.unique([size for size, _, _ in paths])
     colours = size_colours(values)
     figure, (axes,) = new_figure()
@@ -106,7 +110,7 @@ def training_paths(
             color=colours[index],
             linewidth=0.9,
             alpha=0.8,
-            marker="o" if x.size < 20 else "",
+            marker="o" if x.size == 1 or markers else "",
             markersize=2,
         )
         lowest[index] = min(lowest.get(index, np.inf), float(y[-1]))

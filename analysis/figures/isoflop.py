@@ -15,6 +15,7 @@ from analysis.figures.style import (
     PALE,
     VERMILION,
     count_axis,
+    count_text,
     end_labels,
     flops_text,
     headed,
@@ -25,7 +26,7 @@ from analysis.figures.style import (
 )
 from analysis.isoflop import Isoflop
 from analysis.isoflop_hull import lower_hull
-from analysis.isoflop_slices import flops_of
+from analysis.isoflop_slices import flops_of, read_weights, size_curves
 from analysis.isoflop_valleys import akima_values, parabola_values
 
 
@@ -35,6 +36,8 @@ def isoflop_slices(result: Isoflop, columns: Mapping[str, np.ndarray]) -> Figure
     figure, (left, right) = new_figure(columns=2, width=8.6, height=4.0)
     if result.method == "hull":
         _hull_panel(left, result, columns)
+    elif result.method == "envelope":
+        _envelope_panel(left, result, columns)
     else:
         _slices_panel(left, result, columns)
     _growth_panel(right, result)
@@ -98,12 +101,43 @@ def _hull_panel(axes: Axes, result: Isoflop, columns: Mapping[str, np.ndarray]) 
     headed(axes, "Loss against compute", "line: lower hull; stars: on it, with smaller and larger sizes beside")
 
 
+def _envelope_panel(axes: Axes, result: Isoflop, columns: Mapping[str, np.ndarray]) -> None:
+    flops = flops_of(columns)
+    curves = size_curves(columns, flops)
+    colours = size_colours([np.exp(curve.log_params) for curve in curves])
+    count_axis(axes, "x", "training FLOPs C", flops, flops=True)
+    loss_axis(axes, columns["loss"])
+    ends = []
+    for curve, colour in zip(curves, colours, strict=True):
+        fine = np.linspace(curve.log_flops_K[0], curve.log_flops_K[-1], 80)
+        knots_K = curve.map_KR @ columns["loss"][curve.rows]
+        losses = [read_weights(curve.log_flops_K, place) @ knots_K for place in fine.tolist()]
+        axes.plot(np.exp(fine), losses, color=colour, linewidth=1.2)
+        axes.plot(flops[curve.rows], columns["loss"][curve.rows], "o", color=colour, markersize=3.2)
+        ends.append(float(losses[-1]))
+    good = [valley for valley in result.valleys if valley.ok]
+    axes.plot(
+        [valley.flops for valley in good], [valley.loss_opt or 0.0 for valley in good], "*", color=VERMILION,
+        markersize=10, markeredgecolor="white", zorder=4,
+    )  # fmt: skip
+    names = [count_text(float(np.exp(curve.log_params))) for curve in curves]
+    end_labels(axes, ends, names, colours, title="parameters")
+    headed(axes, "Loss against compute, by size", "stars: where a larger size becomes the best")
+
+
 def _growth_panel(axes: Axes, result: Isoflop) -> None:
     good = [valley for valley in result.valleys if valley.ok]
     headed(axes, "Best size at each budget", "bars: under the noise of the runs" if result.slices else "")
     if not good:
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "no budget has a valley", transform=axes.transAxes, ha="center", color=GREY)
+        axes.text(
+            0.5,
+            0.5,
+            "no budget has a best size inside the sizes",
+            transform=axes.transAxes,
+            ha="center",
+            color=GREY,
+        )
         return
     flops = np.array([valley.flops for valley in good])
     best = np.array([valley.params_opt for valley in good], dtype=float)

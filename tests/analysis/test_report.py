@@ -50,7 +50,7 @@ def test_the_same_logs_give_the_same_bytes_anywhere(two_reports):
         "loss_params",
         "training",
         "isoflop",
-        "hull",
+        "envelope",
         "frontier",
         "residuals",
         "sensitivity",
