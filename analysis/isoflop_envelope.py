@@ -19,7 +19,8 @@ from errors import BadInput
 
 BUDGETS = 1500
 FEWEST_SIZES = 3
-AT_ONCE = 64  # repetitions whose curves are held in memory together
+AT_ONCE = 32  # repetitions whose curves are held in memory together
+MOST_CURVES = 20_000  # sizes times repetitions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +91,7 @@ def envelope(
         _handover(curves, loss_SG, log_flops_G, rank, place) for rank, place in enumerate(places_H)
     )
     found = _distinct(handovers)
+    repetitions = min(repetitions, max(200, MOST_CURVES // len(curves)))
     slopes = np.full((repetitions, 2), np.nan)
     for start in range(0, repetitions, AT_ONCE):
         count = min(AT_ONCE, repetitions - start)
@@ -110,8 +112,7 @@ def _reads(curve: SizeCurve, log_flops_G: np.ndarray) -> tuple[np.ndarray, np.nd
     """The map from a size's rows to its loss at each budget, and which budgets its runs cover."""
     inside_G = (curve.log_flops_K[0] - 1e-9 <= log_flops_G) & (log_flops_G <= curve.log_flops_K[-1] + 1e-9)
     weights_GR = np.zeros((log_flops_G.size, curve.rows.size))
-    for place in np.flatnonzero(inside_G):
-        weights_GR[place] = read_weights(curve.log_flops_K, float(log_flops_G[place])) @ curve.map_KR
+    weights_GR[inside_G] = read_weights(curve.log_flops_K, log_flops_G[inside_G]) @ curve.map_KR
     return weights_GR, inside_G
 
 
@@ -124,8 +125,10 @@ def _places(loss_BSG: np.ndarray, log_flops_G: np.ndarray) -> np.ndarray:
     """
     step = log_flops_G[1] - log_flops_G[0]
     places = np.full((loss_BSG.shape[0], loss_BSG.shape[1] - 1), np.nan)
+    up_to_BSG = np.minimum.accumulate(loss_BSG, axis=1)
+    from_BSG = np.minimum.accumulate(loss_BSG[:, ::-1], axis=1)[:, ::-1]
     for rank in range(places.shape[1]):
-        small_BG, large_BG = loss_BSG[:, : rank + 1].min(axis=1), loss_BSG[:, rank + 1 :].min(axis=1)
+        small_BG, large_BG = up_to_BSG[:, rank], from_BSG[:, rank + 1]
         common = _common(loss_BSG[0], rank)
         if not common.size:
             continue

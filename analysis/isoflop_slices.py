@@ -197,7 +197,7 @@ def _between_runs(columns: Mapping[str, np.ndarray], flops_R: np.ndarray, min_po
         ]
         if len(inside) < min_points:
             continue  # a gap in the coverage
-        reads = [read_weights(curve.log_flops_K, log_budget) for curve in inside]
+        reads = [read_weights(curve.log_flops_K, np.array([log_budget]))[0] for curve in inside]
         weights_SR = np.zeros((len(inside), sum(curve.rows.size for curve in inside)))
         at = 0
         for point, (read_K, curve) in enumerate(zip(reads, inside, strict=True)):
@@ -237,12 +237,13 @@ def _covered_budgets(curves: Sequence[SizeCurve], min_points: int) -> np.ndarray
     return np.linspace(covered.min(), covered.max(), count) if count > 1 else np.array([np.median(covered)])
 
 
-def read_weights(knots: np.ndarray, at: float) -> np.ndarray:
-    """Weights of the cubic through the four knots nearest to `at` (of the parabola where there are three)."""
-    first = int(np.clip(np.searchsorted(knots, at) - 2, 0, max(knots.size - 4, 0)))
-    near = np.arange(first, min(first + 4, knots.size))
-    weights = np.zeros(knots.size)
-    for k in near:
-        others = near[near != k]
-        weights[k] = np.prod((at - knots[others]) / (knots[k] - knots[others]))
+def read_weights(knots_K: np.ndarray, at_G: np.ndarray) -> np.ndarray:
+    """Weights of the cubic through the four knots nearest to each place (a parabola where there are three), (G, K)."""
+    first_G = np.clip(np.searchsorted(knots_K, at_G) - 2, 0, max(knots_K.size - 4, 0))
+    near = first_G[:, None] + np.arange(min(4, knots_K.size))
+    nodes, weights = knots_K[near], np.zeros((at_G.size, knots_K.size))
+    for k in range(near.shape[1]):
+        others = np.delete(nodes, k, axis=1)
+        share_G = np.prod((at_G[:, None] - others) / (nodes[:, [k]] - others), axis=1)
+        weights[np.arange(at_G.size), near[:, k]] = share_G
     return weights

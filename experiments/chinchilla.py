@@ -4,8 +4,8 @@ Claim   the best size and the best number of tokens grow as about the same power
         training curves, by isoFLOP valleys and by the parametric law alike (Hoffmann et al. 2022, arXiv 2203.15556)
 Run     python launch.py run chinchilla --preset cpu
         python -m analysis.report runs/chinchilla
-Cost    about 4 minutes on 2 CPU cores; --preset h100 is sized by its FLOPs for 25 minutes of one H100 at an assumed
-        8% of 989 TFLOP/s, and has not been run
+Cost    6 minutes on 2 CPU cores that other programs used too; --preset h100 is sized by its FLOPs for 25 minutes
+        of one H100 at an assumed 8% of 989 TFLOP/s, and has not been run
 Expect  RESULTS.md, "chinchilla"
 
 Every size is one trunk with a cooldown for each data size (Hägele et al. 2024, arXiv 2405.18392), so that every point

@@ -4,7 +4,7 @@ Claim   a few epochs are worth nearly as much as new text, and their worth decay
         (Muennighoff et al. 2023, arXiv 2305.16264: up to 4 epochs; R_D* = 15.4)
 Run     python launch.py run data_constrained --preset cpu
         python -m analysis.report runs/data_constrained
-Cost    about 4 minutes on 2 CPU cores
+Cost    7 minutes on 2 CPU cores that other programs used too
 Expect  RESULTS.md, "data_constrained"
 
 A run whose limit is not below its tokens is the run without the limit, so it is trained once, without one.

@@ -1,10 +1,10 @@
 """Deep and narrow, or shallow and wide, at the same number of parameters?
 
 Claim   loss is flat in width / depth over a wide range (Kaplan et al. 2020, arXiv 2001.08361, figure 5: less than 3%
-        over a factor 40 in aspect)
+        over a factor 40 in aspect); here it is not
 Run     python launch.py run depth_width --preset cpu
         python -m analysis.report runs/depth_width
-Cost    about 4 minutes on 2 CPU cores
+Cost    9 minutes on 2 CPU cores that other programs used too
 Expect  RESULTS.md, "depth_width"
 
 For each depth the width is the nearest multiple of 4, and the feed-forward width takes up the rest, so that sizes agree

@@ -4,7 +4,7 @@ Claim   loss against size has a valley at every budget, and the best size grows 
         (Hoffmann et al. 2022, arXiv 2203.15556, section 3.2)
 Run     python launch.py run isoflop --preset cpu
         python -m analysis.report runs/isoflop
-Cost    about 4 minutes on 2 CPU cores
+Cost    5 minutes on 2 CPU cores that other programs used too
 Expect  RESULTS.md, "isoflop"
 
 Sizes come from one ladder for all budgets, so that a size that serves several budgets is one trunk with a cooldown

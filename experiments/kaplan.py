@@ -4,7 +4,7 @@ Claim   loss falls as a power of N where data abound, of D where size abounds, a
         (Kaplan et al. 2020, arXiv 2001.08361, eqs. 1.1 to 1.3: exponents 0.076, 0.095 and 0.050 on WebText2)
 Run     python launch.py run kaplan --preset cpu
         python -m analysis.report runs/kaplan
-Cost    about 3 minutes on 2 CPU cores
+Cost    4 minutes on 2 CPU cores that other programs used too
 Expect  RESULTS.md, "kaplan"
 
 The N law reads the runs on the most tokens, the D law those of the largest model, the C law those that no cheaper run

@@ -3,7 +3,7 @@
 Claim   at equal training FLOPs, longer tokens pay as long as the head that they need does not eat the compute
 Run     python launch.py run tokenizer --preset cpu
         python -m analysis.report runs/tokenizer
-Cost    about 4 minutes on 2 CPU cores, and as long again for three token caches the first time
+Cost    7 minutes on 2 CPU cores that other programs used too, and 2 for three token caches the first time
 Expect  RESULTS.md, "tokenizer"
 
 Nats per token say nothing across tokenizers: everything is compared in bits per byte of held-out text. The body of the

@@ -111,7 +111,7 @@ def _envelope_panel(axes: Axes, result: Isoflop, columns: Mapping[str, np.ndarra
     for curve, colour in zip(curves, colours, strict=True):
         fine = np.linspace(curve.log_flops_K[0], curve.log_flops_K[-1], 80)
         knots_K = curve.map_KR @ columns["loss"][curve.rows]
-        losses = [read_weights(curve.log_flops_K, place) @ knots_K for place in fine.tolist()]
+        losses = read_weights(curve.log_flops_K, fine) @ knots_K
         axes.plot(np.exp(fine), losses, color=colour, linewidth=1.2)
         axes.plot(flops[curve.rows], columns["loss"][curve.rows], "o", color=colour, markersize=3.2)
         ends.append(float(losses[-1]))

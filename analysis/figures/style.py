@@ -133,8 +133,9 @@ def count_text(value: float) -> str:
 
 def flops_text(value: float) -> str:
     """3.2e15 as mathtext, 3.2 x 10^15."""
-    exponent = math.floor(math.log10(value) + 1e-9)
-    mantissa = f"{value / 10**exponent:.2g}"
+    rounded = float(f"{value:.2g}")
+    exponent = math.floor(math.log10(rounded) + 1e-9)
+    mantissa = f"{rounded / 10**exponent:.2g}"
     return rf"$10^{{{exponent}}}$" if mantissa == "1" else rf"${mantissa}\times10^{{{exponent}}}$"
 
 

@@ -97,7 +97,7 @@ def cells_of(columns: Mapping[str, np.ndarray]) -> list[Cell]:
 
 
 def _fits(known: Known) -> tuple[dict[str, Fit], str]:
-    """The law in two steps, as in the paper, and all of it at once.
+    """The law in two steps, as in the paper; all of it at once where the first step is not there to build on.
 
     The first step is the law of the runs that repeat nothing (E, A, B, alpha and beta), the second R_D and R_N.
     """
@@ -108,9 +108,9 @@ def _fits(known: Known) -> tuple[dict[str, Fit], str]:
     if known.fit is not None:
         held = {name: known.fit.parameters[name] for name in SHARED}
         try:
-            found["two steps"] = fit_law(LAW, columns, fixed=held, **options)
+            return {"two steps": fit_law(LAW, columns, fixed=held, **options)}, ""
         except BadInput as error:
-            why = str(error)
+            return {}, str(error)
     try:
         found["all at once"] = fit_law(LAW, columns, **options)
     except BadInput as error:

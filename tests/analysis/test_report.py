@@ -55,7 +55,9 @@ def test_the_same_logs_give_the_same_bytes_anywhere(two_reports):
         "residuals",
         "sensitivity",
     )
-    expected |= {f"{name}.{kind}" for name in (*figures, "backtest") for kind in ("svg", "png")}
+    figures += ("backtest", "powers")
+    expected |= {f"{name}.{kind}" for name in figures for kind in ("svg", "png")}
+    expected |= {"powers.json"}
     assert set(first) == expected | {"made_from.json"}
     assert expected <= set(report.FILES)
 
@@ -154,7 +156,7 @@ def test_the_page_is_whole_and_needs_nothing_else(folder):
     assert page.open == []
     assert page.fetched == []
     assert len(page.ids) == len(set(page.ids))
-    assert page.tags.count("svg") == 9
+    assert page.tags.count("svg") == 10
     assert "script" not in page.tags
     assert "@import" not in text
     assert 'name="viewport"' in text
