@@ -124,7 +124,7 @@ def test_no_valley_is_said_in_words(grid):
     result = find_valleys(flat, bootstrap=50)
     assert not any(valley.ok for valley in result.valleys)
     _, right = isoflop.isoflop_slices(result, flat).axes
-    assert "no budget has a valley" in [text.get_text() for text in right.texts]
+    assert "no budget has a best size inside the sizes" in [text.get_text() for text in right.texts]
 
 
 def test_residuals_are_percent_of_the_prediction():
