@@ -5,8 +5,9 @@ Claim   under maximal update the peak that is best for small models is near the 
 Run     python launch.py run tune --preset cpu
         python -m analysis.learning_rate runs/tune --rule rule.json
         python launch.py run quickstart --rule rule.json
-Cost    about 2 minutes on 2 CPU cores
+Cost    about 1 minute on 2 CPU cores
 Expect  a rule file of a few lines: the best peak, and the batch, decay and base shape that it was found with
+        (RESULTS.md, "Tuning")
 """
 
 import dataclasses

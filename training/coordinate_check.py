@@ -1,6 +1,7 @@
 """Does the scale of a network's activations depend on its width once it trains?  (Yang et al. 2022, section D.1)
 
     python -m training.coordinate_check --out coordinates.json
+    python -m analysis.coordinates coordinates.json --out docs/coordinate_check.png    # the figure
 
 trains networks of several widths for a few steps at one learning rate, on random text with some structure, under the
 standard parametrization and under mup, and measures the root mean square of what flows through them before and after.
@@ -53,7 +54,7 @@ class CoordinateCheck:
     depth: int = 2
     steps: int = 10
     learning_rate: float = 0.008
-    seeds: int = 3
+    seeds: int = 1
     sequences: int = 8
     length: int = 32
     out: Path | None = None
