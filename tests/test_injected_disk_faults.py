@@ -1,4 +1,4 @@
-"""A disk that is full or read-only under a run and its checkpoints: said plainly, nothing is lost.
+"""A disk that is full or read-only under a run, its checkpoints and its token cache: said plainly, nothing is lost.
 
 As root the disk is a small tmpfs of its own; elsewhere a limit on the size of files and a folder without write
 permission do the same to the writes.
@@ -123,3 +123,19 @@ def test_a_full_and_a_read_only_disk_under_a_run_beside_a_finished_one(undisturb
         assert done.returncode == 0, done.stderr
         assert final_evals(disk.folder) == final_evals(reference)
         assert content(disk.folder / trunk.name) == finished, "a finished run was touched"
+
+
+def test_a_disk_that_is_full_while_tokens_are_cached(undisturbed, tmp_path):
+    _, reference = undisturbed
+    trunk = run_of(reference, "trunk")
+    directory = tmp_path / trunk.name
+    directory.mkdir()
+    shutil.copy(trunk / "spec.json", directory)
+    with disk_of(tmp_path / "cache", 160 * 1024) as disk:
+        full = train(directory, disk.folder, disk)
+        assert full.returncode == 1, full.stderr
+        assert "no space left" in full.stderr
+        disk.grow()
+        done = train(directory, disk.folder, disk)
+        assert done.returncode == 0, done.stderr
+    assert json.loads((directory / "result.json").read_text())["evals"] == final_evals(reference)[trunk.name]

@@ -118,3 +118,24 @@ def test_torn_lines_of_an_attempt_that_was_cut_off(undisturbed, fresh):
     for name in ("metrics.jsonl", "evals.jsonl"):
         os.truncate(fresh / name, (fresh / name).stat().st_size - 7)
     assert_ends_as(fresh, undisturbed)
+
+
+# An accelerator whose memory does not suffice, as XLA reports it.
+NO_MEMORY = """
+import sys, jax
+from training import loop, run
+def refuse(*_):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 68719476736 bytes.")
+loop.make_train_step = lambda *_, **__: refuse
+sys.exit(run.main())
+"""
+
+
+def test_an_accelerator_out_of_memory_says_what_to_lower(undisturbed, fresh):
+    words = [sys.executable, "-c", NO_MEMORY, *command(fresh, undisturbed[0])[3:]]
+    failed = run_launch(words)
+    assert failed.returncode == 1
+    for word in ("out of memory", "optim.microbatch_tokens", "model.remat=block", "error.txt"):
+        assert word in failed.stderr
+    assert "RESOURCE_EXHAUSTED" in (fresh / "error.txt").read_text()
+    assert_ends_as(fresh, undisturbed)
