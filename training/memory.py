@@ -78,7 +78,7 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choices.Devic
     if model.remat == "block":
         activations = model.depth * model.width + kept
     elif model.remat == "dots":
-        activations = model.depth * (model.width + _product_floats_per_token(model) / tensor) + kept
+        activations = model.depth * _product_floats_per_token(model) / tensor + DOTS_WORKING_SHARE * kept
     else:
         activations = model.depth * kept + (SCAN_WORKING_SHARE * kept if model.scan else 0.0)
     activations += _working_floats_per_token(model, device, length) / tensor
@@ -104,6 +104,7 @@ COPIED_WIDTHS = (
     7.6  # arrays of model width that a block keeps beside those counted: other layouts, products half done
 )
 SCAN_WORKING_SHARE = 0.6  # of a block's activations, twice in memory while a scan's backward pass reads them
+DOTS_WORKING_SHARE = 0.5  # of a block's activations, computed again from the products that are kept
 XLA_ATTENTION_COPIES = 2.4  # of the T x T weights of a head
 BLOCKS_WORKING_COPIES = 3.4  # the same of one layer, where `columns` computes weights again
 

@@ -160,14 +160,14 @@ def test_plan_refuses_what_cannot_fit(flags, words, tmp_path, capsys):
 def test_plan_shows_the_compiled_bytes_of_a_shape_on_request(tmp_path, capsys):
     command = [
         "plan",
-        "learning_rate",
+        "quickstart",
+        "--sizes",
+        "1",
         "--json",
         "--cache",
         str(tmp_path),
         "--runs",
         str(tmp_path),
-        "--params",
-        "10000",
     ]
     rows = []
     for flags in ([], ["--compile-memory"], []):
