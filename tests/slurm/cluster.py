@@ -141,7 +141,9 @@ def running_cluster(*, sacct: bool) -> Iterator[Cluster]:
     # Not below pytest's folder: munged wants a socket that every user may reach.
     with tempfile.TemporaryDirectory(prefix="slurm-test-", ignore_cleanup_errors=True) as folder:
         root = Path(folder)
-        environment = {**os.environ, "SLURM_TEST_DIR": str(root), "SACCT": "1" if sacct else "0"}
+        # One with accounting comes up beside one without: it has ports of its own.
+        more = {"SACCT": "1", "SLURM_TEST_PORT": "27917"} if sacct else {"SACCT": "0"}
+        environment = {**os.environ, "SLURM_TEST_DIR": str(root), **more}
         try:
             subprocess.run(["bash", str(FOLDER / "up.sh")], env=environment, check=True, timeout=300)
             yield Cluster(root)

@@ -24,7 +24,7 @@ from tests.small import ROOT, final_evals, write_corpus
 # 3 sizes, each a trunk and three branches: 12 runs.
 SWEEP = ["--sizes", "3", "--tokens", "65536", "98304", "131072", "--set", "data.validation_tokens=8192"]
 # One run that takes long enough to be disturbed.
-LONG = ["--sizes", "1", "--tokens", "524288", "--no-trunk", "--set", "data.validation_tokens=8192"]
+LONG = ["--sizes", "1", "--tokens", "2097152", "--no-trunk", "--set", "data.validation_tokens=8192"]
 # One run that two processes train together: slower, for they meet at every step.
 TWO = ["--sizes", "1", "--tokens", "131072", "--no-trunk", "--set", "data.validation_tokens=8192"]
 
