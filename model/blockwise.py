@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from model import rows
 from model.sharding import RULES
 
 Pair = tuple[jax.Array, jax.Array]
@@ -20,16 +21,8 @@ Pair = tuple[jax.Array, jax.Array]
 
 def _logits(x_BSD: jax.Array, table_VD: jax.Array, softcap: float) -> jax.Array:
     """Float32 scores of S positions, capped."""
-    logits = jax.lax.dot_general(
-        x_BSD, table_VD.astype(x_BSD.dtype), (((2,), (1,)), ((), ())), preferred_element_type=jnp.float32
-    )
+    logits = rows.logits(x_BSD, table_VD)
     return softcap * jnp.tanh(logits / softcap) if softcap else logits
-
-
-def _losses(logits_BSV: jax.Array, targets_BS: jax.Array) -> Pair:
-    logz_BS = jax.nn.logsumexp(logits_BSV, axis=-1)
-    target_BS = jnp.take_along_axis(logits_BSV, targets_BS[..., None], axis=-1)[..., 0]
-    return logz_BS - target_BS, logz_BS
 
 
 def _blocks(array: jax.Array, positions: int) -> jax.Array:
@@ -62,7 +55,7 @@ def token_losses(
     @jax.checkpoint
     def block(parts: Any) -> Pair:
         x_BSD, targets_BS = parts
-        return _losses(_logits(x_BSD, table_VD, softcap), targets_BS)
+        return rows.token_losses(_logits(x_BSD, table_VD, softcap), targets_BS)
 
     nll, logz = jax.lax.map(block, (_blocks(x_BTD, positions), _blocks(targets_BT, positions)))
     return _joined(nll, targets_BT.shape[1]), _joined(logz, targets_BT.shape[1])
@@ -126,7 +119,7 @@ def _every_block(
         nll, square, d_table_VD = carry
         x_BSD, targets_BS, counts_BS = parts
         logits_BSV = _logits(x_BSD, table_VD, softcap)
-        nll_BS, logz_BS = _losses(logits_BSV, targets_BS)
+        nll_BS, logz_BS = rows.token_losses(logits_BSV, targets_BS)
         # d nll = softmax - one-hot of the target; d logz^2 = 2 logz softmax.
         share_BSV = jnp.exp(logits_BSV - logz_BS[..., None]) * (1 + 2 * z_loss * logz_BS)[..., None]
         is_target_BSV = jax.lax.broadcasted_iota(jnp.int32, share_BSV.shape, 2) == targets_BS[..., None]

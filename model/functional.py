@@ -153,13 +153,13 @@ def objective(
 ) -> tuple[jax.Array, jax.Array]:
     """What training makes small: the mean loss plus z_loss times the mean squared log-partition (`token_losses`);
     and the mean loss alone, which carries no gradient where the logits are computed in blocks; nats per token."""
-    if _positions_at_once(config, tokens_BT.shape) == tokens_BT.shape[1]:
+    positions = _positions_at_once(config, tokens_BT.shape)
+    if positions == tokens_BT.shape[1]:
         nll_BT, logz_BT = token_losses(config, params, tokens_BT, targets_BT, layout)
         loss = jnp.mean(nll_BT)
         return loss + z_loss * jnp.mean(jnp.square(logz_BT)), loss
     layers = layers_of(config, layout)
     x_BTD = layers.to_BTV(_stream(config, layers, params, tokens_BT), tokens_BT.shape)
-    positions = _positions_at_once(config, tokens_BT.shape)
     total, nll, _ = blockwise.sums(
         config.logit_softcap,
         positions,

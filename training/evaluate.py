@@ -29,7 +29,7 @@ from data.tasks.protocol import Task
 from data.tokenizers import Tokenizer
 from errors import BadInput
 from files import JsonLines
-from model import functional, sharding
+from model import functional, rows, sharding
 from model.config import ModelConfig
 from training.evaluation import Score
 
@@ -169,13 +169,12 @@ def make_task_step(config: ModelConfig, mesh: jax.sharding.Mesh) -> Callable[...
 
     def step(params: Any, tokens_BS: Any, positions_B1: Any, options_BK: Any) -> tuple[Any, Any, Any]:
         logits_BTV = functional.apply(config, params, tokens_BS[:, :-1])
-        logz_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-        target_BT = jnp.take_along_axis(logits_BTV, tokens_BS[:, 1:, None], axis=-1)[..., 0]
+        nll_BT, logz_BT = rows.token_losses(logits_BTV, tokens_BS[:, 1:])
         before_B1 = jnp.maximum(positions_B1 - 1, 0)
         here_BV = jnp.take_along_axis(logits_BTV, before_B1[..., None], axis=1)[:, 0]
         chosen_BK = jnp.take_along_axis(here_BV, options_BK, axis=1)
         options_logp_BK = chosen_BK - jnp.take_along_axis(logz_BT, before_B1, axis=1)
-        return logz_BT - target_BT, jnp.argmax(logits_BTV, axis=-1).astype(jnp.int32), options_logp_BK
+        return nll_BT, jnp.argmax(logits_BTV, axis=-1).astype(jnp.int32), options_logp_BK
 
     place = sharding.batch_sharding(mesh)
     places = (sharding.parameter_shardings(config, mesh), place, place, place)

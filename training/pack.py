@@ -23,6 +23,7 @@ from training.group import Group, Outcome, record
 from training.run import (
     PLAIN_SECONDS,
     StopSignal,
+    add_execution_arguments,
     configure_jax,
     open_run,
     outcome_of,
@@ -205,19 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "directories", type=Path, nargs="+", help="runs/<sweep>/<run_id>, each holding spec.json"
     )
-    parser.add_argument(
-        "--cache", type=Path, default=Path("cache"), help="corpora, token caches, compiled programs"
-    )
-    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="least time between checkpoints")
-    parser.add_argument(
-        "--cores", type=int, help="use this many CPU cores (default: all that this process may use)"
-    )
-    parser.add_argument(
-        "--lock-patience-seconds",
-        type=float,
-        default=0.0,
-        help="how long to wait for other processes that train these runs",
-    )
+    add_execution_arguments(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     stop = StopSignal()

@@ -289,6 +289,23 @@ def _result(directory: Path, spec: RunSpec, run: Any, wall_seconds: float) -> di
     }
 
 
+def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that a process has which trains one run or a pack of them."""
+    parser.add_argument(
+        "--cache", type=Path, default=Path("cache"), help="corpora, token caches, compiled programs"
+    )
+    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="least time between checkpoints")
+    parser.add_argument(
+        "--cores", type=int, help="use this many CPU cores (default: all that this process may use)"
+    )
+    parser.add_argument(
+        "--lock-patience-seconds",
+        type=float,
+        default=0.0,
+        help="how long to wait for another process that trains the same, before ending with 75",
+    )
+
+
 def add_membership_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that make several processes one run."""
     group = parser.add_argument_group(
@@ -325,24 +342,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line of one run."""
     parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path, help="runs/<sweep>/<run_id>, holding spec.json")
-    parser.add_argument(
-        "--cache", type=Path, default=Path("cache"), help="corpora, token caches, compiled programs"
-    )
-    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="least time between checkpoints")
+    add_execution_arguments(parser)
     parser.add_argument("--mesh", default="", help="devices by axis: data=2,fsdp=2,tensor=1 (default: by rule)")
     parser.add_argument(
         "--profile", action="store_true", help="trace five steps into RUN/profile, for ui.perfetto.dev"
     )
     parser.add_argument("--spec", help="the RunSpec as JSON: creates the run directory where there is none")
-    parser.add_argument(
-        "--cores", type=int, help="use this many CPU cores (default: all that this process may use)"
-    )
-    parser.add_argument(
-        "--lock-patience-seconds",
-        type=float,
-        default=0.0,
-        help="how long to wait for another process that trains this run, before ending with 75",
-    )
     add_membership_arguments(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
