@@ -7,15 +7,17 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
 from errors import BadInput
 from launchers.devices import Place
 from training.config import RunSpec, to_json
 from training.cost import shape_of
+from training.pack_size import decide, known_rates
 
 ROOT = Path(__file__).resolve().parent.parent
+NOT_ON_A_CPU = "packs: off, they gain nothing on a CPU; --pack N packs all the same"
 
 
 def pack_key(spec: RunSpec) -> Hashable:
@@ -23,8 +25,11 @@ def pack_key(spec: RunSpec) -> Hashable:
     return shape_of(spec), spec.branch_at_tokens, spec.tokens
 
 
-def parse_pack(text: str) -> str | int:
+def parse_pack(text: str, name: str = "--pack") -> str | int:
     """`auto`, or the most runs of a pack; off and 1 are both 1.
+
+    Args:
+      name: of the flag or the key that says so, for the message.
 
     Raises:
       BadInput: anything else.
@@ -34,13 +39,33 @@ def parse_pack(text: str) -> str | int:
     if text == "off":
         return 1
     if not text.isdecimal() or int(text) < 1:
-        raise BadInput(f"--pack={text}: must be auto, off or a whole number of runs, at least 1")
+        raise BadInput(f"{name}={text}: must be auto, off or a whole number of runs, at least 1")
     return int(text)
 
 
 def share_evenly(count: int, most: int) -> int:
     """Runs of the next pack where `count` are left and at most `most` fit: packs of one size compile once."""
     return math.ceil(count / math.ceil(count / most)) if count else 0
+
+
+def form_packs(specs: Iterable[RunSpec], most: Callable[[RunSpec], int]) -> list[list[RunSpec]]:
+    """Every run once: alone, or with others of its `pack_key`, in packs as few and as even as `most` allows.
+
+    Packs come in the order of their first runs, and so do the runs within one.
+    """
+    alike: dict[Hashable, list[tuple[int, RunSpec]]] = {}
+    for index, spec in enumerate(specs):
+        limit = most(spec)
+        alike.setdefault((pack_key(spec), limit) if limit > 1 else index, []).append((index, spec))
+    packs = []
+    for members in alike.values():
+        limit, start = most(members[0][1]), 0
+        while start < len(members):
+            size = share_evenly(len(members) - start, limit)
+            packs.append(members[start : start + size])
+            start += size
+    packs.sort(key=lambda pack: pack[0][0])
+    return [[spec for _, spec in pack] for pack in packs]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +105,7 @@ def choose_sizes(
     if isinstance(pack, int):
         return PackSizes({key: min(pack, count) for key, count in several.items()})
     if places[0].environment.get("JAX_PLATFORMS") == "cpu":
-        return PackSizes({}, ("packs: off, they gain nothing on a CPU; --pack N packs all the same",))
+        return PackSizes({}, (NOT_ON_A_CPU,))
     most = {key: math.ceil(count / len(places)) for key, count in several.items()}
     example = {pack_key(spec): spec for spec in specs}
     asked = [key for key in several if most[key] > 1]
@@ -100,6 +125,50 @@ def choose_sizes(
         if line not in lines:
             lines.append(line)
     return PackSizes({key: answer["members"] for key, answer in zip(asked, answers, strict=True)}, tuple(lines))
+
+
+def measured_sizes(
+    specs: Sequence[RunSpec], pack: str | int, devices: int, cache_root: Path, at_once: int = 0
+) -> PackSizes:
+    """How many of these runs go into one pack of an engine that starts them elsewhere.
+
+    Nothing can be measured there before it is queued: `auto` takes what earlier runs have measured and left in
+    `cache_root` (the smallest answer where several kinds of device did), and packs nothing where there is no such
+    measurement.
+
+    Args:
+      pack: as `parse_pack` returns it.
+      devices: accelerators of the process that trains a pack; 0 for a CPU.
+      at_once: packs that train at the same time, each of which is left some work; 0 for no limit.
+    """
+    counts = Counter(pack_key(spec) for spec in specs)
+    several = {key: count for key, count in counts.items() if count > 1}
+    if pack == 1 or not several:
+        return PackSizes({})
+    if isinstance(pack, int):
+        return PackSizes({key: min(pack, count) for key, count in several.items()})
+    if not devices:
+        return PackSizes({}, (NOT_ON_A_CPU,))
+    example = {pack_key(spec): spec for spec in specs}
+    sizes: dict[Hashable, int] = {}
+    lines: list[str] = []
+    for key, count in several.items():
+        most = math.ceil(count / at_once) if at_once else count
+        found = {
+            kind: decide(rates, most) for kind, rates in known_rates(example[key], devices, cache_root).items()
+        }
+        model = example[key].model
+        if found:
+            kind = min(found, key=lambda kind: found[kind])
+            sizes[key] = found[kind]
+            line = f"packs: {model.width}x{model.depth}: packs of {found[kind]}, as measured on {kind}"
+        else:
+            line = (
+                f"packs: {model.width}x{model.depth}: off, not measured yet on {devices} accelerators; "
+                "`launch.py run` there measures, --pack N packs without"
+            )
+        lines += [line] * (line not in lines)
+    return PackSizes(sizes, tuple(lines))
 
 
 def _measure(requests: list[dict], place: Place, cache_root: Path, log: Path) -> list[dict]:

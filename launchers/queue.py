@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 
-from launchers.packs import pack_key, share_evenly
+from launchers.packs import form_packs, pack_key
 from training.config import RunSpec
 from training.cost import shape_of, training_flops
 
@@ -61,16 +61,14 @@ class RunQueue:
         first = self.take(worker)
         if first is None:
             return []
-        limit = most(first)
-        if limit == 1:
+        if most(first) == 1:
             return [first]
         group, key = self._groups[shape_of(first)], pack_key(first)
         alike = [spec for spec in group.waiting if pack_key(spec) == key and self._ready(spec)]
-        alike = [spec for spec in alike if most(spec) == limit]
-        others = alike[: share_evenly(1 + len(alike), limit) - 1]
-        for spec in others:
+        pack = form_packs([first, *alike], most)[0]
+        for spec in pack[1:]:
             group.remove(spec)
-        return [first, *others]
+        return pack
 
     def drop_branches_of(self, trunk: str) -> list[RunSpec]:
         """Take out every waiting branch of a trunk that failed."""

@@ -14,8 +14,9 @@ from pathlib import Path
 from errors import BadInput
 from files import write_atomic, write_json
 from launchers.local import sweep_lock
+from launchers.packs import PackSizes, measured_sizes, parse_pack
 from launchers.slurm_batch import Array, plan_arrays, render
-from launchers.slurm_options import SlurmOptions
+from launchers.slurm_options import Resources, SlurmOptions
 from launchers.slurm_queue import (
     BATCHES,
     DEFAULT_MAX_ARRAY_SIZE,
@@ -28,25 +29,41 @@ from launchers.slurm_queue import (
     slurm_command,
 )
 from training.config import RunSpec
+from training.cost import parameter_count
 from training.records import write_spec
 
 
 @dataclasses.dataclass(frozen=True)
 class Submission:
-    """What `submit` did: arrays sent (job id, runs), and why other runs were not sent."""
+    """What `submit` did: arrays sent (job id, runs), why other runs were not sent, and what was said about packs."""
 
     sent: tuple[tuple[str, Array], ...]
     complete: tuple[str, ...]
     queued: dict[str, Queued]
     scripts: tuple[Path, ...]
+    lines: tuple[str, ...] = ()
 
 
 def is_complete(sweep: Path, run: str) -> bool:
     return (sweep / run / "result.json").exists()
 
 
+def pack_sizes(specs: Sequence[RunSpec], options: SlurmOptions, cache: Path) -> PackSizes:
+    """The most runs of a pack, by what each resource shape says; 1 where a run has several processes or a mesh."""
+    shapes: dict[Resources, list[RunSpec]] = {}
+    for spec in specs:
+        shapes.setdefault(options.shape_for(parameter_count(spec)), []).append(spec)
+    sizes, lines = {}, []
+    for shape, members in shapes.items():
+        pack = 1 if shape.trains_alone else parse_pack(shape.pack, "pack")
+        chosen = measured_sizes(members, pack, shape.gpus, cache, options.throttle)
+        sizes.update(chosen.sizes)
+        lines += [line for line in chosen.lines if line not in lines]
+    return PackSizes(sizes, tuple(lines))
+
+
 def submit(sweep: Path, specs: Sequence[RunSpec], options: SlurmOptions, cache: Path) -> Submission:
-    """Send every run that is neither complete nor queued.
+    """Send every run that is neither complete nor queued; packs are formed of these alone.
 
     Raises:
       BadInput: Slurm does not answer or refuses an array (what was sent before is sent; the same command sends the
@@ -61,14 +78,15 @@ def submit(sweep: Path, specs: Sequence[RunSpec], options: SlurmOptions, cache: 
             todo = [spec for spec in specs if spec.run_id not in queued and spec.run_id not in set(complete)]
             for spec in todo:
                 write_spec(sweep / spec.run_id, spec)
-            arrays = plan_arrays(todo, options, max_array_size())
+            sizes = pack_sizes(todo, options, cache)
+            arrays = plan_arrays(todo, options, max_array_size(), sizes)
             sent, scripts = _send(sweep, arrays, options, cache.resolve(), queued)
     except SlurmDoesNotAnswer as error:
         raise BadInput(
             f"Slurm does not answer: {error}; nothing is known about the queue, nothing was sent"
         ) from None
     mine = {run: job for run, job in queued.items() if run in {spec.run_id for spec in specs}}
-    return Submission(tuple(sent), complete, mine, tuple(scripts))
+    return Submission(tuple(sent), complete, mine, tuple(scripts), sizes.lines)
 
 
 def _send(
@@ -81,7 +99,8 @@ def _send(
         write_batch(batch, array, options, sweep, cache)
         scripts.append(batch / "array.sh")
         waits = [jobs[index] for index in array.after]
-        waits += [queued[trunk].job for trunk in array.parents if trunk in queued]
+        # The trunks of a pack are one element of the queue: named once.
+        waits += dict.fromkeys(queued[trunk].job for trunk in array.parents if trunk in queued)
         command = [
             "sbatch",
             "--parsable",
@@ -113,7 +132,7 @@ def write_batch(batch: Path, array: Array, options: SlurmOptions, sweep: Path, c
     """runs.txt, array.sh and logs/ of one array."""
     script = render(array, options, batch, sweep, cache, options.python or sys.executable)
     (batch / "logs").mkdir(parents=True, exist_ok=True)
-    write_atomic(batch / "runs.txt", "".join(f"{run}\n" for run in array.runs))
+    write_atomic(batch / "runs.txt", "".join(f"{' '.join(element)}\n" for element in array.elements))
     write_atomic(batch / "array.sh", script)
 
 
@@ -126,7 +145,8 @@ def dry_run(sweep: Path, specs: Sequence[RunSpec], options: SlurmOptions, cache:
         queued, most = {}, DEFAULT_MAX_ARRAY_SIZE
     complete = tuple(spec.run_id for spec in specs if is_complete(sweep, spec.run_id))
     todo = [spec for spec in specs if spec.run_id not in queued and spec.run_id not in set(complete)]
-    arrays = plan_arrays(todo, options, most)
+    sizes = pack_sizes(todo, options, cache)
+    arrays = plan_arrays(todo, options, most, sizes)
     scripts = []
     for index, array in enumerate(arrays):
         batch = sweep / BATCHES / "dry-run" / f"{index + 1:03}"
@@ -136,7 +156,7 @@ def dry_run(sweep: Path, specs: Sequence[RunSpec], options: SlurmOptions, cache:
             raise BadInput(f"{batch}: cannot be written ({error.strerror})") from None
         scripts.append(batch / "array.sh")
     mine = {run: job for run, job in queued.items() if run in {spec.run_id for spec in specs}}
-    return Submission(tuple(("", array) for array in arrays), complete, mine, tuple(scripts))
+    return Submission(tuple(("", array) for array in arrays), complete, mine, tuple(scripts), sizes.lines)
 
 
 def cancel(sweep: Path) -> int:
@@ -168,14 +188,15 @@ def cancel(sweep: Path) -> int:
 
 def describe(submission: Submission, sweep: Path, *, dry: bool) -> str:
     """What happened, for a person."""
-    lines = []
+    lines = list(submission.lines)
     for (job, array), script in zip(submission.sent, submission.scripts, strict=True):
         after = (
             f", after {', '.join(submission.sent[index][0] or f'array {index + 1}' for index in array.after)}"
         )
+        runs, elements = len(array.runs), len(array.elements)
         lines.append(
-            f"{'would send' if dry else f'job {job}:'} {len(array.runs)} {array.role}"
-            f"{after if array.after else ''}: {script}"
+            f"{'would send' if dry else f'job {job}:'} {runs} {array.role}"
+            f"{f' as {elements} elements' if elements < runs else ''}{after if array.after else ''}: {script}"
         )
     count = sum(len(array.runs) for _, array in submission.sent)
     lines.append(
@@ -190,7 +211,12 @@ def as_json(submission: Submission) -> str:
     return json.dumps(
         {
             "arrays": [
-                {"job": job, "runs": list(array.runs), "script": str(script)}
+                {
+                    "job": job,
+                    "runs": list(array.runs),
+                    "elements": [list(element) for element in array.elements],
+                    "script": str(script),
+                }
                 for (job, array), script in zip(submission.sent, submission.scripts, strict=True)
             ],
             "queued": {run: entry.job for run, entry in submission.queued.items()},

@@ -3,10 +3,11 @@
 import dataclasses
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from errors import BadInput
+from launchers.packs import form_packs
 from launchers.slurm_options import Resources, SlurmOptions
 from training.config import RunSpec
 from training.cost import parameter_count, training_flops
@@ -22,24 +23,34 @@ class Array:
 
     Attributes:
       role: runs (trunks among them) or branches.
-      runs: run_ids, the costliest first: element i trains runs[i].
+      elements: run_ids, the costliest first: element i trains elements[i], one run or those of a pack.
       resources: of each element.
       after: indices of earlier arrays of the plan that must have ended.
       parents: trunks of these runs that are not in the plan; where Slurm has them queued, they come first.
     """
 
     role: str
-    runs: tuple[str, ...]
+    elements: tuple[tuple[str, ...], ...]
     resources: Resources
     after: tuple[int, ...] = ()
     parents: tuple[str, ...] = ()
 
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """All its run_ids."""
+        return tuple(run for element in self.elements for run in element)
 
-def plan_arrays(specs: Sequence[RunSpec], options: SlurmOptions, most_elements: int) -> list[Array]:
+
+def plan_arrays(
+    specs: Sequence[RunSpec],
+    options: SlurmOptions,
+    most_elements: int,
+    most_of_a_pack: Callable[[RunSpec], int] = lambda spec: 1,
+) -> list[Array]:
     """Arrays for these runs: one a resource shape, trunks and plain runs before branches, chunks of `most_elements`.
 
-    Under a throttle the chunks of a shape follow each other, so that no more than `throttle` of its runs are ever at
-    work. Branches wait for every array that holds a trunk of theirs: the run itself refuses to start without its
+    Under a throttle the chunks of a shape follow each other, so that no more than `throttle` of its elements are ever
+    at work. Branches wait for every array that holds a trunk of theirs: the run itself refuses to start without its
     trunk's checkpoint, so a trunk that failed costs its branches nothing but their place.
     """
     shapes: dict[tuple[bool, Resources], list[RunSpec]] = {}
@@ -50,9 +61,11 @@ def plan_arrays(specs: Sequence[RunSpec], options: SlurmOptions, most_elements: 
     place: dict[str, int] = {}
     last_of_shape: dict[Resources, int] = {}
     for (is_branch, shape), members in sorted(shapes.items(), key=lambda item: item[0][0]):
-        members = sorted(members, key=training_flops, reverse=True)
-        for start in range(0, len(members), most_elements):
-            chunk = members[start : start + most_elements]
+        packs = form_packs(members, most_of_a_pack)
+        packs.sort(key=lambda pack: sum(map(training_flops, pack)), reverse=True)
+        for start in range(0, len(packs), most_elements):
+            elements = packs[start : start + most_elements]
+            chunk = [spec for pack in elements for spec in pack]
             trunks = {spec.parent for spec in chunk if spec.parent is not None}
             after = {place[trunk] for trunk in trunks if trunk in place}
             if options.throttle and shape in last_of_shape:
@@ -64,7 +77,7 @@ def plan_arrays(specs: Sequence[RunSpec], options: SlurmOptions, most_elements: 
             arrays.append(
                 Array(
                     role="branches" if is_branch else "runs",
-                    runs=tuple(spec.run_id for spec in chunk),
+                    elements=tuple(tuple(spec.run_id for spec in pack) for pack in elements),
                     resources=shape,
                     after=tuple(sorted(after)),
                     parents=tuple(sorted(trunk for trunk in trunks if trunk not in place)),
@@ -105,7 +118,7 @@ def render(array: Array, options: SlurmOptions, batch: Path, sweep: Path, cache:
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{sweep.name}-{array.role}").lstrip("-")[:60]
     values = {
         "job_name": name or "sweep",
-        "array": array_range(len(array.runs), options.throttle),
+        "array": array_range(len(array.elements), options.throttle),
         "nodes": str(shape.nodes),
         "tasks_per_node": str(shape.tasks),
         "cpus": str(shape.cpus),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import BadInput
+from launchers.packs import parse_pack
 
 # A value inside a #SBATCH line: printable, no white space, quote, backslash or #, so that it cannot end the line or
 # the option that it belongs to.
@@ -38,7 +39,7 @@ def seconds_of(time: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What one run gets.
+    """What one run gets, or several that are trained as one pack.
 
     Attributes:
       nodes: machines.
@@ -48,6 +49,7 @@ class Resources:
       cpus: CPU cores of each process; on a CPU the number of threads, which decides the last bits.
       memory: of each node, as Slurm writes it (16G); empty for the cluster's default.
       time: limit of one attempt, as Slurm writes it (minutes, 4:00:00, 1-12).
+      pack: runs of one shape as one program: auto, off, or the most of a pack (launchers/packs.py).
       params_above: these resources are for runs with more parameters than this.
     """
 
@@ -58,11 +60,17 @@ class Resources:
     cpus: int = 1
     memory: str = ""
     time: str = "4:00:00"
+    pack: str = "auto"
     params_above: float = 0.0
 
     @property
     def tasks(self) -> int:
         return self.tasks_per_node or 1
+
+    @property
+    def trains_alone(self) -> bool:
+        """Whether several processes or a mesh serve each run: packs are for one process that has all of them."""
+        return self.nodes * self.tasks > 1 or bool(self.mesh)
 
     def __post_init__(self) -> None:
         for key, least in (("nodes", 1), ("tasks_per_node", 0), ("gpus", 0), ("cpus", 1), ("params_above", 0)):
@@ -71,6 +79,7 @@ class Resources:
         if self.mesh and not MESH.fullmatch(self.mesh):
             raise BadInput(f"mesh={self.mesh!r}: must be devices by axis, such as data=2,fsdp=8")
         seconds_of(self.time)
+        parse_pack(self.pack, "pack")
         if self.memory and not re.fullmatch(r"\d+[KMGT]?", self.memory):
             raise BadInput(f"memory={self.memory!r}: must be a whole number with K, M, G or T, such as 16G")
 
@@ -81,7 +90,7 @@ class SlurmOptions:
 
     Attributes:
       partition, account: as for sbatch; empty for the cluster's defaults.
-      throttle: runs of one resource shape at the same time; 0 for no limit.
+      throttle: runs, or packs, of one resource shape at the same time; 0 for no limit.
       signal_seconds: a run is told to save this long before its time limit.
       most_restarts: a run that was stopped this often is given up on until it is submitted again.
       platform: JAX platform where there are GPUs: cuda, rocm; never a silent fall to the CPU.
@@ -173,6 +182,12 @@ def slurm_options(site: Mapping[str, Any], flags: Mapping[str, Any]) -> SlurmOpt
     shapes = [_build(Resources, {**base, **table, **forced}) for table in [{}, *tables]]
     if len({shape.params_above for shape in shapes}) < len(shapes):
         raise BadInput("resources: every table needs its own params_above, above 0")
+    asked = [shape for shape in shapes if parse_pack(shape.pack) not in ("auto", 1)]
+    if asked and all(shape.trains_alone for shape in shapes):
+        alone = (
+            f"mesh={asked[0].mesh}" if asked[0].mesh else f"{asked[0].nodes * asked[0].tasks} processes a run"
+        )
+        raise BadInput(f"pack={asked[0].pack}: {alone} is for runs that train alone; must be auto or off")
     return _build(SlurmOptions, {**top, **given}, resources=tuple(shapes))
 
 
@@ -190,7 +205,7 @@ def _build(kind: Any, values: Mapping[str, Any], **more: Any) -> Any:
             value = tuple(value)
         elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        elif key == "time" and type(value) is int:
+        elif key in ("time", "pack") and type(value) is int:
             value = str(value)
         if type(value) is not type(default):
             raise BadInput(f"{key}={value!r}: must be {_words(type(default))}")

@@ -59,7 +59,7 @@ def read_queue(sweep: Path) -> dict[str, Queued]:
     """Every run of this sweep that Slurm has in its queue, by run_id.
 
     A job is known by the folder that it was submitted from (its working directory) and its line in runs.txt there: no
-    record has to be kept that a kill between submission and recording could lose.
+    record has to be kept that a kill between submission and recording could lose. The runs of a pack share an element.
 
     Raises:
       SlurmDoesNotAnswer: see there.
@@ -68,7 +68,7 @@ def read_queue(sweep: Path) -> dict[str, Queued]:
     text = slurm_command(
         ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%F|%K|%T|%r|%Z"]
     )
-    names: dict[Path, list[str]] = {}
+    names: dict[Path, list[tuple[str, ...]]] = {}
     found: dict[str, Queued] = {}
     for line in text.splitlines():
         job, index, state, reason, folder = line.split("|", 4)
@@ -77,15 +77,15 @@ def read_queue(sweep: Path) -> dict[str, Queued]:
             continue
         if batch not in names:
             names[batch] = read_manifest(batch)
-        if int(index) < len(names[batch]):
-            found[names[batch][int(index)]] = Queued(f"{job}_{index}", state, reason, batch)
+        for run in names[batch][int(index)] if int(index) < len(names[batch]) else ():
+            found[run] = Queued(f"{job}_{index}", state, reason, batch)
     return found
 
 
-def read_manifest(batch: Path) -> list[str]:
-    """run_ids of a batch, one an array element; empty where the folder or its manifest is gone."""
+def read_manifest(batch: Path) -> list[tuple[str, ...]]:
+    """run_ids of each array element of a batch; empty where the folder or its manifest is gone."""
     try:
-        return (batch / "runs.txt").read_text().split()
+        return [tuple(line.split()) for line in (batch / "runs.txt").read_text().splitlines()]
     except OSError:
         return []
 
@@ -100,10 +100,10 @@ def batches(sweep: Path) -> list[Path]:
 
 def submitted_runs(sweep: Path) -> dict[str, Path]:
     """The newest batch of each run that was ever submitted and not cancelled since."""
-    found = {}
+    found: dict[str, Path] = {}
     for batch in batches(sweep):
-        for run in read_manifest(batch):
-            found[run] = batch
+        for element in read_manifest(batch):
+            found |= dict.fromkeys(element, batch)
     return {run: batch for run, batch in found.items() if not (batch / "cancelled").exists()}
 
 

@@ -54,11 +54,12 @@ def run_status(directory: Path) -> RunStatus:
                 for row in read_json_lines(directory / "metrics.jsonl"):
                     last = row
             note = "a torn line in metrics.jsonl" if torn else ""
-        if (directory / "error.txt").exists():
-            state = "failed"
-            note = (directory / "error.txt").read_text().strip().splitlines()[-1]
         if is_locked(directory):
             state = "running"
+        if (directory / "error.txt").exists():
+            # Of a run that is held: it failed in a pack whose others go on; whoever begins a run removes the file.
+            state = "failed"
+            note = (directory / "error.txt").read_text().strip().splitlines()[-1]
         loss = last.get("loss")
         if (directory / "result.json").exists():
             result = read_json(directory / "result.json")
@@ -104,12 +105,16 @@ def join_queue(rows: list[RunStatus], directory: Path) -> tuple[list[RunStatus],
         queue, warning = read_queue(directory), ""
     except SlurmDoesNotAnswer as error:
         return rows, f"Slurm does not answer ({error}): queued and lost runs cannot be told apart"
-    return [_join(row, queue.get(row.run), submitted.get(row.run)) for row in rows], warning
+    return [
+        _join(row, queue.get(row.run), submitted.get(row.run), directory / row.run) for row in rows
+    ], warning
 
 
-def _join(row: RunStatus, job: Queued | None, batch: Path | None) -> RunStatus:
+def _join(row: RunStatus, job: Queued | None, batch: Path | None, directory: Path) -> RunStatus:
     if row.state in ("complete", "broken"):
         return row
+    if row.state == "failed" and job is not None and job.state != "PENDING" and is_locked(directory):
+        return row  # in a pack whose other runs go on; a run that is begun anew has lost its error.txt by then
     if job is not None and job.state == "PENDING":
         return dataclasses.replace(row, state="queued", note=f"job {job.job}: {job.reason}")
     if job is not None:

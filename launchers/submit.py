@@ -27,7 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tasks", type=int, help="processes of one run on each node, which share its GPUs (default: 1)"
     )
     parser.add_argument("--cpus", type=int, help="CPU cores of one process (default: 1)")
-    parser.add_argument("--throttle", type=int, help="runs at the same time (default: no limit)")
+    parser.add_argument("--throttle", type=int, help="runs, or packs, at the same time (default: no limit)")
+    parser.add_argument(
+        "--pack",
+        help="runs of one shape as one program: auto (as measured by earlier runs; none on a CPU), off, or the most of "
+        "a pack (default: auto)",
+    )
     parser.add_argument("--checkpoint-seconds", type=float, help="least time between checkpoints (default: 60)")
     parser.add_argument("--dry-run", action="store_true", help="write what would be sent, send nothing")
     parser.add_argument("--json", action="store_true", help="what was sent, as JSON")
@@ -40,11 +45,14 @@ def submit(specs: Sequence[RunSpec], directory: Path, options: argparse.Namespac
       BadInput: an unknown engine, a wrong flag or site key, or an engine that does not answer.
     """
     from launchers.order import check_order
+    from launchers.packs import parse_pack
     from launchers.slurm_options import read_site
 
     check_order(directory, specs)
     if options.backend not in BACKENDS:
         raise BadInput(f"--backend={options.backend}: allowed are {', '.join(BACKENDS)}")
+    if options.pack is not None:
+        parse_pack(options.pack)
     site = read_site(options.site)
     if options.backend == "slurm":
         return _submit_slurm(specs, directory, options, site)
@@ -75,7 +83,7 @@ def _submit_slurm(
     from launchers import slurm
     from launchers.slurm_options import slurm_options
 
-    keys = ("partition", "account", "time", "gpus", "nodes", "cpus", "throttle", "checkpoint_seconds")
+    keys = ("partition", "account", "time", "gpus", "nodes", "cpus", "throttle", "checkpoint_seconds", "pack")
     flags = {key: getattr(options, key) for key in keys} | {"tasks_per_node": options.tasks}
     chosen = slurm_options(site, flags)
     if options.dry_run:

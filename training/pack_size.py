@@ -195,20 +195,41 @@ def choose(
     return PackSize(decide(rates, most), rates, device, ended)
 
 
+def known_rates(spec: RunSpec, devices: int, cache_root: Path) -> dict[str, dict[int, float]]:
+    """What was measured for this shape with these versions on `devices` accelerators: {kind: {members: tokens/s}}."""
+    program = _program(spec)
+    found = {}
+    for path in sorted((cache_root / "pack").glob("*.json")):
+        known = read_json(path)
+        key = known["key"]
+        if key["cpus"] is None and key["devices"] == devices and program.items() <= key.items():
+            found[f"{devices} x {key['device']}"] = {
+                int(members): rate for members, rate in known["rates"].items()
+            }
+    return found
+
+
 def _key(spec: RunSpec) -> dict[str, Any]:
     """Everything that a measurement depends on: shape, device, versions."""
     import jax
 
     device = jax.devices()[0]
     return {
+        **_program(spec),
+        "device": device.device_kind,
+        "devices": len(jax.devices()),
+        "cpus": len(os.sched_getaffinity(0)) if device.platform == "cpu" else None,
+    }
+
+
+def _program(spec: RunSpec) -> dict[str, Any]:
+    """What a measurement depends on beside the device."""
+    return {
         "model": to_json(spec.model),
         "sequence_length": spec.data.sequence_length,
         "batch_tokens": spec.batch_tokens,
         "microbatch_tokens": spec.optim.microbatch_tokens,
         "decay_all": spec.optim.decay_all,
-        "device": device.device_kind,
-        "devices": len(jax.devices()),
-        "cpus": len(os.sched_getaffinity(0)) if device.platform == "cpu" else None,
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "optax")},
     }
 

@@ -11,8 +11,9 @@
 #SBATCH --kill-on-invalid-dep=yes
 #SBATCH --output=logs/%A_%a.out
 {{options}}
-# One element of this array trains one run: line SLURM_ARRAY_TASK_ID + 1 of runs.txt beside this script. Submit it by
-# hand from its own folder with `sbatch array.sh`, or better again through launch.py, which leaves out what is complete.
+# One element of this array trains the runs in line SLURM_ARRAY_TASK_ID + 1 of runs.txt beside this script: one run, or
+# several of one shape together as a pack. Submit it by hand from its own folder with `sbatch array.sh`, or better again
+# through launch.py, which leaves out what is complete and forms packs anew.
 # What is true about a run is in its directory (result.json); Slurm's states are only a hint.
 
 batch={{batch}}
@@ -20,13 +21,17 @@ sweep={{sweep}}
 cd {{project}} || exit 1
 {{environment}}
 {{setup}}
-run=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" "$batch/runs.txt")
-[ -n "$run" ] || { echo "error: $batch/runs.txt has no line $((SLURM_ARRAY_TASK_ID + 1))" >&2; exit 2; }
-[ -e "$batch/cancelled" ] && { echo "$run: cancelled"; exit 0; }
-[ -e "$sweep/$run/result.json" ] && { echo "$run: already complete"; exit 0; }
+read -ra runs <<<"$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" "$batch/runs.txt")"
+[ ${#runs[@]} -gt 0 ] || { echo "error: $batch/runs.txt has no line $((SLURM_ARRAY_TASK_ID + 1))" >&2; exit 2; }
+[ -e "$batch/cancelled" ] && { echo "${runs[*]}: cancelled"; exit 0; }
+left=()
+for run in "${runs[@]}"; do [ -e "$sweep/$run/result.json" ] || left+=("$sweep/$run"); done
+[ ${#left[@]} -gt 0 ] || { echo "${runs[*]}: already complete"; exit 0; }
+program=training.run
+[ ${#left[@]} = 1 ] || program=training.pack
 
-trap : TERM # this shell waits for the run to save; srun, because Slurm tells only steps of a preemption
-srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task={{cpus}} {{container}}{{python}} -m training.run "$sweep/$run" \
+trap : TERM # this shell waits for the runs to save; srun, because Slurm tells only steps of a preemption
+srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task={{cpus}} {{container}}{{python}} -m $program "${left[@]}" \
   --cache {{cache}} --checkpoint-seconds {{checkpoint_seconds}} --lock-patience-seconds 90{{run_options}}
 status=$?
 
@@ -39,7 +44,7 @@ if [ "$status" = 75 ] || [ "$status" = 143 ]; then
   # grace is COMPLETING too, and Slurm itself brings it back.
   if [ -e "$batch/cancelled" ] || [ "$state" != RUNNING ]; then exit "$status"; fi
   if [ "${SLURM_RESTART_COUNT:-0}" -ge {{most_restarts}} ]; then
-    echo "error: $run: stopped $SLURM_RESTART_COUNT times and is not done; submit again to go on" >&2
+    echo "error: ${left[*]##*/}: stopped $SLURM_RESTART_COUNT times and is not done; submit again to go on" >&2
     exit 1
   fi
   for _ in $(seq 30); do # the controller may be away for a while

@@ -36,22 +36,24 @@ def families(seeds: int = 2, sizes: tuple[int, ...] = (16, 32)) -> list[RunSpec]
     most=st.integers(1, 9),
     throttle=st.integers(0, 4),
     above=st.sampled_from([0.0, 20_000.0]),
+    pack=st.integers(1, 4),
 )
-def test_arrays_hold_every_run_once_and_trunks_come_first(seeds, most, throttle, above):
+def test_arrays_hold_every_run_once_and_trunks_come_first(seeds, most, throttle, above, pack):
     specs = families(seeds)
     shapes = (Resources(),) + ((Resources(cpus=2, params_above=above),) if above else ())
     options = SlurmOptions(throttle=throttle, resources=shapes)
-    arrays = plan_arrays(specs, options, most)
+    arrays = plan_arrays(specs, options, most, lambda spec: pack)
     sent = [run for array in arrays for run in array.runs]
     assert sorted(sent) == sorted(spec.run_id for spec in specs)
     by_id = {spec.run_id: spec for spec in specs}
     place = {run: index for index, array in enumerate(arrays) for run in array.runs}
     reach: list[set[int]] = []
     for index, array in enumerate(arrays):
-        assert 1 <= len(array.runs) <= most
+        assert 1 <= len(array.elements) <= most
+        assert all(1 <= len(element) <= pack for element in array.elements)
         assert all(earlier < index for earlier in array.after)
         reach.append({*array.after, *(further for earlier in array.after for further in reach[earlier])})
-        costs = [training_flops(by_id[run]) for run in array.runs]
+        costs = [sum(training_flops(by_id[run]) for run in element) for element in array.elements]
         assert costs == sorted(costs, reverse=True)
         for run in array.runs:
             parent = by_id[run].parent
@@ -181,8 +183,13 @@ sed() {{ command sed "$@"; }}
 
 
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
-@given(folder=NAMES | EVIL, python=NAMES | EVIL, words=st.lists(NAMES | EVIL, max_size=3))
-def test_nothing_breaks_out_of_the_template(folder, python, words):
+@given(
+    folder=NAMES | EVIL,
+    python=NAMES | EVIL,
+    words=st.lists(NAMES | EVIL, max_size=3),
+    pack=st.sampled_from([1, 2]),
+)
+def test_nothing_breaks_out_of_the_template(folder, python, words, pack):
     """The script runs in bash with a stub for srun, which must receive exactly the words that were meant."""
     with tempfile.TemporaryDirectory() as root:
         folder = folder.replace("/", "_")
@@ -192,8 +199,8 @@ def test_nothing_breaks_out_of_the_template(folder, python, words):
             batch.mkdir(parents=True)
         except OSError:  # longer than a file name may be
             return
-        array = plan_arrays(families(1), SlurmOptions(), 10)[0]
-        (batch / "runs.txt").write_text("".join(f"{run}\n" for run in array.runs))
+        array = plan_arrays(families(pack), SlurmOptions(), 10, lambda spec: pack)[0]
+        (batch / "runs.txt").write_text("".join(f"{' '.join(element)}\n" for element in array.elements))
         options = SlurmOptions(container=tuple(words))
         text = render(array, options, batch, sweep, sweep / "cache", python)
         for line in text.splitlines():
@@ -212,13 +219,13 @@ def test_nothing_breaks_out_of_the_template(folder, python, words):
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        run = str(sweep / array.runs[1])
+        program = "training.run" if pack == 1 else "training.pack"
         assert record.read_bytes().decode().split("\0")[:-1] == [
             *words,
             python,
             "-m",
-            "training.run",
-            run,
+            program,
+            *(str(sweep / run) for run in array.elements[1]),
             "--cache",
             str(sweep / "cache"),
             "--checkpoint-seconds",
@@ -233,7 +240,7 @@ def test_nothing_breaks_out_of_the_template(folder, python, words):
         assert not (Path(__file__).resolve().parents[2] / "BROKEN").exists()
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=20))
 def test_a_value_in_a_batch_option_is_one_word(value):
     if OPTION_VALUE.fullmatch(value):
