@@ -1,4 +1,4 @@
-"""Kubernetes JobSets: one a run, with Kueue's label, for GPUs or TPUs. Written, not sent.
+"""Kubernetes JobSets: one a run, or one a pack, with Kueue's label, for GPUs or TPUs. Written, not sent.
 
 One JobSet a run and never one a sweep, because a restart starts a whole JobSet again. Branches need their trunk's
 checkpoint, and JobSets cannot wait for each other: trunks and plain runs lie in 1-runs/, branches in 2-branches/.
@@ -12,7 +12,8 @@ from typing import Any
 
 from errors import EXIT_BAD_INPUT, EXIT_FAILED, BadInput
 from files import write_atomic
-from launchers.manifests import run_command, to_yaml
+from launchers.manifests import Pack, run_command, to_yaml
+from launchers.packs import form_packs, measured_sizes, parse_pack
 from training.config import RunSpec
 
 DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -31,7 +32,8 @@ class JobSetOptions:
       chips: GPUs or TPU chips of each node.
       node_selector: labels of the nodes, such as cloud.google.com/gke-tpu-topology = "2x4".
       max_restarts: after a preemption, a lost node or exit 75.
-      grace_seconds: from SIGTERM to SIGKILL; a run saves in it.
+      grace_seconds: from SIGTERM to SIGKILL; a run, or every run of a pack, saves in it.
+      pack: runs of one shape as one program and one JobSet: auto, off, or the most of a pack.
     """
 
     image: str = ""
@@ -43,6 +45,7 @@ class JobSetOptions:
     node_selector: tuple[str, ...] = ()
     max_restarts: int = 100
     grace_seconds: int = 120
+    pack: str = "auto"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*", self.image):
@@ -63,12 +66,16 @@ class JobSetOptions:
         for label in self.node_selector:
             if not re.fullmatch(r"[A-Za-z0-9./_-]+=[A-Za-z0-9._-]*", label):
                 raise BadInput(f"jobset.node_selector={label!r}: must be LABEL=VALUE")
+        parse_pack(self.pack, "jobset.pack")
 
 
-def object_name(spec: RunSpec) -> str:
-    """The run_id as a Kubernetes name; its hash keeps it unique. Short enough for the names of the pods below it."""
-    readable, _, digest = spec.run_id.lower().replace(".", "-").replace("_", "-").rpartition("-")
-    return f"{readable[:30].rstrip('-')}-{digest}"
+def object_name(pack: Pack) -> str:
+    """The run_id as a Kubernetes name; its hash keeps it unique. Short enough for the names of the pods below it.
+
+    A pack is named after its first run.
+    """
+    readable, _, digest = pack[0].run_id.lower().replace(".", "-").replace("_", "-").rpartition("-")
+    return f"{readable[:30].rstrip('-')}-{digest}" + (f"-pack{len(pack)}" if len(pack) > 1 else "")
 
 
 def literal(text: str) -> str:
@@ -76,9 +83,9 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def jobset(spec: RunSpec, sweep: str, options: JobSetOptions) -> dict[str, Any]:
-    """The JobSet that trains one run."""
-    command = run_command("python", f"/data/runs/{sweep}/{spec.run_id}", "/data/cache", spec)
+def jobset(pack: Pack, sweep: str, options: JobSetOptions) -> dict[str, Any]:
+    """The JobSet that trains one run or one pack."""
+    command = run_command("python", f"/data/runs/{sweep}", "/data/cache", pack)
     platform = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}[options.accelerator]
     container: dict[str, Any] = {
         "name": "run",
@@ -98,8 +105,9 @@ def jobset(spec: RunSpec, sweep: str, options: JobSetOptions) -> dict[str, Any]:
     }
     if options.node_selector:
         pod["nodeSelector"] = dict(label.split("=", 1) for label in options.node_selector)
+    runs = " ".join(f"{sweep}/{spec.run_id}" for spec in pack)
     failures = {"containerName": "run", "operator": "In", "values": [EXIT_FAILED, EXIT_BAD_INPUT]}
-    metadata: dict[str, Any] = {"name": object_name(spec)}
+    metadata: dict[str, Any] = {"name": object_name(pack)}
     if options.namespace:
         metadata["namespace"] = options.namespace
     if options.queue:
@@ -107,7 +115,7 @@ def jobset(spec: RunSpec, sweep: str, options: JobSetOptions) -> dict[str, Any]:
     return {
         "apiVersion": "jobset.x-k8s.io/v1alpha2",
         "kind": "JobSet",
-        "metadata": {**metadata, "annotations": {"scaling-experiments/run": f"{sweep}/{spec.run_id}"}},
+        "metadata": {**metadata, "annotations": {"scaling-experiments/run": runs}},
         "spec": {
             # Exit 1 and 2 fail the Job by its pod failure policy, and that fails the JobSet; whatever else ends a pod
             # (75, a preemption, a lost node) starts the JobSet again.
@@ -142,12 +150,21 @@ def jobset(spec: RunSpec, sweep: str, options: JobSetOptions) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, sweep: str, specs: Sequence[RunSpec], options: JobSetOptions) -> list[Path]:
-    """Write one JobSet a run; returns their paths."""
+def write(
+    folder: Path, sweep: str, specs: Sequence[RunSpec], options: JobSetOptions, measurements: Path
+) -> list[Path]:
+    """Write one JobSet a run or pack; returns their paths.
+
+    Args:
+      measurements: cache folder that may hold measured sizes of packs.
+    """
+    devices = 0 if options.accelerator == "cpu" else options.chips
+    sizes = measured_sizes(specs, parse_pack(options.pack, "jobset.pack"), devices, measurements)
     paths = []
-    for spec in specs:
-        paths.append(folder / ("1-runs" if spec.parent is None else "2-branches") / f"{object_name(spec)}.yaml")
-        write_atomic(paths[-1], to_yaml(jobset(spec, sweep, options)))
+    for pack in form_packs(specs, sizes):
+        stage = "1-runs" if pack[0].parent is None else "2-branches"
+        paths.append(folder / stage / f"{object_name(pack)}.yaml")
+        write_atomic(paths[-1], to_yaml(jobset(pack, sweep, options)))
     return paths
 
 

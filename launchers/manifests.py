@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from training.config import RunSpec, canonical_json
@@ -57,15 +57,38 @@ def _scalar(item: Any) -> str:
     return NOT_PRINTABLE.sub(lambda match: f"\\U{ord(match[0]):08X}", text)
 
 
-def run_command(python: str, directory: str, cache: str, spec: RunSpec) -> list[str]:
-    """The command that trains one run on a machine that has no sweep's folder yet: the spec travels with it."""
-    return [python, "-m", "training.run", directory, "--cache", cache, "--spec", canonical_json(spec)]
+# One run, or the runs of one pack, in one job.
+Pack = Sequence[RunSpec]
 
 
-def families(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
-    """Every trunk with its branches after it, and every other run alone, in the order of the sweep."""
-    groups: dict[str, list[RunSpec]] = {spec.run_id: [spec] for spec in specs if spec.parent is None}
-    for spec in specs:
-        if spec.parent is not None:
-            groups.setdefault(spec.parent, []).append(spec)
-    return list(groups.values())
+def run_command(python: str, sweep: str, cache: str, pack: Pack) -> list[str]:
+    """The command that trains one run or a pack on a machine that has no sweep's folder yet: specs travel with it."""
+    program = "training.run" if len(pack) == 1 else "training.pack"
+    directories = [f"{sweep}/{spec.run_id}" for spec in pack]
+    specs = [word for spec in pack for word in ("--spec", canonical_json(spec))]
+    return [python, "-m", program, *directories, "--cache", cache, *specs]
+
+
+def job_name(pack: Pack) -> str:
+    """The run_id of a run alone; of a pack the first one's with the number of its runs."""
+    return pack[0].run_id if len(pack) == 1 else f"{pack[0].run_id}-pack{len(pack)}"
+
+
+def families(packs: Iterable[Pack]) -> list[list[Pack]]:
+    """Packs that share a trunk, those of trunks and then of branches; in the order of the sweep.
+
+    A pack of branches belongs to the family of each of its trunks, and so do the packs of these.
+    """
+    family_of: dict[str, list[Pack]] = {}  # by the name of a trunk, or of a run that has none
+    for pack in packs:
+        names = {spec.parent or spec.run_id: None for spec in pack}
+        first, *others = {id(family): family for name in names if (family := family_of.get(name))}.values() or (
+            [],
+        )
+        for family in others:
+            first += family
+            names |= {spec.parent or spec.run_id: None for other in family for spec in other}
+        first.append(pack)
+        family_of |= dict.fromkeys(names, first)
+    distinct = {id(family): family for family in family_of.values()}
+    return [sorted(family, key=lambda pack: pack[0].parent is not None) for family in distinct.values()]

@@ -1,5 +1,6 @@
 """SkyPilot managed jobs: one file for each trunk with its branches, and for each other run. Written, not sent.
 
+A task trains one run, or one pack; packs that share trunks lie in one file.
 A file of several tasks is a pipeline: SkyPilot runs them one after the other, so branches find their trunk's
 checkpoint. A preempted task, and one that ends with 75, is started again and resumes.
 """
@@ -13,7 +14,8 @@ from typing import Any
 
 from errors import EXIT_STOPPED, BadInput
 from files import write_atomic
-from launchers.manifests import families, run_command, to_yaml
+from launchers.manifests import Pack, families, job_name, run_command, to_yaml
+from launchers.packs import form_packs, measured_sizes, parse_pack
 from training.config import RunSpec
 
 
@@ -30,6 +32,7 @@ class SkyPilotOptions:
       max_restarts_on_errors: restarts after exit 1; after 75 there is no limit.
       setup: shell lines that install the project's requirements.
       cache: folder of corpora and compiled programs on the machine.
+      pack: runs of one shape as one program and one task: auto, off, or the most of a pack.
     """
 
     bucket: str = ""
@@ -39,6 +42,7 @@ class SkyPilotOptions:
     max_restarts_on_errors: int = 1
     setup: tuple[str, ...] = ("pip install --quiet -r requirements.txt",)
     cache: str = "/tmp/scaling-cache"
+    pack: str = "auto"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"(s3|gs|r2|cos|azure)://[A-Za-z0-9][A-Za-z0-9._/-]*", self.bucket):
@@ -49,48 +53,63 @@ class SkyPilotOptions:
             raise BadInput(
                 f"skypilot.max_restarts_on_errors={self.max_restarts_on_errors}: must not be negative"
             )
+        parse_pack(self.pack, "skypilot.pack")
+
+    @property
+    def devices(self) -> int:
+        """Accelerators of a task: 8 of H100:8."""
+        count = self.accelerators.partition(":")[2] or "1"
+        return int(count) if self.accelerators and count.isdecimal() else int(bool(self.accelerators))
 
 
-def task(spec: RunSpec, sweep: str, options: SkyPilotOptions) -> dict[str, Any]:
-    """One managed job's task that trains one run."""
+def task(pack: Pack, sweep: str, options: SkyPilotOptions) -> dict[str, Any]:
+    """One managed job's task that trains one run or one pack."""
     resources: dict[str, Any] = {"use_spot": options.use_spot}
     resources |= {"accelerators": options.accelerators} if options.accelerators else {"cpus": options.cpus}
     resources["job_recovery"] = {
         "max_restarts_on_errors": options.max_restarts_on_errors,
         "recover_on_exit_codes": [EXIT_STOPPED],
     }
-    directory = f"/sweeps/{sweep}/{spec.run_id}"
+    directories = [f"/sweeps/{sweep}/{spec.run_id}" for spec in pack]
     platform = [] if options.accelerators else ["export JAX_PLATFORMS=cpu"]
-    command = shlex.join(run_command("python", directory, options.cache, spec))
+    command = shlex.join(run_command("python", f"/sweeps/{sweep}", options.cache, pack))
     return {
-        "name": spec.run_id.replace(".", "-"),
+        "name": job_name(pack).replace(".", "-"),
         "workdir": ".",
         "resources": resources,
         "file_mounts": {"/sweeps": {"source": options.bucket, "mode": "MOUNT_CACHED"}},
         "setup": "\n".join(options.setup),
-        "run": "\n".join([*platform, f"mkdir -p {shlex.quote(directory)}", f"exec {command}"]),
+        "run": "\n".join([*platform, f"mkdir -p {shlex.join(directories)}", f"exec {command}"]),
     }
 
 
-def manifest(family: Sequence[RunSpec], sweep: str, options: SkyPilotOptions) -> str:
+def manifest(family: Sequence[Pack], sweep: str, options: SkyPilotOptions) -> str:
     """One YAML file: a task, or a pipeline of a trunk and its branches."""
     head = (
         f"# python launch.py submit ... --backend skypilot --dry-run; send it with: "
         f"sky jobs launch {file_name(family)}\n"
     )
-    tasks = [task(spec, sweep, options) for spec in family]
+    tasks = [task(pack, sweep, options) for pack in family]
     documents = [{"name": f"{tasks[0]['name']}-family"}, *tasks] if len(tasks) > 1 else tasks
     return head + "---\n".join(to_yaml(document) for document in documents)
 
 
-def file_name(family: Sequence[RunSpec]) -> str:
-    return f"{family[0].parent or family[0].run_id}.yaml"
+def file_name(family: Sequence[Pack]) -> str:
+    first = family[0]
+    return f"{first[0].parent if first[0].parent and len(first) == 1 else job_name(first)}.yaml"
 
 
-def write(folder: Path, sweep: str, specs: Sequence[RunSpec], options: SkyPilotOptions) -> list[Path]:
-    """Write every manifest of a sweep into `folder`; returns their paths."""
+def write(
+    folder: Path, sweep: str, specs: Sequence[RunSpec], options: SkyPilotOptions, measurements: Path
+) -> list[Path]:
+    """Write every manifest of a sweep into `folder`; returns their paths.
+
+    Args:
+      measurements: cache folder that may hold measured sizes of packs.
+    """
+    sizes = measured_sizes(specs, parse_pack(options.pack, "skypilot.pack"), options.devices, measurements)
     paths = []
-    for family in families(specs):
+    for family in families(form_packs(specs, sizes)):
         paths.append(folder / file_name(family))
         write_atomic(paths[-1], manifest(family, sweep, options))
     return paths

@@ -56,6 +56,9 @@ def submit(specs: Sequence[RunSpec], directory: Path, options: argparse.Namespac
     site = read_site(options.site)
     if options.backend == "slurm":
         return _submit_slurm(specs, directory, options, site)
+    table = site.get(options.backend, {})
+    if options.pack is not None and isinstance(table, dict):
+        site = {**site, options.backend: {**table, "pack": options.pack}}
     if not options.dry_run:
         raise BadInput(
             f"--backend={options.backend}: its files are written here, not sent; add --dry-run, look at them, and give "
@@ -66,11 +69,13 @@ def submit(specs: Sequence[RunSpec], directory: Path, options: argparse.Namespac
         if options.backend == "skypilot":
             from launchers import skypilot
 
-            paths = skypilot.write(folder, directory.name, specs, skypilot.skypilot_options(site))
+            paths = skypilot.write(
+                folder, directory.name, specs, skypilot.skypilot_options(site), options.cache
+            )
         else:
             from launchers import jobset
 
-            paths = jobset.write(folder, directory.name, specs, jobset.jobset_options(site))
+            paths = jobset.write(folder, directory.name, specs, jobset.jobset_options(site), options.cache)
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written ({error.strerror})") from None
     print(json.dumps([str(path) for path in paths]) if options.json else f"{len(paths)} files in {folder}")  # noqa: T201

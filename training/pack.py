@@ -25,6 +25,7 @@ from training.run import (
     StopSignal,
     add_execution_arguments,
     configure_jax,
+    create_run,
     open_run,
     outcome_of,
     pin_to_cores,
@@ -207,6 +208,12 @@ def main(arguments: list[str] | None = None) -> int:
         "directories", type=Path, nargs="+", help="runs/<sweep>/<run_id>, each holding spec.json"
     )
     add_execution_arguments(parser)
+    parser.add_argument(
+        "--spec",
+        action="append",
+        default=[],
+        help="a RunSpec as JSON, once for each run in their order: creates directories that are not there",
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     stop = StopSignal()
@@ -221,6 +228,10 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stderr.flush()
 
     with exit_on_bad_input():
+        if options.spec and len(options.spec) != len(options.directories):
+            raise BadInput(f"--spec: given {len(options.spec)} times for {len(options.directories)} runs")
+        for directory, text in zip(options.directories, options.spec, strict=False):
+            create_run(directory, text)
         if options.cores is not None:
             pin_to_cores(options.cores)
         configure_jax(options.cache)

@@ -5,14 +5,18 @@ Not collected by `make test`: skypilot is no requirement of the project and brin
 
 from pathlib import Path
 
+import pytest
 import sky
 
-GOLDEN = Path(__file__).resolve().parent / "golden" / "skypilot.yaml"
+GOLDEN = Path(__file__).resolve().parent / "golden"
 
 
-def test_the_golden_file_is_a_pipeline_with_recovery(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "program"), [("skypilot", "training.run"), ("skypilot-packs", "training.pack")]
+)
+def test_the_golden_file_is_a_pipeline_with_recovery(monkeypatch, name, program):
     monkeypatch.chdir(Path(__file__).resolve().parents[2])
-    dag = sky.utils.dag_utils.load_chain_dag_from_yaml(str(GOLDEN))
+    dag = sky.utils.dag_utils.load_chain_dag_from_yaml(str(GOLDEN / f"{name}.yaml"))
     assert dag.name.endswith("-family")
     assert len(dag.tasks) == 3
     for task in dag.tasks:
@@ -20,4 +24,4 @@ def test_the_golden_file_is_a_pipeline_with_recovery(monkeypatch, tmp_path):
         assert resources.use_spot
         assert resources.accelerators == {"H100": 1}
         assert resources.job_recovery["recover_on_exit_codes"] == [75]
-        assert "training.run /sweeps/study/" in task.run
+        assert f"{program} /sweeps/study/" in task.run
