@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,17 +95,21 @@ class JsonLines:
 def read_json_lines(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
     """Yield the rows of a JSON-lines file; a torn line (the mark of a kill) is left out with a warning."""
     path = Path(path)
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict):
-                warnings.warn(f"{path}: line {number} is torn and was left out", stacklevel=2)
-                continue
-            yield row
+    if path.exists():
+        with path.open("rb") as file:
+            yield from json_lines(file, path)
+
+
+def json_lines(lines: Iterable[bytes], path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+    """The same of lines that were read already; `path` is what the warning names."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            warnings.warn(f"{path}: line {number} is torn and was left out", stacklevel=2)
+            continue
+        yield row

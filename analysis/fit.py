@@ -27,6 +27,7 @@ from analysis.verdict import identified
 from errors import BadInput
 
 STORED_DRAWS = 1000  # draws kept in fit.json: enough for a 95% interval, small enough to read
+MOST_AT_ONCE = 1 << 23  # outcomes of a prediction that are in memory at once
 ASYMPTOTIC_DRAWS = 2000
 PROFILE_ROWS = 4096  # beyond this many rows profiles agree with the asymptotic interval and only cost time
 
@@ -94,16 +95,22 @@ class Fit:
                 f"the fit of law {self.law.name} has no draws: its table does not determine an interval"
             )
         draws = self.draws[:STORED_DRAWS] if noise else self.draws
-        values = self.at(draws, columns)
+        inputs, place = _distinct_rows(self.law, columns)
+        values = self.at(draws, inputs)
         logged = self.objective.space == "log"
-        residuals = np.log(values) if logged else values
-        if noise:
-            residuals = (residuals[:, None] + self.residual_quantiles[None, :, None]).reshape(
-                -1, values.shape[1]
-            )
-        with np.errstate(invalid="ignore"):
-            ends = np.nanquantile(residuals, [0.5 - level / 2, 0.5 + level / 2], axis=0)
-        return (np.exp(ends[0]), np.exp(ends[1])) if logged else (ends[0], ends[1])
+        centre_SR = np.log(values) if logged else values
+        spread_Q = self.residual_quantiles if noise else np.zeros(1)
+        ends = np.empty((2, values.shape[1]))
+        step = max(1, MOST_AT_ONCE // (draws.shape[0] * spread_Q.size))
+        for start in range(0, ends.shape[1], step):
+            rows = slice(start, start + step)
+            landed = centre_SR[:, None, rows] + spread_Q[None, :, None]
+            with np.errstate(invalid="ignore"):
+                ends[:, rows] = np.nanquantile(
+                    landed.reshape(-1, landed.shape[2]), [0.5 - level / 2, 0.5 + level / 2], axis=0
+                )
+        ends = (np.exp(ends) if logged else ends)[:, place]
+        return ends[0], ends[1]
 
     def to_json(self) -> dict[str, Any]:
         """The contents of fit.json, without `input`, which only the caller knows."""
@@ -138,6 +145,19 @@ class Fit:
     def at(self, natural: np.ndarray, columns: Mapping[str, Any]) -> np.ndarray:
         """Predictions of (R, P) natural parameters at n rows: (R, n)."""
         return predict_law(self.law, natural, columns)
+
+
+def _distinct_rows(law: Law, columns: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The inputs of a law without repeats, and the place among them of each row: seeds share their prediction."""
+    read = {*law.inputs, "params", "tokens", "flops"}
+    given = {
+        name: np.atleast_1d(np.asarray(value, np.float64)) for name, value in columns.items() if name in read
+    }
+    rows = np.stack(np.broadcast_arrays(*given.values())) if given else np.zeros((0, 1))
+    distinct, place = np.unique(rows, axis=1, return_inverse=True)
+    if distinct.shape[1] == rows.shape[1]:
+        distinct, place = rows, np.arange(rows.shape[1])
+    return dict(zip(given, distinct, strict=True)), place.reshape(-1)
 
 
 def predict_law(law: Law, natural: np.ndarray, columns: Mapping[str, Any]) -> np.ndarray:

@@ -77,16 +77,22 @@ def best_rate(rates: np.ndarray, losses: np.ndarray) -> tuple[float, float, bool
 
 def groups_of(sweep: Sweep) -> tuple[Group, ...]:
     """Every group with at least three peaks, by family and then by size; empty where the sweep has none."""
-    found: dict[tuple[str, str], dict[float, list[float]]] = {}
-    first: dict[tuple[str, str], Run] = {}
+    shapes: dict[str, list[tuple[Run, float, float]]] = {}
     for run in sweep.runs:
         rate = number(at(run.spec, "optim", "learning_rate"))
         loss = run.final() if run.status == "complete" else math.inf if run.status == "failed" else None
         if run.trunk or not rate or loss is None:
             continue
-        key = _key(run)
-        first.setdefault(key, run)
-        found.setdefault(key, {}).setdefault(rate, []).append(loss)
+        shapes.setdefault(_shape(run), []).append((run, rate, loss))
+    found: dict[tuple[str, str], dict[float, list[float]]] = {}
+    first: dict[tuple[str, str], Run] = {}
+    for shape, members in shapes.items():
+        if len({rate for _, rate, _ in members}) < LEAST_RATES:
+            continue  # what else its runs differ in is dear to compare over many runs, and cannot matter
+        for run, rate, loss in members:
+            key = (_family(run), shape)
+            first.setdefault(key, run)
+            found.setdefault(key, {}).setdefault(rate, []).append(loss)
     groups = [_group(key[0], first[key], points) for key, points in found.items() if len(points) >= LEAST_RATES]
     return tuple(
         sorted(
@@ -95,14 +101,18 @@ def groups_of(sweep: Sweep) -> tuple[Group, ...]:
     )
 
 
-def _key(run: Run) -> tuple[str, str]:
-    """What a run shares with other shapes, and its shape."""
+def _shape(run: Run) -> str:
+    return json.dumps([at(run.spec, "model", name) for name in SHAPE])
+
+
+def _family(run: Run) -> str:
+    """What a run shares with other shapes."""
     spec = json.loads(json.dumps(run.spec))
     spec.pop("seed", None)
     spec["optim"].pop("learning_rate", None)
-    model = spec.get("model", {})
-    shape = {name: model.pop(name, None) for name in SHAPE}
-    return json.dumps(spec, sort_keys=True), json.dumps(shape)
+    for name in SHAPE if isinstance(spec.get("model"), dict) else ():
+        spec["model"].pop(name, None)
+    return json.dumps(spec, sort_keys=True)
 
 
 def _group(family: str, run: Run, points: Mapping[float, Sequence[float]]) -> Any:

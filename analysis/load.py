@@ -19,6 +19,7 @@ import numpy as np
 
 from analysis.load_curves import EVALUATION_COLUMNS, METRIC_COLUMNS, Curves, read_curves
 from analysis.load_run import BITS_PER_BYTE, DEFAULT_FLOPS, DEFAULT_PARAMS, LOSS, Run, at, number, read_run
+from analysis.logs import Logs, Read, folders_of, reader
 from analysis.table import OPTIONAL, REQUIRED, TEXT, Table, check_values, suspicions
 from errors import BadInput
 
@@ -28,10 +29,11 @@ TOLD_APART = {"data.unique_tokens", "parent"}
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """All runs of a sweep's directory, by name."""
+    """All runs of a sweep's directory, by name; `read` gives the files of a run by its name and theirs."""
 
     path: Path
     runs: tuple[Run, ...]
+    read: Read
 
     @property
     def name(self) -> str:
@@ -147,34 +149,30 @@ class Sweep:
 
     def evaluations(self) -> Curves:
         """Rows of every evals.jsonl; for one (tokens, name) of a run the last attempt."""
-        return read_curves(self.runs, "evals.jsonl", EVALUATION_COLUMNS, ("tokens", "name"))
+        return read_curves(self.runs, "evals.jsonl", EVALUATION_COLUMNS, ("tokens", "name"), self.read)
 
     def metrics(self, runs: Iterable[str] | None = None) -> Curves:
         """Rows of the metrics.jsonl of the runs named (None: of all); for one step the last attempt."""
         wanted = None if runs is None else set(runs)
         chosen = [run for run in self.runs if wanted is None or run.run in wanted]
-        return read_curves(chosen, "metrics.jsonl", METRIC_COLUMNS, ("tokens",))
+        return read_curves(chosen, "metrics.jsonl", METRIC_COLUMNS, ("tokens",), self.read)
 
 
-def load_sweep(path: str | os.PathLike) -> Sweep:
-    """Read the specs, ledgers, environments and results of all run directories under `path`.
+def load_sweep(path: str | os.PathLike, logs: Logs | None = None) -> Sweep:
+    """Read the specs, ledgers, environments and results of all run directories under `path`, or of its `logs`.
 
     Raises:
       BadInput: no such directory, or no run directory (one with a spec.json) in it.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise BadInput(f"{path}: no such directory of a sweep")
-    if (path / "spec.json").exists():
-        raise BadInput(f"{path}: this is the directory of one run; give the sweep's, {path.parent}")
     try:
-        entries = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
-        runs = tuple(run for name in entries if (run := read_run(path / name)) is not None)
+        names, read = (folders_of(path), reader(path)) if logs is None else (logs.folders, logs.read)
+        runs = tuple(run for name in names if (run := read_run(path / name, read)) is not None)
     except OSError as error:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from None
     if not runs:
         raise BadInput(f"{path}: no runs in it (no folder with a spec.json)")
-    return Sweep(path, runs)
+    return Sweep(path, runs, read)
 
 
 def _left_out_warning(sweep: Sweep) -> list[str]:
@@ -200,9 +198,9 @@ def _difference_warnings(runs: Sequence[Run]) -> list[str]:
         "the schedule": ("schedules", _setting("optim", "schedule")),
     }
     found = []
-    for what, (kinds, reader) in settings.items():
+    for what, (kinds, setting) in settings.items():
         # The default `str` keys sort; the count says which runs are the odd ones out.
-        values = Counter(str(reader(run)) for run in runs if reader(run) not in (None, ""))
+        values = Counter(str(value) for run in runs if (value := setting(run)) not in (None, ""))
         if len(values) > 1:
             ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
             shown = ", ".join(f"{_short(value)} in {count}" for value, count in ranked[:3])
@@ -212,14 +210,15 @@ def _difference_warnings(runs: Sequence[Run]) -> list[str]:
 
 def _rival_warning(runs: Sequence[Run]) -> list[str]:
     """Runs of one size, token count and seed that differ in some setting: a law would take them for repeats."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         mark = (run.count(), run.tokens, str(run.spec.get("seed")))  # of any type where the file is damaged
-        groups.setdefault(mark, []).append(_flat(run.spec))
+        groups.setdefault(mark, []).append(run)
+    together = [[_flat(run.spec) for run in rivals] for rivals in groups.values() if len(rivals) > 1]
     settings = sorted(
         {
             key
-            for rivals in groups.values()
+            for rivals in together
             for other in rivals[1:]
             for key in {*rivals[0], *other}
             if rivals[0].get(key) != other.get(key)
@@ -228,7 +227,7 @@ def _rival_warning(runs: Sequence[Run]) -> list[str]:
     )
     if not settings:
         return []
-    count = sum(len(rivals) for rivals in groups.values() if len(rivals) > 1)
+    count = sum(map(len, together))
     return [
         f"{count} runs share size, tokens and seed with another and differ in {', '.join(settings[:4])}: a law takes "
         "them for repeats of one run"

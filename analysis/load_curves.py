@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.load_run import Run, bytes_of
+from analysis.load_run import Run
+from analysis.logs import Read
 
 EVALUATION_COLUMNS = {
     "tokens": pl.Float64,
@@ -46,15 +47,17 @@ class Curves:
     warnings: tuple[str, ...]
 
 
-def read_curves(runs: Sequence[Run], name: str, schema: Mapping[str, Any], unique: Sequence[str]) -> Curves:
-    """All rows of one JSON-lines file of many runs, parsed in one go."""
+def read_curves(
+    runs: Sequence[Run], name: str, schema: Mapping[str, Any], unique: Sequence[str], read: Read
+) -> Curves:
+    """All rows of one JSON-lines file of many runs, as `read` gives it, parsed in one go."""
     digest = hashlib.sha256()
     warnings: list[str] = []
     names: list[str] = []
     counts: list[int] = []
     payloads: list[bytes] = []
     for run in runs:
-        payload = bytes_of(run.path / name)
+        payload = read(run.run, name)
         if payload is None:
             continue
         digest.update(f"{run.run} {len(payload)}\n".encode())

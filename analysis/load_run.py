@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis.logs import Read, reader
+
 DEFAULT_PARAMS = "non_embedding_plus_head"  # DESIGN: the default N of the fits (Porian et al. 2024, 2406.19146)
 DEFAULT_FLOPS = "exact"
 LOSS = "val/loss"
 BITS_PER_BYTE = "val/bits_per_byte"
+NUMBERS = (int, float)
 CORE_FILES = ("spec.json", "env.json", "ledger.json", "result.json", "error.txt")
 
 
@@ -105,10 +108,11 @@ PROVENANCE_KEYS = {
 }
 
 
-def read_run(path: str | os.PathLike) -> Run | None:
-    """One run directory, or None for a directory that is none (no spec.json)."""
+def read_run(path: str | os.PathLike, read: Read | None = None) -> Run | None:
+    """One run directory, or None for a directory that is none (no spec.json); from the disk, or as `read` gives it."""
     path = Path(path)
-    contents = {name: payload for name in CORE_FILES if (payload := bytes_of(path / name)) is not None}
+    read = reader(path.parent) if read is None else read
+    contents = {name: payload for name in CORE_FILES if (payload := read(path.name, name)) is not None}
     if "spec.json" not in contents:
         return None
     digest = hashlib.sha256()
@@ -148,13 +152,6 @@ def read_run(path: str | os.PathLike) -> Run | None:
     )
 
 
-def bytes_of(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        return None
-
-
 def _first_cause(payload: bytes) -> str:
     lines = [line.strip() for line in payload.decode("utf-8", "replace").splitlines() if line.strip()]
     if not lines:
@@ -172,13 +169,13 @@ def _first_cause(payload: bytes) -> str:
 def at(value: Mapping[str, Any], *keys: str) -> Any:
     found: Any = value
     for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
+        found = found.get(key) if isinstance(found, dict) else None
     return found
 
 
 def number(*candidates: Any) -> float | None:
     """The first candidate that is a finite number."""
     for value in candidates:
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if isinstance(value, NUMBERS) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
     return None

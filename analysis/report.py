@@ -19,10 +19,11 @@ from pathlib import Path
 
 from analysis.commands import Parser
 from analysis.load import load_sweep
+from analysis.logs import REPORT as FOLDER
+from analysis.logs import read_logs
 from errors import BadInput, exit_on_bad_input
 from files import write_atomic, write_json
 
-FOLDER = "report"
 SECTIONS = (
     "tokenizers",
     "repeated",
@@ -59,11 +60,10 @@ def write_report(path: str | os.PathLike, bootstrap: int = 1000, seed: int = 0) 
     Raises:
       BadInput: no sweep there, or its report folder cannot be written.
     """
-    # Fitting and drawing are heavy to import, and a mistaken path should be told at once.
-    sweep = load_sweep(path)
-    folder = sweep.path / FOLDER
+    logs = read_logs(path)
+    folder = logs.path / FOLDER
     origin = {
-        "logs_sha256": logs_sha256(sweep.path),
+        "logs_sha256": logs.sha256,
         "code_sha256": code_sha256(),
         "bootstrap": bootstrap,
         "seed": seed,
@@ -71,6 +71,8 @@ def write_report(path: str | os.PathLike, bootstrap: int = 1000, seed: int = 0) 
     summary = summary_if_current(folder, origin)
     if summary is not None:
         return folder / "report.html", summary
+    sweep = load_sweep(path, logs)
+    # Fitting and drawing are heavy to import, and a mistaken path should be told at once.
     from analysis.report_contents import contents
     from analysis.report_study import study_of
 
@@ -79,20 +81,6 @@ def write_report(path: str | os.PathLike, bootstrap: int = 1000, seed: int = 0) 
     digests = {name: hashlib.sha256(_bytes(content)).hexdigest() for name, content in sorted(files.items())}
     write_json(folder / MADE_FROM, {**origin, "summary": summary, "files": digests})
     return folder / "report.html", summary
-
-
-def logs_sha256(sweep: Path) -> str:
-    """Over the names and bytes of every log of every run: all that a report is made from."""
-    digest = hashlib.sha256()
-    for path in sorted(
-        path
-        for pattern in ("*/*.json", "*/*.jsonl", "*/error.txt", "forecast/table.csv")
-        for path in sweep.glob(pattern)
-    ):
-        if path.parent.name != FOLDER:
-            digest.update(f"{path.relative_to(sweep)} {path.stat().st_size}\n".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def code_sha256() -> str:

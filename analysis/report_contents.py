@@ -61,7 +61,7 @@ def contents(study: Study) -> tuple[dict[str, str | bytes], list[str]]:
         files[f"{picture.name}.png"] = picture.png
     title = f"Scaling report: {study.sweep.name}"
     tasks, of_tasks = emergence_part(study.sweep)
-    rates, of_rates, about_rates = learning_rate_part(study.sweep)
+    rates, of_rates, about_rates = learning_rate_part(study.sweep, study.groups)
     files |= of_tasks | of_rates
     said = [*said, *about_rates]
     page = list(_page(study, drawn, said, title, sorted(files), [*rates, *tasks]))

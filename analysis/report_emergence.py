@@ -12,6 +12,7 @@ from typing import Any
 
 from analysis.figures.style import count_text, render
 from analysis.load import Sweep
+from analysis.load_run import Run
 from analysis.report import EMERGENCE_PICTURES
 from analysis.report_document import Block, Bullets, Command, Heading, Paragraph, Picture, Rows
 from errors import BadInput
@@ -30,14 +31,14 @@ CAPTIONS = {
 
 def emergence_part(sweep: Sweep) -> tuple[list[Block], dict[str, str | bytes]]:
     """The section on held-out tasks and its files; both empty where no run has a score of a task."""
-    if not any(_has_task(run.path) for run in sweep.usable):
+    if not any(_has_task(sweep, run) for run in sweep.usable):
         return [], {}
     from analysis.emergence import analyse
     from analysis.transitions.table import TaskTable, sweep_rows, tasks_from_rows
 
     heading = Heading("Held-out tasks: what emerges with scale")
     try:
-        rows, _ = sweep_rows(sweep.path)
+        rows, _ = sweep_rows(sweep)
         tasks = tuple(tasks_from_rows(rows, AXIS))
     except BadInput as error:
         return [heading, Paragraph(f"Not judged: {error}.")], {}
@@ -51,9 +52,8 @@ def emergence_part(sweep: Sweep) -> tuple[list[Block], dict[str, str | bytes]]:
     return [heading, *_blocks(result, _records(sweep), drawn)], files
 
 
-def _has_task(path: Any) -> bool:
-    evaluations = path / "evals.jsonl"
-    return evaluations.exists() and b'"task/' in evaluations.read_bytes()
+def _has_task(sweep: Sweep, run: Run) -> bool:
+    return b'"task/' in (sweep.read(run.run, "evals.jsonl") or b"")
 
 
 def _records(sweep: Sweep) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 from analysis.figures.predictions import Prediction
 from analysis.figures.style import count_text
 from analysis.load import Sweep
-from analysis.load_run import Run, at, bytes_of
+from analysis.load_run import Run, at
 from analysis.register import FOLDER
 from analysis.score import fit_unchanged, read_forecast
 from errors import BadInput
@@ -55,7 +55,7 @@ def registered_forecast(sweep: Sweep) -> Registered | None:
 
 def _judged(sweep: Sweep, value: Mapping[str, Any], folder: Path) -> Registered:
     runs = {run.run: run for run in sweep.runs}
-    faults = [*_file_faults(value, folder, runs)]
+    faults = [*_file_faults(value, sweep, folder, runs)]
     made = _moment(value["date"])
     landed: list[tuple[float, Prediction]] = []
     missing = []
@@ -105,10 +105,10 @@ def _sentence(predictions: tuple[Prediction, ...], level: float, honest: bool) -
     )
 
 
-def _file_faults(value: Mapping[str, Any], folder: Path, runs: Mapping[str, Run]) -> list[str]:
+def _file_faults(value: Mapping[str, Any], sweep: Sweep, folder: Path, runs: Mapping[str, Run]) -> list[str]:
     """What of the table and the fit is no longer what the forecast names."""
     faults = []
-    table = bytes_of(folder / "table.csv")
+    table = sweep.read(FOLDER, "table.csv")
     if table is None or hashlib.sha256(table).hexdigest() != value["input"]["sha256"]:
         faults.append("the table that was forecast from does not match the hash in forecast.json")
     else:

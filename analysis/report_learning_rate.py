@@ -5,16 +5,17 @@ from collections.abc import Sequence
 
 from analysis.figures.learning_rates import learning_rate_figure
 from analysis.figures.style import count_text, render
-from analysis.learning_rate import Group, families, groups_of, sentences, to_json
+from analysis.learning_rate import Group, families, sentences, to_json
 from analysis.load import Sweep
 from analysis.report_document import Block, Heading, Paragraph, Picture, Rows
 
 NAME = "learning_rate"
 
 
-def learning_rate_part(sweep: Sweep) -> tuple[list[Block], dict[str, str | bytes], list[str]]:
+def learning_rate_part(
+    sweep: Sweep, groups: Sequence[Group]
+) -> tuple[list[Block], dict[str, str | bytes], list[str]]:
     """The section, its files and its sentences for the summary; all empty where no shape has three peaks."""
-    groups = groups_of(sweep)
     if not groups:
         return [], {}, []
     source = {"path": sweep.name, "sha256": sweep.sha256, "rows": len(sweep.runs)}

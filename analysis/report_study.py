@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ from analysis.fit import Fit, fit_law
 from analysis.frontier import frontier
 from analysis.isoflop import Isoflop, find_valleys
 from analysis.isoflop_slices import FLOPS_PER_PARAM_TOKEN
-from analysis.learning_rate import groups_of
+from analysis.learning_rate import Group, groups_of
 from analysis.load import Sweep
 from analysis.load_curves import Curves
 from analysis.load_run import LOSS, at
+from analysis.logs import spread
 from analysis.report_forecast import Registered, registered_forecast
 from analysis.sections import Known, Section, sections
 from analysis.sections.shapes import SAME_SIZE
@@ -33,7 +34,6 @@ BACKTEST_SHARE = 0.25  # of the runs, those with the most FLOPs, are predicted f
 BACKTEST_SHOWN = 12
 BAND_POINTS = 60
 BEYOND = 10.0  # the frontier is drawn to so many times the largest budget
-MANY_RUNS = 500  # beyond this, curves along training are drawn for a spread of runs only
 BLOCK_SHARE = 0.06  # of the tokens so far, and of a tenth of the run: what one point of a curve averages
 FEWEST_SIZES = 3  # that differ by more than a shape of equal size does
 NEAR_STARTS = 31
@@ -63,6 +63,7 @@ class Study:
       backtest: the runs with the most FLOPs, predicted from the others.
       registered: the forecast that was written before the larger runs, where there is one.
       table: the runs that a law of size and data may take: where some repeat their text, those that do not.
+      groups: runs of one shape at several learning rates, where there are any: then there is no table.
       sections: answers to what only some sweeps ask (analysis/sections/).
     """
 
@@ -79,6 +80,7 @@ class Study:
     evaluations: tuple[Path, ...]
     training: tuple[Path, ...]
     reading_warnings: tuple[str, ...]
+    groups: tuple[Group, ...] = ()
     registered: Registered | None = None
     sections: tuple[Section, ...] = ()
     why_no_curves: str = "No run has logged a loss yet."
@@ -89,7 +91,7 @@ class Study:
 
 def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
     """Load, fit and test; a part that the logs cannot give is left out with the reason."""
-    shown = _spread_of_runs(sweep)
+    shown = spread([run.run for run in sweep.runs])
     evaluations, metrics = sweep.evaluations(), sweep.metrics(shown)
     source = hashlib.sha256(f"{sweep.sha256} {evaluations.sha256} {metrics.sha256}".encode()).hexdigest()
     known: dict[str, Any] = {
@@ -99,13 +101,14 @@ def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
         "training": _paths(sweep, metrics, shown, "loss"),
         "reading_warnings": (*evaluations.warnings, *metrics.warnings),
         "registered": registered_forecast(sweep),
+        "groups": groups_of(sweep),
     }
     nothing: dict[str, Any] = {
         "table": None, "fit": None, "isoflop": None, "envelope": None, "band": None, "choices": (), "rivals": (),
         "backtest": (),
     }  # fmt: skip
     try:
-        if groups_of(sweep):
+        if known["groups"]:
             raise BadInput(
                 "runs of one size differ in learning rate, which a law of size and data does not know"
             )
@@ -196,24 +199,18 @@ def _attempt(function: Any, *arguments: Any, **options: Any) -> tuple[Any, str]:
         return None, str(error)
 
 
-def _spread_of_runs(sweep: Sweep) -> list[str]:
-    names = [run.run for run in sweep.runs]
-    step = max(1, -(-len(names) // MANY_RUNS))
-    return names[::step]
-
-
 def _paths(
-    sweep: Sweep, curves: Curves, names: list[str], column: str, evaluation: str | None = None
+    sweep: Sweep, curves: Curves, names: Sequence[str], column: str, evaluation: str | None = None
 ) -> tuple[Path, ...]:
-    frame = curves.frame.drop_nulls(["tokens", column])
+    frame = curves.frame.filter(curves.frame["run"].is_in(names)).drop_nulls(["tokens", column])
     if evaluation is not None:
         frame = frame.filter(name=evaluation)
     frame = frame.filter((frame["tokens"] > 0) & (frame[column] > 0))
     sizes = {run.run: run.count() for run in sweep.runs}
-    wanted, paths = set(names), []
+    paths = []
     for (run,), rows in frame.group_by(["run"], maintain_order=True):
         size = sizes.get(str(run))
-        if run in wanted and size:
+        if size:
             tokens, loss = rows["tokens"].to_numpy(), rows[column].to_numpy()
             paths.append(Path(size, *_thinned(tokens, loss)))
     return tuple(paths)

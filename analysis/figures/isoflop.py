@@ -113,7 +113,10 @@ def _envelope_panel(axes: Axes, result: Isoflop, columns: Mapping[str, np.ndarra
         knots_K = curve.map_KR @ columns["loss"][curve.rows]
         losses = read_weights(curve.log_flops_K, fine) @ knots_K
         axes.plot(np.exp(fine), losses, color=colour, linewidth=1.2)
-        axes.plot(flops[curve.rows], columns["loss"][curve.rows], "o", color=colour, markersize=3.2)
+        axes.plot(
+            flops[curve.rows], columns["loss"][curve.rows], "o", color=colour, markersize=3.2,
+            rasterized=flops.size > MANY_POINTS,
+        )  # fmt: skip
         ends.append(float(losses[-1]))
     good = [valley for valley in result.valleys if valley.ok]
     axes.plot(

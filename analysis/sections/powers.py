@@ -40,13 +40,19 @@ class Power:
 
 
 @dataclasses.dataclass(frozen=True)
-class OneVariable:
-    """One law: over which runs (places in the table), x and loss of them, its fits without and with a floor."""
+class Variable:
+    """What one law is of: its name, over which runs (places in the table), and x of them."""
 
     name: str
     runs: str
     place: np.ndarray
     x: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class OneVariable(Variable):
+    """One law: x and loss of its runs, its fits without and with a floor."""
+
     loss: np.ndarray
     power: Power
     floored: Fit | None
@@ -57,9 +63,10 @@ def section(known: Known) -> Section | None:
     if not known.single.any():
         return None
     columns = {name: values[known.single] for name, values in known.columns.items()}
-    found = laws(columns, known.seed)
-    if not {"N", "D", "C"} <= {one.name for one in found}:
+    asked = variables(columns)
+    if not {"N", "D", "C"} <= {one.name for one in asked}:
         return None
+    found = [_fitted(one, columns["loss"], known.seed) for one in asked]
     return Section(
         title="Power laws in one variable",
         said=(_sentence(found),),
@@ -91,24 +98,24 @@ def section(known: Known) -> Section | None:
     )  # fmt: skip
 
 
-def laws(columns: Mapping[str, np.ndarray], seed: int = 0) -> list[OneVariable]:
-    """The laws that the table has enough runs for."""
+def variables(columns: Mapping[str, np.ndarray]) -> list[Variable]:
+    """Of which laws the table has enough runs."""
     params, tokens, flops = columns["params"], columns["tokens"], flops_of(columns)
-    found: list[OneVariable] = []
+    found: list[Variable] = []
     most = _largest_with_enough(tokens, params)
     if most is not None:
         place, runs = np.flatnonzero(tokens == most), f"{count_text(most)} tokens"
-        found.append(_one("N", params, runs, place, columns["loss"], seed))
+        found.append(Variable("N", runs, place, params[place]))
         if "params_non_embedding" in columns and (columns["params_non_embedding"][place] > 0).all():
             bare = columns["params_non_embedding"]
-            found.append(_one("N without embedding and head", bare, runs, place, columns["loss"], seed))
+            found.append(Variable("N without embedding and head", runs, place, bare[place]))
     largest = _largest_with_enough(params, tokens)
     if largest is not None:
         place, runs = np.flatnonzero(params == largest), f"{count_text(largest)} parameters"
-        found.append(_one("D", tokens, runs, place, columns["loss"], seed))
+        found.append(Variable("D", runs, place, tokens[place]))
     best = unbeaten(flops, columns["loss"])
     if best.size >= FEWEST:
-        found.append(_one("C", flops, "unbeaten at their compute", best, columns["loss"], seed))
+        found.append(Variable("C", "unbeaten at their compute", best, flops[best]))
     return found
 
 
@@ -128,16 +135,16 @@ def _largest_with_enough(fixed: np.ndarray, varied: np.ndarray) -> float | None:
     return None
 
 
-def _one(name: str, x: np.ndarray, runs: str, place: np.ndarray, loss: np.ndarray, seed: int) -> OneVariable:
-    floored = None
-    if np.unique(x[place]).size >= FEWEST_WITH_FLOOR:
+def _fitted(one: Variable, every_loss: np.ndarray, seed: int) -> OneVariable:
+    floored, x, loss = None, one.x, every_loss[one.place]
+    if np.unique(x).size >= FEWEST_WITH_FLOOR:
         # One law for every variable: x stands in its column `params`, so that it is compiled once for all.
-        table = {"params": x[place], "loss": loss[place]}
+        table = {"params": x, "loss": loss}
         try:
             floored = fit_law("power_params_floor", table, robust="l2", seed=seed)
         except BadInput:
             floored = None  # the pure power stands alone, and its row in the report has empty cells
-    return OneVariable(name, runs, place, x[place], loss[place], pure_power(x[place], loss[place]), floored)
+    return OneVariable(one.name, one.runs, one.place, x, loss, pure_power(x, loss), floored)
 
 
 def pure_power(x: np.ndarray, loss: np.ndarray) -> Power:

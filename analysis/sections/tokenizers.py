@@ -40,6 +40,8 @@ class Scored:
 
 def section(known: Known) -> Section | None:
     """A table and a figure in bits per byte, where the runs use more than one tokenizer."""
+    if len({str(at(run.spec, "data", "tokenizer")) for run in known.sweep.usable}) < 2:
+        return None
     runs = scored(known.sweep.usable, known.evaluations)
     names = list(dict.fromkeys(one.tokenizer for one in runs))
     if len(names) < 2:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.load import load_sweep
+from analysis.load import Sweep, load_sweep
 from errors import BadInput
-from files import read_json_lines
+from files import json_lines
 
 AXES = ("scale", "params", "flops", "tokens", "examples", "loss")
 ACCURACY = ("n", "correct", "chance")
@@ -71,7 +71,7 @@ def read_task_table(path: str | Path, axis: str | None = None) -> TaskTable:
         raise BadInput(f"--axis {axis}: unknown axis; allowed are {', '.join(AXES)}")
     path = Path(path)
     if path.is_dir():
-        rows, digest = sweep_rows(path)
+        rows, digest = sweep_rows(load_sweep(path))
         return TaskTable(tuple(tasks_from_rows(rows, axis)), str(path), digest, len(rows))
     try:
         payload = path.read_bytes()
@@ -114,16 +114,15 @@ def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def sweep_rows(path: Path) -> tuple[list[dict[str, Any]], str]:
+def sweep_rows(sweep: Sweep) -> tuple[list[dict[str, Any]], str]:
     """Rows of every complete run's last evaluation of each task; exact match, or else choices."""
-    sweep = load_sweep(path)
     digest = hashlib.sha256(sweep.sha256.encode())
     rows = []
     for run in sweep.usable:
         latest: dict[str, dict[str, tuple[float, float, float]]] = {}
-        evaluations = run.path / "evals.jsonl"
-        digest.update(evaluations.read_bytes() if evaluations.exists() else b"")
-        for line in read_json_lines(evaluations):
+        evaluations = sweep.read(run.run, "evals.jsonl") or b""
+        digest.update(evaluations)
+        for line in json_lines(evaluations.split(b"\n"), run.path / "evals.jsonl"):
             parts = str(line.get("name")).split("/")
             if len(parts) < 3 or parts[0] != "task" or line.get("value") is None:
                 continue
@@ -146,7 +145,7 @@ def sweep_rows(path: Path) -> tuple[list[dict[str, Any]], str]:
             rows.append({key: entry for key, entry in row.items() if entry is not None})
     if not rows:
         raise BadInput(
-            f"{path}: no complete run of this sweep has a task/<name>/exact_match or choice_accuracy"
+            f"{sweep.path}: no complete run of this sweep has a task/<name>/exact_match or choice_accuracy"
         )
     return rows, digest.hexdigest()
 
