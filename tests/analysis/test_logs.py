@@ -1,5 +1,6 @@
 """Logs: each read once, their hash moves with every byte, and what is loaded is what was hashed."""
 
+import itertools
 import json
 from collections import Counter
 
@@ -94,7 +95,7 @@ def test_curves_of_a_spread_of_runs_are_kept_and_the_others_are_not_missed_silen
 @pytest.mark.parametrize("count", [1, 499, 500, 501, 1000, 9999, 10_000])
 def test_a_spread_is_even_and_has_at_most_so_many(count):
     shown = spread([str(place) for place in range(count)])
-    steps = {int(after) - int(before) for before, after in zip(shown, shown[1:], strict=False)}
+    steps = {int(after) - int(before) for before, after in itertools.pairwise(shown)}
     assert len(shown) <= logs.DRAWN_RUNS
     assert len(shown) > min(count, logs.DRAWN_RUNS) / 2
     assert len(steps) <= 1

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from analysis import fit
 from analysis.calibrate import coverage
 from analysis.fit import fit_law, predict_law
 from analysis.frontier import frontier
@@ -51,6 +52,20 @@ def test_bootstraps_agree_with_the_asymptotic_error():
     assert high - low == pytest.approx(2 * 1.97 * plain.standard_errors["alpha"], rel=0.25)
     one = plain.predict_interval({"params": 1e11, "tokens": 1e13})
     assert one[0][0] < plain.predict({"params": 1e11, "tokens": 1e13})[0] < one[1][0]
+
+
+def test_an_interval_is_the_quantile_of_draws_and_residuals_and_repeated_rows_share_it(monkeypatch):
+    columns = simulated(60)
+    fitted = fit_law("chinchilla", columns, robust="l2", starts=np.array([list(TRUTH.values())]), seed=2)
+    params, tokens = np.array([1e9, 1e8, 1e9, 3e10]), np.array([1e11, 1e10, 1e11, 1e10])
+    E, A, B, alpha, beta = fitted.draws[:1000].T[:, :, None]
+    log_loss = np.log(E + A * params**-alpha + B * tokens**-beta)
+    landed = (log_loss[:, None] + fitted.residual_quantiles[None, :, None]).reshape(-1, 4)
+    expected = np.exp(np.quantile(landed, [0.05, 0.95], axis=0))
+    for most in (1, fit.MOST_AT_ONCE):  # one row at a time, and all at once
+        monkeypatch.setattr(fit, "MOST_AT_ONCE", most)
+        found = fitted.predict_interval({"params": params, "tokens": tokens}, level=0.9)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_clusters_widen_errors_where_runs_share_their_luck():
