@@ -107,9 +107,14 @@ def descendants(pid: int) -> list[int]:
 
 
 def trainers(directory: Path) -> list[int]:
-    """The processes that train a run directory, without the srun that has started them."""
-    words = f"-m training.run {directory} "
-    return [pid for pid, line in processes() if words in line and not line.startswith("srun")]
+    """The processes that train a run directory, alone or in a pack, without the srun that has started them."""
+    return [
+        pid
+        for pid, line in processes()
+        if f" {directory} " in line
+        and ("-m training.run " in line or "-m training.pack " in line)
+        and not line.startswith("srun")
+    ]
 
 
 def hold(pids: list[int]) -> None:

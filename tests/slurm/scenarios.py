@@ -28,6 +28,10 @@ LONG = ["--sizes", "1", "--tokens", "2097152", "--no-trunk", "--set", "data.vali
 # One run that two processes train together: slower, for they meet at every step.
 TWO = ["--sizes", "1", "--tokens", "131072", "--no-trunk", "--set", "data.validation_tokens=8192"]
 
+# Two seeds, each a trunk and two branches: three packs of two.
+PACKS = ["--sizes", "1", "--seeds", "2", "--tokens", "131072", "262144", "--set", "data.validation_tokens=8192"]
+PACKS += ["--pack", "2"]
+
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory) -> Path:
@@ -255,6 +259,35 @@ def test_a_node_dies_and_a_plain_scancel_is_named_as_lost(place, cluster, long):
     assert attempts(dead) == 2
     first, second = ([tokens for tokens, attempt in rows(dead) if attempt == number] for number in (1, 2))
     assert saved < second[0] <= first[-1] + 2048, "it went on from its newest checkpoint"
+
+
+def test_packs_are_elements_that_save_and_come_back_together(place, cluster):
+    reference = trained_here(place, "reference-packs", [*PACKS, "--workers", "1"])
+    answer = submit(place, "packs", PACKS, cluster)
+    assert [[len(element) for element in array["elements"]] for array in answer["arrays"]] == [[2], [2, 2]]
+    (trunks,), branches = answer["arrays"][0]["elements"], answer["arrays"][1]["runs"]
+    job, later = (array["job"] for array in answer["arrays"])
+    sweep = place / "runs" / "packs"
+    held = hold_when_training(cluster, sweep / trunks[0])
+    assert held == trainers(sweep / trunks[1]), "one process trains both"
+    states = status(place, "packs", cluster)
+    assert {run: states[run] for run in trunks} == dict.fromkeys(trunks, ("running", f"job {job}_0: running"))
+    assert {states[run][0] for run in branches} == {"queued"}
+    assert all(states[run][1].startswith(f"job {later}_") for run in branches)
+    assert sent(submit(place, "packs", PACKS, cluster)) == []
+    cluster.command(
+        "scancel", "--signal=TERM", f"{job}_0"
+    )  # the pack alone hears it, as at the start of a grace
+    cluster.until(lambda: all(is_told(pid) for pid in held))
+    let_go(held)
+    cluster.until(lambda: not cluster.queue())
+    assert_same(place, "packs", reference)
+    for run, count in {**dict.fromkeys(trunks, 2), **dict.fromkeys(branches, 1)}.items():
+        assert attempts(sweep / run) == count
+        assert_trained_once(sweep / run)
+        environment = json.loads((sweep / run / "env.json").read_text())
+        assert [attempt["pack"] for attempt in environment["attempts"]] == [2] * count
+    assert {state for state, _ in status(place, "packs", cluster).values()} == {"complete"}
 
 
 def trained_by_two(place: Path, reference: Path) -> dict[str, float]:
