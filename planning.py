@@ -16,10 +16,12 @@ from errors import BadInput
 from experiments.spec import RunSpec, Sweep, to_json
 from files import read_json
 from launchers.devices import places, visible_gpus
+from launchers.packs import measured_sizes, pack_gain, parse_pack
 from launchers.simulate import Timeline, simulate
 from training import memory, throughput
 from training.config import short_count
 from training.cost import counted, shape_of, training_flops
+from training.pack_size import known_rates
 from training.throughput import Estimate, Throughput
 
 SHOWN_LAWS = 64  # plausible laws over which the expected intervals are medians
@@ -32,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="runs at a time (default: as `run` would start here)")
     parser.add_argument(
         "--cores-per-worker", type=int, default=1, help="CPU threads of one worker (default: 1)"
+    )
+    parser.add_argument(
+        "--pack",
+        default="auto",
+        help="runs of one shape as one program: auto (as measured by earlier runs), off, or the most of a pack "
+        "(default: auto)",
     )
     parser.add_argument("--device", help="kind of device in the throughput table (default: this machine's)")
     parser.add_argument(
@@ -76,6 +84,7 @@ class Costs:
             raise BadInput(
                 f"--throughput={options.throughput}: no such file; python launch.py bench writes one"
             )
+        self.pack, self.cache = parse_pack(options.pack), options.cache
         self.price = options.price
         table = throughput.read_table(options.throughput or options.cache / throughput.FILE)
         gpus = [] if options.device else visible_gpus()
@@ -113,7 +122,18 @@ class Costs:
         """None where some shape has no estimate."""
         if any(self.estimate(spec) is None for spec in todo):
             return None
-        return simulate(todo, self._known, self.workers)
+        devices = 0 if self.device.startswith("cpu") else 1
+        rates = {
+            key: next(iter(known_rates(spec, devices, self.cache, self.device).values()), {})
+            for key, spec in {shape_of(spec): spec for spec in todo}.items()
+        }
+        return simulate(
+            todo,
+            self._known,
+            self.workers,
+            most=measured_sizes(todo, self.pack, devices, self.cache, self.workers, self.device),
+            gain=lambda spec, members: pack_gain(rates[shape_of(spec)], members),
+        )
 
     def _known(self, spec: RunSpec) -> Estimate:
         estimate = self.estimate(spec)
@@ -191,6 +211,7 @@ def describe(name: str, sweep: Sweep, directory: Path, options: argparse.Namespa
             "device_seconds": device_seconds,
             "compile_seconds": timeline.compile_seconds if timeline else None,
             "cost": costs.cost(device_seconds),
+            "packs": timeline.packs if timeline else None,
         },
     }
 
@@ -357,8 +378,10 @@ def _sentences(plan: dict[str, Any]) -> list[str]:
         )
     elif totals["to_train"]:
         money = f", cost {totals['cost']:.4g}" if totals["cost"] is not None else ""
+        packed = f", {totals['packs']} packs" if totals["packs"] else ""
         said.append(
-            f"wall time {short_seconds(totals['wall_seconds'])} with {plan['workers']} workers on {plan['device']} "
+            f"wall time {short_seconds(totals['wall_seconds'])} with {plan['workers']} workers on "
+            f"{plan['device']}{packed} "
             f"(compiling {short_seconds(totals['compile_seconds'])} of all workers' "
             f"{short_seconds(totals['device_seconds'])}, less where the cache has the programs; the corpus is not in "
             f"it){money}"

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from errors import BadInput
@@ -127,8 +127,28 @@ def choose_sizes(
     return PackSizes({key: answer["members"] for key, answer in zip(asked, answers, strict=True)}, tuple(lines))
 
 
+def pack_gain(rates: Mapping[int, float], members: int) -> float:
+    """Total tokens per second of a pack, relative to one run alone: measured, or on the line between the two measured
+    sizes around it; 1 where nothing was measured.
+
+    Args:
+      rates: total tokens per second by number of members, as training/pack_size.py measures them.
+    """
+    if 1 not in rates or members == 1:
+        return 1.0
+    below = max(size for size in rates if size <= members)
+    above = min((size for size in rates if size >= members), default=below)
+    share = (members - below) / (above - below) if above > below else 0.0
+    return (rates[below] + share * (rates[above] - rates[below])) / rates[1]
+
+
 def measured_sizes(
-    specs: Sequence[RunSpec], pack: str | int, devices: int, cache_root: Path, at_once: int = 0
+    specs: Sequence[RunSpec],
+    pack: str | int,
+    devices: int,
+    cache_root: Path,
+    at_once: int = 0,
+    kind: str | None = None,
 ) -> PackSizes:
     """How many of these runs go into one pack of an engine that starts them elsewhere.
 
@@ -140,6 +160,7 @@ def measured_sizes(
       pack: as `parse_pack` returns it.
       devices: accelerators of the process that trains a pack; 0 for a CPU.
       at_once: packs that train at the same time, each of which is left some work; 0 for no limit.
+      kind: of accelerator; None for any.
     """
     counts = Counter(pack_key(spec) for spec in specs)
     several = {key: count for key, count in counts.items() if count > 1}
@@ -155,7 +176,8 @@ def measured_sizes(
     for key, count in several.items():
         most = math.ceil(count / at_once) if at_once else count
         found = {
-            kind: decide(rates, most) for kind, rates in known_rates(example[key], devices, cache_root).items()
+            kind: decide(rates, most)
+            for kind, rates in known_rates(example[key], devices, cache_root, kind).items()
         }
         model = example[key].model
         if found:

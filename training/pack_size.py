@@ -195,13 +195,18 @@ def choose(
     return PackSize(decide(rates, most), rates, device, ended)
 
 
-def known_rates(spec: RunSpec, devices: int, cache_root: Path) -> dict[str, dict[int, float]]:
-    """What was measured for this shape with these versions on `devices` accelerators: {kind: {members: tokens/s}}."""
+def known_rates(
+    spec: RunSpec, devices: int, cache_root: Path, kind: str | None = None
+) -> dict[str, dict[int, float]]:
+    """What was measured for this shape with these versions on `devices` accelerators (of one kind, where one is
+    given): {"1 x kind": {members: tokens/s}}."""
     program = _program(spec)
     found = {}
     for path in sorted((cache_root / "pack").glob("*.json")):
         known = read_json(path)
         key = known["key"]
+        if kind not in (None, key["device"]):
+            continue
         if key["cpus"] is None and key["devices"] == devices and program.items() <= key.items():
             found[f"{devices} x {key['device']}"] = {
                 int(members): rate for members, rate in known["rates"].items()

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.scaling import ScalingRule
+from launchers.packs import pack_gain
 from launchers.simulate import POLL_SECONDS, simulate
 from training.throughput import Estimate
 
@@ -78,3 +79,44 @@ def test_whatever_the_sweep_every_run_ends_once_and_no_bound_is_broken(described
     for spec in specs.values():
         if spec.parent is not None:  # it waits for the trunk's tokens, whoever trains them
             assert line.ends[spec.run_id] >= 5 + 2 + (spec.branch_at_tokens or 0) / 1024 + SPEED.seconds(spec)
+
+
+def test_a_pack_trains_its_runs_at_its_own_speed_and_the_rest_in_turn():
+    runs = [run(16, 100, seed) for seed in range(4)] + [run(32, 30)]
+    gains = {1: 1.0, 4: 2.5}
+    line = simulate(runs, lambda spec: SPEED, 1, most=lambda spec: 4, gain=lambda spec, members: gains[members])
+    # two programs (4 lanes, and 1 of the other shape), 400 s of steps at 2.5 times the speed, 30 s alone, 5 runs' 1 s
+    assert line.wall_seconds == pytest.approx(5 + 2 * 10 + 400 / 2.5 + 30 + 5 * 1)
+    assert len({line.ends[spec.run_id] for spec in runs[:4]}) == 1
+    assert line.packs == 1
+
+
+def test_a_pack_of_branches_waits_for_the_checkpoint_of_its_trunks():
+    tokens = (102_400, 204_800)
+    families = [RULE.trunk_and_branches(0, tokens, seed, RULE.shape(16, 2)) for seed in range(2)]
+    trunks, branches, later = zip(*families, strict=True)
+    line = simulate([*trunks, *branches, *later], lambda spec: SPEED, 2, most=lambda spec: 2)
+    together = 2 * SPEED.seconds(trunks[0])
+    share = branches[0].branch_at_tokens / trunks[0].tokens
+    ready = 5 + 10 + share * together + POLL_SECONDS
+    assert line.packs == 3
+    for spec in trunks:
+        assert line.ends[spec.run_id] == pytest.approx(5 + 10 + together)
+    for spec in branches:
+        assert line.ends[spec.run_id] == pytest.approx(ready + 2 + 2 * SPEED.seconds(spec))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 3))
+def test_packs_without_a_gain_cost_what_their_runs_cost(count, most, workers):
+    runs = [run(16, 10 + index // 5, index) for index in range(count)]
+    line = simulate(runs, lambda spec: SPEED, workers, most=lambda spec: most)
+    assert sum(line.busy_seconds) - line.compile_seconds == pytest.approx(sum(map(SPEED.seconds, runs)))
+    if most == 1:
+        assert line == simulate(runs, lambda spec: SPEED, workers)
+
+
+def test_the_gain_between_measured_sizes():
+    rates = {1: 100.0, 2: 150.0, 4: 350.0}
+    assert [pack_gain(rates, members) for members in (1, 2, 3, 4, 9)] == [1.0, 1.5, 2.5, 3.5, 3.5]
+    assert pack_gain({}, 8) == 1.0
