@@ -26,7 +26,7 @@ lint: setup
 	$(BIN)/mypy launch.py planning.py planning_budget.py errors.py files.py flags.py experiments launchers training model data analysis bench
 
 test: lint
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # A sweep on a real Slurm of three nodes on the loopback address: needs root and apt, installs what is missing.
 test-slurm: setup

@@ -145,7 +145,7 @@ class Killer:
         directory = self.random.choice(candidates)
         words = ["-m", "training.run", str(directory), "--cache", str(self.cache), "--cores", "1"]
         process = start([sys.executable, *words, "--checkpoint-seconds", "0.2"], self.sweep)
-        time.sleep(self.random.uniform(0.5, 6.0))
+        time.sleep(self.random.uniform(0.5, 4.0))
         alive = process.poll() is None
         process.kill()
         process.wait()
@@ -161,7 +161,7 @@ class Killer:
         """Let it work for a while, kill, look; begin the sweep again where it is done."""
         if self.launcher is None or self.launcher.poll() is not None:
             self.launcher = start(self.command, self.sweep)
-        time.sleep(self.random.uniform(0.2, 6.0))
+        time.sleep(self.random.uniform(0.2, 4.0))
         self.killed[victim] += self.victims[victim]()
         self.check()
         if len(self.finished) == self.runs:

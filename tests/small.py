@@ -1,6 +1,7 @@
 """A small corpus and small sweeps for tests that train for real."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -37,6 +38,14 @@ def write_corpus(folder: Path, documents: int = 400, seed: int = 0) -> Path:
         ]
         (folder / f"{number:04}.txt").write_text(f"document {number}\n" + "\n".join(lines) + "\n")
     return folder
+
+
+def cache_folder(folder: Path) -> Path:
+    """folder/cache, as --cache takes it; what is compiled into it is shared with all tests (see tests/conftest.py)."""
+    cache = folder / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "xla").symlink_to(Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).parent)
+    return cache
 
 
 def launch_command(corpus: Path, runs: Path, cache: Path, *arguments: str, verb: str = "run") -> list[str]:

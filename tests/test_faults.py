@@ -16,7 +16,7 @@ from data.config import DataConfig
 from experiments.scaling import ScalingRule
 from launchers.local import LocalOptions, launch
 from tests.killing import Killer, assert_same_runs, kill_everything, logged, on_one_core, start
-from tests.small import ROOT, final_evals, launch_command, run_launch, write_corpus
+from tests.small import ROOT, cache_folder, final_evals, launch_command, run_launch, write_corpus
 from training.cost import training_flops
 
 TINY = ("--sizes", "2", "--tokens", "65536", "131072", "--checkpoint-seconds", "0.2")
@@ -27,7 +27,7 @@ def undisturbed(tmp_path_factory):
     """A small sweep trained without interruption: (corpus, cache, sweep directory)."""
     folder = tmp_path_factory.mktemp("undisturbed")
     corpus = write_corpus(folder / "corpus")
-    done = run_launch(launch_command(corpus, folder / "runs", folder / "cache", *TINY))
+    done = run_launch(launch_command(corpus, folder / "runs", cache_folder(folder), *TINY))
     assert done.returncode == 0, done.stderr
     return corpus, folder / "cache", folder / "runs" / "quickstart"
 
@@ -183,9 +183,13 @@ def test_a_branch_equals_a_run_from_scratch_to_the_last_bit_though_killed(undist
     sweep = tmp_path / "sweep"
     options = LocalOptions(cache_root=cache, checkpoint_seconds=0.2)
     code = f"import tests.test_faults as t; t.launch_family({str(sweep)!r}, {str(corpus)!r}, {str(cache)!r})"
-    for wait in (6.0, 8.0):
+    for victim in (trunk, branches[-1]):
         process = start([sys.executable, "-c", code], sweep)
-        time.sleep(wait)
+        deadline = time.monotonic() + 300
+        log = sweep / victim.run_id / "metrics.jsonl"
+        while not log.exists() or log.stat().st_size < 1500:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
         kill_everything(process, sweep)
     summary = launch(sweep, [trunk, *branches, *scratch], options)
     assert summary.status == 0, summary

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small import final_evals, launch_command, run_launch, write_corpus
+from tests.small import cache_folder, final_evals, launch_command, run_launch, write_corpus
 
 ROOMY = 64 << 20
 
@@ -28,7 +28,7 @@ def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     corpus = write_corpus(folder / "corpus")
     more = ("--sizes", "1", "--tokens", "65536")
-    done = run_launch(launch_command(corpus, folder / "runs", folder / "cache", *more))
+    done = run_launch(launch_command(corpus, folder / "runs", cache_folder(folder), *more))
     assert done.returncode == 0, done.stderr
     return folder / "cache", folder / "runs" / "quickstart"
 

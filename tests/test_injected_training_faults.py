@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small import ROOT, launch_command, run_launch, write_corpus
+from tests.small import ROOT, cache_folder, launch_command, run_launch, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     corpus = write_corpus(folder / "corpus")
     more = ("--sizes", "1", "--tokens", "65536", "--no-trunk")
-    done = run_launch(launch_command(corpus, folder / "runs", folder / "cache", *more))
+    done = run_launch(launch_command(corpus, folder / "runs", cache_folder(folder), *more))
     assert done.returncode == 0, done.stderr
     (result,) = (folder / "runs").glob("*/*/result.json")
     return folder / "cache", result.parent
@@ -89,7 +89,7 @@ def test_signals_before_and_during_compilation_and_twice(undisturbed, fresh):
 
 
 def test_a_token_cache_deleted_between_attempts_is_built_again(undisturbed, fresh, tmp_path):
-    cache = Path(shutil.copytree(undisturbed[0], tmp_path / "cache"))
+    cache = Path(shutil.copytree(undisturbed[0], tmp_path / "cache", symlinks=True))
     shutil.rmtree(cache / "tokens", ignore_errors=True)
     assert not (cache / "tokens").exists()
     assert_ends_as(fresh, (cache, undisturbed[1]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small import launch_command, run_launch, write_corpus
+from tests.small import cache_folder, launch_command, run_launch, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def sweep(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")
     corpus = write_corpus(folder / "corpus")
     sizes = ("--sizes", "3", "--tokens", "32768", "65536", "131072")
-    done = run_launch(launch_command(corpus, folder / "runs", folder / "cache", *sizes), timeout=600)
+    done = run_launch(launch_command(corpus, folder / "runs", cache_folder(folder), *sizes), timeout=600)
     assert done.returncode == 0, done.stderr
     assert "12 trained" in done.stdout
     return folder / "runs" / "quickstart"
@@ -25,7 +25,7 @@ def sweep(tmp_path_factory) -> Path:
 
 def report(sweep: Path) -> dict[str, str]:
     """Digests of every file that `python -m analysis.report` writes."""
-    done = run_launch([sys.executable, "-m", "analysis.report", str(sweep)])
+    done = run_launch([sys.executable, "-m", "analysis.report", str(sweep), "--bootstrap", "200"])
     assert done.returncode == 0, done.stderr
     files = (path for path in sorted((sweep / "report").rglob("*")) if path.is_file())
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 
-from tests.small import ROOT, write_corpus
+from tests.small import ROOT, cache_folder, write_corpus
 
 
 def example() -> str:
@@ -26,6 +26,7 @@ def test_the_example_experiment_is_one_short_file_and_trains(tmp_path):
         shutil.copy(path, checkout)
     (checkout / "experiments" / "aspect.py").write_text(text)
     corpus = write_corpus(tmp_path / "corpus")
+    cache_folder(checkout)
     command = [sys.executable, "launch.py"]
     listing = subprocess.run([*command, "plan"], cwd=checkout, capture_output=True, text=True, check=False)
     assert "aspect" in listing.stdout

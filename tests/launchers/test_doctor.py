@@ -10,7 +10,7 @@ import pytest
 
 import launch
 from launchers.doctor import examine
-from tests.small import final_evals, launch_command, run_launch, write_corpus
+from tests.small import cache_folder, final_evals, launch_command, run_launch, write_corpus
 from training.records import run_lock
 
 SMALL = ("--sizes", "1", "--tokens", "32768", "49152")
@@ -21,7 +21,7 @@ def healthy(tmp_path_factory):
     """A trunk and two branches, trained: (launch command without its --runs, sweep directory)."""
     folder = tmp_path_factory.mktemp("healthy")
     corpus = write_corpus(folder / "corpus")
-    done = run_launch(launch_command(corpus, folder / "runs", folder / "cache", *SMALL))
+    done = run_launch(launch_command(corpus, folder / "runs", cache_folder(folder), *SMALL))
     assert done.returncode == 0, done.stderr
     return corpus, folder / "cache", folder / "runs" / "quickstart"
 

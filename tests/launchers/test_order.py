@@ -11,7 +11,7 @@ from files import canonical_sha256
 from launchers.local import LocalOptions
 from launchers.local import launch as launch_locally
 from launchers.order import FORECAST, HELD_BACK, check_order, hold_back
-from tests.small import write_corpus
+from tests.small import cache_folder, write_corpus
 from tests.test_launch import refused
 
 
@@ -106,7 +106,7 @@ def test_one_command_trains_forecasts_trains_and_scores(capfd, tmp_path):
         "--corpus",
         f"text:{corpus}",
     ]
-    flags += ["--runs", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
+    flags += ["--runs", str(tmp_path / "runs"), "--cache", str(cache_folder(tmp_path))]
     assert launch.main([*flags, "--set", "data.validation_tokens=1024"]) == 0
     folder = tmp_path / "runs" / "forecast"
     written = json.loads((folder / FORECAST).read_text())

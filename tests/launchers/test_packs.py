@@ -20,7 +20,7 @@ from launchers.local import LocalOptions, launch
 from launchers.packs import PackSizes, choose_sizes, pack_key, parse_pack, share_evenly
 from launchers.queue import RunQueue
 from model.config import ModelConfig
-from tests.small import ROOT, final_evals, run_launch, write_corpus
+from tests.small import ROOT, cache_folder, final_evals, run_launch, write_corpus
 from training.config import OptimConfig, RunSpec
 from training.pack_size import ALWAYS, ENOUGH, GAIN, WORTH, choose, climb, decide
 
@@ -257,7 +257,7 @@ def children(process: int) -> list[int]:
 
 
 def test_a_launcher_trains_packs_and_survives_the_death_of_its_worker(corpus, tmp_path):
-    cache = tmp_path / "cache"
+    cache = cache_folder(tmp_path)
     calm = run_launch(command(corpus, tmp_path / "calm", cache, "--pack", "3"))
     assert calm.returncode == 0, calm.stderr
     assert "5 trained" in calm.stdout

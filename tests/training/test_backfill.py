@@ -15,7 +15,7 @@ from data.config import DataConfig
 from errors import BadInput
 from files import read_json, read_json_lines, write_json
 from model.config import ModelConfig
-from tests.small import ROOT, write_corpus
+from tests.small import ROOT, cache_folder, write_corpus
 from training.backfill import backfill, main
 from training.config import OptimConfig, RunSpec, to_json
 from training.evaluate import METRICS
@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
     """(sweep, cache, corpus): two complete runs, and one that never started."""
     folder = tmp_path_factory.mktemp("backfill")
     corpus = write_corpus(folder / "corpus", documents=300)
-    sweep, cache = folder / "sweep", folder / "cache"
+    sweep, cache = folder / "sweep", cache_folder(folder)
     for seed in range(3):
         spec = spec_of(corpus, seed)
         write_json(sweep / spec.run_id / "spec.json", to_json(spec))

@@ -11,7 +11,7 @@ import pytest
 from data.config import DataConfig
 from files import read_json_lines, write_json
 from model.config import ModelConfig
-from tests.small import ROOT, write_corpus
+from tests.small import ROOT, cache_folder, write_corpus
 from training.config import OptimConfig, RunSpec, to_json
 
 STEPS = 50
@@ -28,7 +28,7 @@ def spec_and_cache(tmp_path_factory):
         tokens=STEPS * 512,
         batch_tokens=512,
     )
-    return spec, folder / "cache"
+    return spec, cache_folder(folder)
 
 
 def train(spec: RunSpec, cache: Path, folder: Path, devices: int, mesh: str) -> subprocess.CompletedProcess:

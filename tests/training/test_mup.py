@@ -18,7 +18,7 @@ from files import read_json_lines, write_json
 from model import functional
 from model.config import ModelConfig
 from model.sharding import make_mesh
-from tests.small import ROOT, write_corpus
+from tests.small import ROOT, cache_folder, write_corpus
 from training.config import OptimConfig, RunSpec, to_json
 from training.state import hyperparameters
 from training.step import loss_and_metrics, make_initialization, make_train_step
@@ -154,6 +154,7 @@ def trained(tmp_path_factory):
     constant = dataclasses.replace(scratch.optim, schedule="constant", cooldown_tokens=0)
     trunk = dataclasses.replace(scratch, tokens=3072, optim=constant, checkpoint_marks=(3072,))
     branch = dataclasses.replace(scratch, parent=trunk.run_id, branch_at_tokens=3072)
+    cache = cache_folder(folder)
     for spec in (trunk, branch, scratch):
         write_json(folder / spec.run_id / "spec.json", to_json(spec))
         command = [
@@ -162,7 +163,7 @@ def trained(tmp_path_factory):
             "training.run",
             str(folder / spec.run_id),
             "--cache",
-            str(folder / "c"),
+            str(cache),
         ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from data.tasks.registry import load
 from errors import BadInput
 from files import read_json_lines, write_json
 from model.config import ModelConfig
-from tests.small import ROOT, write_corpus
+from tests.small import ROOT, cache_folder, write_corpus
 from training import worker
 from training.config import OptimConfig, RunSpec, to_json
 from training.group import Outcome
@@ -42,7 +42,7 @@ def place(tmp_path_factory) -> tuple[DataConfig, Path]:
     folder = tmp_path_factory.mktemp("pack")
     corpus = write_corpus(folder / "corpus", documents=60)
     data = DataConfig(corpus=f"text:{corpus}", sequence_length=32, validation_tokens=1024)
-    return data, folder / "cache"
+    return data, cache_folder(folder)
 
 
 def spec(data: DataConfig, *, seed: int = 0, tokens: int = STEP * STEPS, **optim: float) -> RunSpec:

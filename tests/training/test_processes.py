@@ -9,7 +9,7 @@ import pytest
 from data.config import DataConfig
 from files import read_json_lines, write_json
 from model.config import ModelConfig
-from tests.small import write_corpus
+from tests.small import cache_folder, write_corpus
 from tests.training.processes import ends, start, wait_until
 from training.config import OptimConfig, RunSpec, to_json
 
@@ -64,7 +64,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+    return cache_folder(tmp_path_factory.mktemp("processes"))
 
 
 @pytest.fixture(scope="module")

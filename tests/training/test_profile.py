@@ -14,7 +14,7 @@ from data.config import DataConfig
 from errors import BadInput
 from model.config import ModelConfig
 from model.sharding import make_mesh
-from tests.small import ROOT, write_corpus
+from tests.small import ROOT, cache_folder, write_corpus
 from training.config import OptimConfig, RunSpec, to_json
 from training.profile import profiled
 from training.state import hyperparameters
@@ -73,7 +73,11 @@ def test_a_run_writes_its_trace_and_its_implementations(tmp_path):
         "--profile",
     ]
     done = subprocess.run(
-        [*command, "--cache", str(tmp_path / "cache")], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, "--cache", str(cache_folder(tmp_path))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     with gzip.open(directory / "profile" / "perfetto_trace.json.gz") as file:
