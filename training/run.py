@@ -84,7 +84,8 @@ def configure_jax(cache_root: Path) -> None:
     """Keep compiled programs on disk under `cache_root`, one folder per processor type and JAX version."""
     import jax
 
-    folder = cache_root.absolute() / "xla" / f"jax-{jax.__version__}"
+    # By its own path, not a link's: JAX's keys hold the path, so under another name nothing would be found.
+    folder = (cache_root / "xla").resolve() / f"jax-{jax.__version__}"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
