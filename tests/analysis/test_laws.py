@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis import solver
 from analysis.derivatives import forward_derivatives, power_sum_derivatives
 from analysis.fit import fit_law, predict_law
 from analysis.laws import LAWS, get_law
@@ -62,12 +61,9 @@ def test_recovers_its_own_truth(name):
 
 
 @pytest.mark.parametrize("name", ["data_constrained", "bnsl2", "bnsl3"])
-def test_large_laws_return_to_their_truth(name, monkeypatch):
+def test_large_laws_return_to_their_truth(name):
     """From starts spread a factor around the truth, so that a test of seven to twelve parameters stays short."""
     law = get_law(name)
-    monkeypatch.setattr(
-        solver, "LANE_ROWS", 24 * 128
-    )  # as many lanes as there are starts: an idle one costs as much
     rng = np.random.default_rng(0)
     centre = law.to_internal(np.array(TRUTHS[name]))
     starts = law.to_natural(centre + rng.normal(0, 0.1, (24, centre.size)))
