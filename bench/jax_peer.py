@@ -5,6 +5,7 @@ device and with no metric fetched, so that what is left is the device's own time
 of a large matrix product.
 """
 
+import math
 import time
 from typing import Any
 
@@ -17,6 +18,7 @@ from model import choices, sharding
 from model.config import ModelConfig
 from model.device import this_device
 from training.config import OptimConfig
+from training.cores import use_cores_as_devices
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
 
@@ -26,7 +28,9 @@ class Peer:
 
     def prepare(self, model: dict[str, Any], batch: int, sequence: int, parameters: str) -> dict[str, Any]:
         config = ModelConfig(**model)
-        self.mesh = sharding.make_mesh((len(jax.devices()), 1, 1))
+        devices = jax.devices()
+        shards = math.gcd(batch, len(devices))
+        self.mesh = sharding.make_mesh((shards, 1, 1), devices[:shards])
         with jax.set_mesh(self.mesh):
             initialize, _ = make_initialization(config, self.mesh)
             self.state = initialize(protocol.SEED)
@@ -52,11 +56,9 @@ class Peer:
             "loss": loss,
             "seconds": seconds,
             "bytes": self.bytes(),
-            "implementations": choices.record(
-                config, this_device(), (len(jax.devices()), 1, 1), batch, sequence
-            ),
+            "implementations": choices.record(config, this_device(), (shards, 1, 1), batch, sequence),
             "versions": f"jax {jax.__version__}",
-            "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
+            "device": f"{shards} x {devices[0].device_kind}",
         }
 
     def bytes(self) -> dict[str, int]:
@@ -110,6 +112,7 @@ class Peer:
 
 
 def main() -> None:
+    use_cores_as_devices()
     peer = Peer()
     protocol.serve({"prepare": peer.prepare, "steps": peer.steps, "bare": peer.bare, "peak": peer.peak})
 
