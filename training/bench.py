@@ -80,6 +80,9 @@ class Bench:
       device: cpu or cuda; where both sides run.
       plain_allocator: leave out the memory settings of CPU workers (training/allocator.py).
       pack: numbers of members: measure packs instead (training/pack_bench.py), beside one run at a time.
+      start: measure the time to the first step, cold and warm, and the cost of a checkpoint instead
+        (training/start_bench.py).
+      depth: layers, in place of those of the sizes.
       out: JSON file for every number.
       table: throughput table to add our own speeds to (training/throughput.py); `plan` reads cache/throughput.json.
     """
@@ -99,6 +102,8 @@ class Bench:
     device: Literal["cpu", "cuda"] = "cpu"
     plain_allocator: bool = False
     pack: tuple[int, ...] = ()
+    start: bool = False
+    depth: int | None = None
     out: Path | None = None
     table: Path | None = None
 
@@ -106,7 +111,7 @@ class Bench:
         unknown = sorted(set(self.sizes) - set(SIZES))
         if unknown or not self.sizes:
             raise BadInput(f"--sizes {' '.join(unknown)}: must be some of {', '.join(SIZES)}")
-        for name in ("sequence", "batch_tokens", "rounds"):
+        for name in ("sequence", "batch_tokens", "rounds", "depth"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise BadInput(f"--{name.replace('_', '-')} {value}: must be at least 1")
@@ -120,6 +125,10 @@ class Bench:
             raise BadInput(f"--seconds {self.seconds}: must be positive")
         if self.threads < 0 or self.threads > len(os.sched_getaffinity(0)):
             raise BadInput(f"--threads {self.threads}: must be 0 to {len(os.sched_getaffinity(0))}")
+        if self.pack and self.start:
+            raise BadInput("--start: measures runs alone; leave out --pack")
+        if self.table is not None and (self.pack or self.start):
+            raise BadInput(f"--table {self.table}: takes the speeds of steps; leave out --pack and --start")
         if self.table is not None and self.clock != "wall":
             raise BadInput(f"--table {self.table}: takes speeds by the clock, not --clock {self.clock}")
         if self.torch_python and not os.access(self.torch_python, os.X_OK):
@@ -138,7 +147,8 @@ class Bench:
         automatic: Literal["float32", "bfloat16"] = "float32" if self.device == "cpu" else "bfloat16"
         dtype = automatic if self.compute_dtype == "auto" else self.compute_dtype
         scan = self.device == "cuda" if self.scan == "auto" else self.scan == "on"
-        return dataclasses.replace(SIZES[size], compute_dtype=dtype, scan=scan, remat=self.remat)
+        shape = SIZES[size] if self.depth is None else dataclasses.replace(SIZES[size], depth=self.depth)
+        return dataclasses.replace(shape, compute_dtype=dtype, scan=scan, remat=self.remat)
 
 
 class Side:
@@ -202,18 +212,23 @@ def _cores(options: Bench) -> set[int]:
     return set(available[: options.threads or len(available)])
 
 
+def environment_of(options: Bench) -> dict[str, str]:
+    """The environment of everything that is measured."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(len(_cores(options))), "PYTHONPATH": str(ROOT)}
+    if options.device == "cpu":
+        environment |= {"JAX_PLATFORMS": "cpu"}
+        if not options.plain_allocator:
+            environment |= allocator.environment()
+    return environment
+
+
 @contextlib.contextmanager
 def started(
     options: Bench, names: Sequence[str], processes: dict[str, list[str]] | None = None
 ) -> Iterator[dict[str, Side]]:
     """The processes of these sides, closed at the end; `processes` in place of `commands`."""
     processes = processes or commands(options)
-    cores = _cores(options)
-    environment = os.environ | {"OMP_NUM_THREADS": str(len(cores)), "PYTHONPATH": str(ROOT)}
-    if options.device == "cpu":
-        environment |= {"JAX_PLATFORMS": "cpu"}
-        if not options.plain_allocator:
-            environment |= allocator.environment()
+    cores, environment = _cores(options), environment_of(options)
     sides = {name: Side(processes[name], environment, cores) for name in names}
     try:
         yield sides
@@ -341,6 +356,10 @@ def run(options: Bench, report: Callable[[str], None]) -> dict[str, Any]:
         from training import pack_bench
 
         rows = pack_bench.measure_all(options, report)
+    elif options.start:
+        from training import start_bench
+
+        rows = start_bench.measure_all(options, report)
     else:
         for size in options.sizes:
             rows.append(measure(options, size))
