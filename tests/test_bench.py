@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from errors import BadInput
 from model.choices import Device
 from model.config import ModelConfig
 from model.ledger import ledger
-from training import allocator, bench, memory, throughput
+from training import allocator, bench, memory, start_bench, throughput
 from training.config import RunSpec
 
 QUICK = ["--sizes", "10k", "--sequence", "16", "--batch-tokens", "64", "--rounds", "2", "--seconds", "0.01"]
@@ -90,6 +91,9 @@ def test_the_largest_steps_on_a_gpu_fit_one_of_80_gigabytes():
         ({"rounds": 0}, "--rounds 0: must be at least 1"),
         ({"seconds": 0.0}, "--seconds 0.0: must be positive"),
         ({"threads": 4096}, "--threads 4096: must be 0 to"),
+        ({"depth": 0}, "--depth 0: must be at least 1"),
+        ({"start": True, "pack": (2,)}, "--start: measures runs alone; leave out --pack"),
+        ({"table": Path("t.json"), "start": True}, "--table t.json: takes the speeds of steps"),
         ({"table": Path("t.json"), "clock": "cpu"}, "--table t.json: takes speeds by the clock"),
         ({"torch_python": "/no/such/python"}, "--torch-python /no/such/python: not a program that can be run"),
     ],
@@ -139,3 +143,53 @@ def test_allocator_settings_keep_scratch_memory_between_steps():
     pages = 10 * (64 << 20) // os.sysconf("SC_PAGESIZE")
     assert page_faults({}) > pages / 2
     assert page_faults(allocator.environment()) < pages / 100
+
+
+def test_the_cost_of_a_checkpoint_is_the_extra_time_of_each_save(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def train(options, spec, home, cache, save_seconds):
+        asked.append((home.name, spec.tokens // spec.batch_tokens, spec.model.depth, save_seconds))
+        if spec.tokens == start_bench.FEW_STEPS * spec.batch_tokens:
+            return start_bench.Timed(first=3.0 if home.name == "cold" else 1.5, training=7.0)
+        return start_bench.Timed(first=1.5, training=25.0 if save_seconds == start_bench.NEVER else 26.0)
+
+    monkeypatch.setattr(start_bench, "train", train)
+    out = tmp_path / "start.json"
+    assert bench.main([*QUICK, "--depth", "3", "--start", "--out", str(out)]) == 0
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["first_step_seconds"] == {"cold": 3.0, "warm": 1.5}
+    assert row["seconds_per_save"] == pytest.approx(
+        1 / 5
+    )  # a second more for saves after 5, 10, ... 25 seconds
+    assert row["share_at_one_save_a_minute"] == pytest.approx(1 / 300)
+    # A step takes a second: twenty of them for four saves, in turn with and without.
+    assert asked[-4:] == [
+        ("saving0", 20, 3, 5.0),
+        ("plain0", 20, 3, 1e9),
+        ("saving1", 20, 3, 5.0),
+        ("plain1", 20, 3, 1e9),
+    ]
+    assert "first step 3.0 s cold, 1.5 s warm" in capsys.readouterr().out
+
+
+def test_a_run_is_timed_by_the_rows_that_it_writes(tmp_path):
+    text = tmp_path / "text.jsonl"
+    start_bench.write_text(text)
+    spec = RunSpec(
+        model=ModelConfig(width=16, depth=1, heads=1, kv_heads=1),
+        data=DataConfig(corpus=f"text:{text}", sequence_length=16, validation_tokens=16),
+        tokens=640,
+        batch_tokens=64,
+    )
+    began = time.monotonic()
+    timed = start_bench.train(bench.Bench(sizes=("10k",), threads=1), spec, tmp_path, tmp_path / "cache", 1e9)
+    assert timed.first > 0.3  # no process imports JAX in less
+    assert 0 < timed.training < time.monotonic() - began - timed.first
+
+
+def test_a_run_that_cannot_be_timed_is_an_error_in_its_own_words(tmp_path):
+    options = bench.Bench(sizes=("10k",), threads=1)
+    spec = RunSpec(data=DataConfig(corpus=f"text:{tmp_path / 'none.txt'}"))
+    with pytest.raises(RuntimeError, match=r"ended with 2: .*none\.txt"):
+        start_bench.train(options, spec, tmp_path, tmp_path / "cache", start_bench.NEVER)

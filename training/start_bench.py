@@ -44,7 +44,9 @@ def measure_all(options: Bench, report: Callable[[str], None]) -> list[dict[str,
 
 def write_text(path: Path) -> None:
     """Words enough for every run here: what they learn does not matter."""
-    lines = ('{"text": "' + f"line {number} of a text that is only read " * 20 + '"}' for number in range(5_000))
+    lines = (
+        '{"text": "' + f"line {number} of a text that is only read " * 20 + '"}' for number in range(5_000)
+    )
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -135,9 +137,9 @@ def train(options: Bench, spec: RunSpec, home: Path, cache: Path, save_seconds: 
 
 def sentence(row: dict[str, Any]) -> str:
     """One size in one line."""
-    first = row["first_step_seconds"]
+    cold, warm = row["first_step_seconds"]["cold"], row["first_step_seconds"]["warm"]
     return (
-        f"{row['size']:>5} {row['params']:>11,} params | first step {first['cold']:.1f} s cold, {first['warm']:.1f} s warm"
+        f"{row['size']:>5} {row['params']:>11,} params | first step {cold:.1f} s cold, {warm:.1f} s warm"
         f" | a checkpoint costs {row['seconds_per_save']:.2f} s,"
         f" {row['share_at_one_save_a_minute']:.2%} at one a minute"
     )
