@@ -79,6 +79,21 @@ class PackSizes:
         return self.sizes.get(pack_key(spec), 1)
 
 
+def _of_several_runs(specs: Iterable[RunSpec]) -> dict[Hashable, int]:
+    """How many runs could train together, by `pack_key`, where that is more than one."""
+    counts = Counter(pack_key(spec) for spec in specs)
+    return {key: count for key, count in counts.items() if count > 1}
+
+
+def _without_measurement(several: Mapping[Hashable, int], pack: str | int, on_cpu: bool) -> PackSizes | None:
+    """The sizes that need no measurement; None where `auto` has to know one."""
+    if pack == 1 or not several:
+        return PackSizes({})
+    if isinstance(pack, int):
+        return PackSizes({key: min(pack, count) for key, count in several.items()})
+    return PackSizes({}, (NOT_ON_A_CPU,)) if on_cpu else None
+
+
 def choose_sizes(
     specs: Sequence[RunSpec],
     pack: str | int,
@@ -98,14 +113,11 @@ def choose_sizes(
       log: where the measuring process writes its standard error.
       note: called with a line before the measurement starts.
     """
-    counts = Counter(pack_key(spec) for spec in specs)
-    several = {key: count for key, count in counts.items() if count > 1}
-    if pack == 1 or not several:
-        return PackSizes({})
-    if isinstance(pack, int):
-        return PackSizes({key: min(pack, count) for key, count in several.items()})
-    if places[0].environment.get("JAX_PLATFORMS") == "cpu":
-        return PackSizes({}, (NOT_ON_A_CPU,))
+    several = _of_several_runs(specs)
+    on_cpu = any(place.environment.get("JAX_PLATFORMS") == "cpu" for place in places)
+    settled = _without_measurement(several, pack, on_cpu)
+    if settled is not None:
+        return settled
     most = {key: math.ceil(count / len(places)) for key, count in several.items()}
     example = {pack_key(spec): spec for spec in specs}
     asked = [key for key in several if most[key] > 1]
@@ -162,14 +174,10 @@ def measured_sizes(
       at_once: packs that train at the same time, each of which is left some work; 0 for no limit.
       kind: of accelerator; None for any.
     """
-    counts = Counter(pack_key(spec) for spec in specs)
-    several = {key: count for key, count in counts.items() if count > 1}
-    if pack == 1 or not several:
-        return PackSizes({})
-    if isinstance(pack, int):
-        return PackSizes({key: min(pack, count) for key, count in several.items()})
-    if not devices:
-        return PackSizes({}, (NOT_ON_A_CPU,))
+    several = _of_several_runs(specs)
+    settled = _without_measurement(several, pack, on_cpu=not devices)
+    if settled is not None:
+        return settled
     example = {pack_key(spec): spec for spec in specs}
     sizes: dict[Hashable, int] = {}
     lines: list[str] = []
