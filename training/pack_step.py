@@ -93,5 +93,7 @@ def _take(state_M: TrainState, lane: jax.Array) -> TrainState:
 
 def take_lane(state_M: TrainState, lane: int, target: TrainState) -> TrainState:
     """The state of one lane, placed as the same run alone has it."""
-    own = _take(state_M, np.int32(lane))
+    place: Any = state_M.step.sharding
+    with jax.set_mesh(place.mesh):  # the caller is on the devices of the run, which may be others
+        own = _take(state_M, np.int32(lane))
     return jax.device_put(own, jax.tree.map(lambda leaf: leaf.sharding, target))

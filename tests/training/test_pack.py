@@ -362,6 +362,17 @@ def test_an_error_in_the_files_of_one_run_is_that_runs_own(place, packed, tmp_pa
     assert_equal_runs(runs[1], packed / runs[1].name, relative=1e-5)
 
 
+def test_a_pack_whose_runs_do_not_divide_over_the_devices_trains_all_the_same(place, packed, tmp_path):
+    data, cache = place
+    runs = directories(tmp_path, four(data)[:3])
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    command = [sys.executable, "-m", "training.pack", "--cache", str(cache), *map(str, runs)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for run in runs:
+        assert_equal_runs(run, packed / run.name, relative=1e-4)
+
+
 def test_kill_and_sigterm_lose_nothing(place, tmp_path):
     data, cache = place
     specs = [
