@@ -5,7 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 python=${1:?the interpreter of the project}
-allowed=${SECONDS_ALLOWED:-480}
+allowed=${SECONDS_ALLOWED:-300}
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
   echo "NOT RUN: the tests on a real Slurm need root and apt to install it"
   exit 0
