@@ -8,7 +8,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from errors import BadInput
@@ -48,6 +48,17 @@ def is_complete(sweep: Path, run: str) -> bool:
     return (sweep / run / "result.json").exists()
 
 
+def _sorted_out(
+    sweep: Path, specs: Sequence[RunSpec], queued: Mapping[str, Queued]
+) -> tuple[tuple[str, ...], list[RunSpec], dict[str, Queued]]:
+    """Which of these runs are complete, which are neither complete nor queued, and what the queue holds of them."""
+    names = [spec.run_id for spec in specs]
+    complete = tuple(name for name in names if is_complete(sweep, name))
+    settled, asked = {*complete, *queued}, set(names)
+    todo = [spec for spec in specs if spec.run_id not in settled]
+    return complete, todo, {run: job for run, job in queued.items() if run in asked}
+
+
 def pack_sizes(specs: Sequence[RunSpec], options: SlurmOptions, cache: Path) -> PackSizes:
     """The most runs of a pack, by what each resource shape says; 1 where a run has several processes or a mesh."""
     shapes: dict[Resources, list[RunSpec]] = {}
@@ -74,8 +85,7 @@ def submit(sweep: Path, specs: Sequence[RunSpec], options: SlurmOptions, cache: 
     try:
         with sweep_lock(sweep / BATCHES):
             queued = read_queue(sweep)
-            complete = tuple(spec.run_id for spec in specs if is_complete(sweep, spec.run_id))
-            todo = [spec for spec in specs if spec.run_id not in queued and spec.run_id not in set(complete)]
+            complete, todo, mine = _sorted_out(sweep, specs, queued)
             for spec in todo:
                 write_spec(sweep / spec.run_id, spec)
             sizes = pack_sizes(todo, options, cache)
@@ -85,7 +95,6 @@ def submit(sweep: Path, specs: Sequence[RunSpec], options: SlurmOptions, cache: 
         raise BadInput(
             f"Slurm does not answer: {error}; nothing is known about the queue, nothing was sent"
         ) from None
-    mine = {run: job for run, job in queued.items() if run in {spec.run_id for spec in specs}}
     return Submission(tuple(sent), complete, mine, tuple(scripts), sizes.lines)
 
 
@@ -143,8 +152,7 @@ def dry_run(sweep: Path, specs: Sequence[RunSpec], options: SlurmOptions, cache:
         queued, most = read_queue(sweep), max_array_size()
     except SlurmDoesNotAnswer:
         queued, most = {}, DEFAULT_MAX_ARRAY_SIZE
-    complete = tuple(spec.run_id for spec in specs if is_complete(sweep, spec.run_id))
-    todo = [spec for spec in specs if spec.run_id not in queued and spec.run_id not in set(complete)]
+    complete, todo, mine = _sorted_out(sweep, specs, queued)
     sizes = pack_sizes(todo, options, cache)
     arrays = plan_arrays(todo, options, most, sizes)
     scripts = []
@@ -155,7 +163,6 @@ def dry_run(sweep: Path, specs: Sequence[RunSpec], options: SlurmOptions, cache:
         except OSError as error:
             raise BadInput(f"{batch}: cannot be written ({error.strerror})") from None
         scripts.append(batch / "array.sh")
-    mine = {run: job for run, job in queued.items() if run in {spec.run_id for spec in specs}}
     return Submission(tuple(("", array) for array in arrays), complete, mine, tuple(scripts), sizes.lines)
 
 
