@@ -18,6 +18,7 @@ from model import choices, sharding
 from model.config import ModelConfig
 from model.device import this_device
 from training.config import OptimConfig
+from training.cores import use_cores_as_devices
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
 
@@ -111,6 +112,7 @@ class Peer:
 
 
 def main() -> None:
+    use_cores_as_devices()
     peer = Peer()
     protocol.serve({"prepare": peer.prepare, "steps": peer.steps, "bare": peer.bare, "peak": peer.peak})
 

@@ -15,6 +15,7 @@ from data.config import DataConfig
 from model.config import ModelConfig
 from training.causes import MEMORY_WORDS
 from training.config import OptimConfig, RunSpec
+from training.cores import use_cores_as_devices
 from training.pack_size import Probe
 
 
@@ -56,6 +57,7 @@ class Peer:
 
 
 def main() -> None:
+    use_cores_as_devices()
     peer = Peer()
     protocol.serve({"prepare": peer.prepare, "steps": peer.steps, "clear": peer.clear})
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, exit_on_bad_input
 from training.config import RunSpec, to_json
+from training.cores import use_cores_as_devices
 from training.cost import shape_of
 from training.group import Group, Outcome, record
 from training.run import (
@@ -235,6 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.cores is not None:
             pin_to_cores(options.cores)
         configure_jax(options.cache)
+        use_cores_as_devices()
         from training.loop import Execution
 
         execution = Execution(

@@ -22,6 +22,7 @@ from errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, Bad
 from files import read_json, read_json_lines, write_json
 from training.causes import advice
 from training.config import RunSpec, from_json
+from training.cores import use_cores_as_devices
 from training.group import EndedElsewhere, Group, Outcome, record
 from training.hosts import Membership, from_arguments, from_environment
 
@@ -362,7 +363,9 @@ def main(arguments: list[str] | None = None) -> int:
         membership = membership_of(options)
     configure_jax(options.cache)
     group = Group()
-    if membership is not None:
+    if membership is None or membership.count == 1:
+        use_cores_as_devices()
+    else:
         from training.distributed import join
 
         with exit_on_bad_input():

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import EXIT_COMPLETE, EXIT_STOPPED, BadInput
+from training.cores import use_cores_as_devices
 from training.group import Outcome
 from training.run import StopSignal, configure_jax, execute, outcome_of
 
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     stop = StopSignal()
     stop.install()
     configure_jax(options.cache)
+    use_cores_as_devices()
     from training.loop import Execution
 
     def send(**event: Any) -> None:

@@ -1,0 +1,29 @@
+"""CPU cores as devices: a process with several cores trains one share of every batch on each.
+
+XLA's CPU compiler shares out single operations among threads, and the operations of a small model are too short for
+that. Cut over sequences instead, each core computes its share of the whole step alone, and the cores meet once, at
+the sum of the gradients (RESULTS.md, "Training speed").
+"""
+
+import os
+
+COUNT_FLAG = "xla_force_host_platform_device_count"
+# Each device holds the whole state and sums all gradients, so that more of them pay only for large batches (a choice).
+MOST_DEVICES = 8
+
+
+def device_count(cores: int) -> int:
+    """CPU devices of a process with so many cores: one a core, and at most MOST_DEVICES that divide them evenly."""
+    return max(count for count in range(1, min(cores, MOST_DEVICES) + 1) if cores % count == 0)
+
+
+def use_cores_as_devices() -> None:
+    """Make each core that this process may use a device of its own; call before JAX touches a device.
+
+    Where XLA_FLAGS says how many CPU devices there are, that stays. Accelerators are not concerned.
+    """
+    import jax
+
+    if COUNT_FLAG in os.environ.get("XLA_FLAGS", ""):
+        return
+    jax.config.update("jax_num_cpu_devices", device_count(len(os.sched_getaffinity(0))))
