@@ -2,12 +2,13 @@
 
 Commands: {"do": "prepare", "model": {...}, "batch": B, "sequence": T, "parameters": PATH.npz} answers
 {"loss", "seconds", "versions"}: the loss before the first step and the seconds until it was known. {"do": "steps",
-"count": n} answers {"wall", "cpu"}: seconds of clock and of this process's cores for n training steps on fresh
-batches, to the end of the last. Commands that only one peer knows are described there. Nothing here may import JAX
+"count": n} answers {"wall", "cpu", "faults"}: seconds of clock and of this process's cores for n training steps on fresh
+batches, to the end of the last, and how many pages of memory the process met for the first time. Commands that only one peer knows are described there. Nothing here may import JAX
 or PyTorch: either peer runs without the other.
 """
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -30,13 +31,18 @@ def batches(vocabulary: int, batch: int, sequence: int) -> list[np.ndarray]:
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """Seconds and page faults since it was made."""
 
     def __init__(self) -> None:
-        self.wall, self.cpu = time.perf_counter(), time.process_time()
+        self.wall, self.cpu, self.faults = time.perf_counter(), time.process_time(), _faults()
 
     def read(self) -> dict[str, float]:
-        return {"wall": time.perf_counter() - self.wall, "cpu": time.process_time() - self.cpu}
+        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        return {"wall": wall, "cpu": cpu, "faults": _faults() - self.faults}
+
+
+def _faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def serve(commands: dict[str, Callable[..., dict[str, Any]]]) -> None:

@@ -54,6 +54,8 @@ LONG_SEQUENCE = 2048
 CPU_BATCH_TOKENS = 4096
 GPU_BATCH_TOKENS = {"124M": 65_536, "350M": 32_768, "760M": 16_384, "1.3B": 8_192}
 GPU_SMALL_BATCH_TOKENS = 131_072
+FEW_FAULTS = 50  # page faults in two steps: memory does not grow
+MOST_SETTLING = 10  # times two steps before the first round
 SAME_LOSS = {
     "float32": 1e-4,
     "bfloat16": 2e-2,
@@ -286,7 +288,7 @@ def _take_turns(options: Bench, size: str, sides: dict[str, Side], measured: Mea
     _, batch_tokens = options.shape(size)
     counts = {}
     for name, side in sides.items():
-        side.ask("steps", count=2)
+        _settle(side)
         counts[name] = max(2, round(options.seconds / (side.ask("steps", count=2)[options.clock] / 2)))
         measured.rates[name] = []
     for _ in range(options.rounds):
@@ -299,6 +301,19 @@ def _take_turns(options: Bench, size: str, sides: dict[str, Side], measured: Mea
         if "jax" in sides:
             seconds = sides["jax"].ask("bare", count=counts["jax"])[options.clock]
             measured.bare_rates.append(counts["jax"] * batch_tokens / seconds)
+
+
+def _settle(side: Side) -> None:
+    """Take steps until a process has all the memory that it will use.
+
+    The heap of a process with several devices grows over its first ten or so steps, as their scratch memories find
+    their places; where a virtual machine has to get every page from its host, such a step takes twice as long.
+    """
+    clean = 0
+    for _ in range(MOST_SETTLING):
+        clean = clean + 1 if side.ask("steps", count=2)["faults"] < FEW_FAULTS else 0
+        if clean == 2:
+            return
 
 
 def _row(options: Bench, size: str, measured: Measured) -> dict[str, Any]:

@@ -5,6 +5,7 @@ that. Cut over sequences instead, each core computes its share of the whole step
 the sum of the gradients (RESULTS.md, "Training speed").
 """
 
+import contextlib
 import os
 
 COUNT_FLAG = "xla_force_host_platform_device_count"
@@ -20,10 +21,12 @@ def device_count(cores: int) -> int:
 def use_cores_as_devices() -> None:
     """Make each core that this process may use a device of its own; call before JAX touches a device.
 
-    Where XLA_FLAGS says how many CPU devices there are, that stays. Accelerators are not concerned.
+    Where XLA_FLAGS says how many CPU devices there are, that stays; and so do the devices of a process that has used
+    JAX already. Accelerators are not concerned.
     """
     import jax
 
     if COUNT_FLAG in os.environ.get("XLA_FLAGS", ""):
         return
-    jax.config.update("jax_num_cpu_devices", device_count(len(os.sched_getaffinity(0))))
+    with contextlib.suppress(RuntimeError):  # JAX has its devices: this is a call within a process
+        jax.config.update("jax_num_cpu_devices", device_count(len(os.sched_getaffinity(0))))

@@ -198,9 +198,8 @@ def from_runs(directory: Path, specs: Iterable[RunSpec], device: str) -> list[Me
             tokens = float(result.get("trained_tokens", result["tokens"]))
         except (BadInput, KeyError, IndexError, TypeError, ValueError):
             continue
-        one_place = (
-            attempt["platform"] == "cpu" or attempt.get("devices", 1) == 1
-        )  # the cores of a process are one
+        # The cores of a process are one place, whose threads are counted; several accelerators are not one.
+        one_place = threads > 0 or attempt.get("devices", 1) == 1
         if name == device and one_place and "pack" not in result:
             key = (threads, spec.model, spec.data.sequence_length, spec.batch_tokens)
             groups.setdefault(key, []).append((tokens, seconds, attempt))

@@ -71,6 +71,8 @@ def test_a_run_writes_its_trace_and_its_implementations(tmp_path):
         "--spec",
         json.dumps(to_json(spec)),
         "--profile",
+        "--cores",
+        "1",
     ]
     done = subprocess.run(
         [*command, "--cache", str(cache_folder(tmp_path))],
