@@ -2,9 +2,9 @@
 
 Commands: {"do": "prepare", "model": {...}, "batch": B, "sequence": T, "parameters": PATH.npz} answers
 {"loss", "seconds", "versions"}: the loss before the first step and the seconds until it was known. {"do": "steps",
-"count": n} answers {"wall", "cpu", "faults"}: seconds of clock and of this process's cores for n training steps on fresh
-batches, to the end of the last, and how many pages of memory the process met for the first time. Commands that only one peer knows are described there. Nothing here may import JAX
-or PyTorch: either peer runs without the other.
+"count": n} answers {"wall", "cpu", "faults"} for n training steps on fresh batches, to the end of the last: seconds of
+clock, seconds of this process's cores, and pages of memory that the process met for the first time. Commands that only
+one peer knows are described there. Nothing here may import JAX or PyTorch: either peer runs without the other.
 """
 
 import json

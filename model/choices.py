@@ -143,9 +143,8 @@ def slow(config: ModelConfig, device: Device, length: int) -> str | None:
 # possible), each of 64 at least, below which the products are too small to run at full speed.
 MAXIMUM_BLOCKS = 4
 MINIMUM_BLOCK = 64
-# Above this length the backward pass of `columns` computes attention weights again: kept, they would take H T^2 / 2
-# floats a sequence and layer, more than all other activations together.
-LONGEST_KEPT = 512
+# Attention weights that `columns` computes at once: 512 KiB, half of a common second-level cache.
+WEIGHTS_AT_ONCE = 2**17
 
 
 def query_blocks(length: int) -> list[tuple[int, int]]:
@@ -155,8 +154,8 @@ def query_blocks(length: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def kept_weights_per_query(length: int) -> int:
-    """Attention weights of one head that `columns` keeps for the backward pass, a query on average."""
-    if length > LONGEST_KEPT:
-        return 0
-    return sum((stop - start) * stop for start, stop in query_blocks(length)) // length
+def heads_at_once(heads: int, repeats: int, length: int) -> int:
+    """How many key heads of all sequences `columns` takes together: a divisor of `heads`, at least one."""
+    weights = repeats * max((stop - start) * stop for start, stop in query_blocks(length))
+    most = max(1, min(heads, WEIGHTS_AT_ONCE // weights))
+    return next(count for count in range(most, 0, -1) if heads % count == 0)

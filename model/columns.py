@@ -6,13 +6,18 @@ all tokens in one matrix product. Attention goes block by block of queries, so t
 causality forbids is mostly never computed. `rows` holds the same layers for accelerators.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from model import rotary
-from model.choices import LONGEST_KEPT, query_blocks
+from model.choices import heads_at_once, query_blocks
 from model.config import ModelConfig
 from model.parametrization import attention_divisor
+from model.sharding import RULES
 
 ACTIVATION = ("activation_width", "batch")  # logical axes of x_DN: the sequences lie one after the other
 
@@ -49,60 +54,108 @@ def rotate(x_HKBT: jax.Array, base: float) -> jax.Array:
 
 
 def _product(left: jax.Array, right: jax.Array, contract: tuple[int, int]) -> jax.Array:
-    """Matrix product for each group and sequence (axes 0 and 1), over one axis of either side."""
-    return jax.lax.dot_general(left, right, (((contract[0],), (contract[1],)), ((0, 1), (0, 1))))
+    """Matrix product for each head (axis 0), over one axis of either side."""
+    return jax.lax.dot_general(left, right, (((contract[0],), (contract[1],)), ((0,), (0,))))
 
 
-def _columns_of(x_GBKRT: jax.Array, start: int, stop: int) -> jax.Array:
-    """Positions start to stop of all R queries of a group, side by side."""
-    return x_GBKRT[..., start:stop].reshape(*x_GBKRT.shape[:3], -1)
+def _turned(x_NKT: jax.Array) -> jax.Array:
+    """(N, T, K), written out: products whose left side is turned as they read it take half as long again."""
+    return jax.lax.optimization_barrier(x_NKT.swapaxes(1, 2))
 
 
-def _attend_forward(query_GBKRT, key_GBKT, value_GBKT):  # type: ignore[no-untyped-def]
-    outputs, weights, totals = [], [], []
-    repeats, length = query_GBKRT.shape[3:]
+def _columns_of(x_NKRT: jax.Array, start: int, stop: int) -> jax.Array:
+    """Positions start to stop of all R queries of a head, side by side."""
+    return x_NKRT[..., start:stop].reshape(*x_NKRT.shape[:2], -1)
+
+
+def _scores(key_NTK: jax.Array, query_NKRT: jax.Array, start: int, stop: int) -> jax.Array:
+    """(N, keys, R x queries) of the queries from start to stop, with the keys after them forbidden."""
+    scores = _product(key_NTK[:, :stop], _columns_of(query_NKRT, start, stop), (2, 1))
+    position = jnp.tile(jnp.arange(start, stop), query_NKRT.shape[2])
+    return jnp.where(jnp.arange(stop)[:, None] <= position, scores, FORBIDDEN)
+
+
+def _mix(query_NKRT: jax.Array, key_NKT: jax.Array, value_NKT: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+    """Attention of N heads, (N, K, R, T), and the log of every query's partition sum, of each block of queries."""
+    outputs, logz = [], []
+    repeats, length = query_NKRT.shape[2:]
+    key_NTK = _turned(key_NKT)
     for start, stop in query_blocks(length):
-        scores = _product(key_GBKT[..., :stop], _columns_of(query_GBKRT, start, stop), (2, 2))  # keys x queries
-        position = jnp.tile(jnp.arange(start, stop), repeats)
-        scores = jnp.where(jnp.arange(stop)[:, None] <= position, scores, FORBIDDEN)
-        weight = jnp.exp(scores - jnp.max(scores, axis=2, keepdims=True))
-        total = jnp.sum(weight, axis=2, keepdims=True)
-        output = _product(value_GBKT[..., :stop], weight, (3, 2)) / total
-        outputs.append(output.reshape(*output.shape[:3], repeats, -1))
-        weights.append(weight)
-        totals.append(total)
-    output_GBKRT = jnp.concatenate(outputs, axis=-1)
-    return output_GBKRT, (query_GBKRT, key_GBKT, value_GBKT, output_GBKRT, weights, totals)
+        scores = _scores(key_NTK, query_NKRT, start, stop)
+        largest = jnp.max(scores, axis=1, keepdims=True)
+        weight = jnp.exp(scores - largest)
+        total = jnp.sum(weight, axis=1, keepdims=True)
+        output = _product(value_NKT[..., :stop], weight, (2, 1)) / total
+        outputs.append(output.reshape(*output.shape[:2], repeats, -1))
+        logz.append(largest + jnp.log(total))
+    return jnp.concatenate(outputs, axis=-1), logz
 
 
-def _attend_backward(kept, cotangent_GBKRT):  # type: ignore[no-untyped-def]
-    # With weights w = e / total: d value = w^T d, and d score = w (value^T d - sum_k d output) (Dao et al. 2022,
-    # arXiv 2205.14135, appendix B.2). Dividing d by the total once replaces dividing every weight.
-    query_GBKRT, key_GBKT, value_GBKT, output_GBKRT, weights, totals = kept
-    repeats, length = query_GBKRT.shape[3:]
+def _mix_backward(kept, cotangent_NKRT):  # type: ignore[no-untyped-def]
+    # With weights w = e^(score - logz), computed again: d value = w^T d, and d score = w (value^T d - sum_k d output)
+    # (Dao et al. 2022, arXiv 2205.14135, appendix B.2).
+    query_NKRT, key_NKT, value_NKT, output_NKRT, logz = kept
+    repeats, length = query_NKRT.shape[2:]
+    key_NTK, value_NTK = _turned(key_NKT), _turned(value_NKT)
     query_parts = []
-    d_key, d_value = jnp.zeros_like(key_GBKT), jnp.zeros_like(value_GBKT)
-    for (start, stop), weight, total in zip(query_blocks(length), weights, totals, strict=True):
-        cotangent = _columns_of(cotangent_GBKRT, start, stop) / total
-        overlap = jnp.sum(cotangent * _columns_of(output_GBKRT, start, stop), axis=2, keepdims=True)
-        d_scores = weight * (_product(value_GBKT[..., :stop], cotangent, (2, 2)) - overlap)
-        d_query = _product(key_GBKT[..., :stop], d_scores, (3, 2))
-        query_parts.append(d_query.reshape(*d_query.shape[:3], repeats, -1))
-        later = [(0, 0, 0)] * 3 + [(0, length - stop, 0)]
+    d_key, d_value = jnp.zeros_like(key_NKT), jnp.zeros_like(value_NKT)
+    for (start, stop), block_logz in zip(query_blocks(length), logz, strict=True):
+        weight = jnp.exp(_scores(key_NTK, query_NKRT, start, stop) - block_logz)
+        cotangent = _columns_of(cotangent_NKRT, start, stop)
+        overlap = jnp.sum(cotangent * _columns_of(output_NKRT, start, stop), axis=1, keepdims=True)
+        d_scores = weight * (_product(value_NTK[:, :stop], cotangent, (2, 1)) - overlap)
+        d_query = _product(key_NKT[..., :stop], d_scores, (2, 1))
+        query_parts.append(d_query.reshape(*d_query.shape[:2], repeats, -1))
+        later = [(0, 0, 0)] * 2 + [(0, length - stop, 0)]
         zero = jnp.zeros((), weight.dtype)
-        query = _columns_of(query_GBKRT, start, stop)
-        d_key += jax.lax.pad(_product(query, d_scores, (3, 3)), zero, later)
-        d_value += jax.lax.pad(_product(cotangent, weight, (3, 3)), zero, later)
+        d_key += jax.lax.pad(_product(_columns_of(query_NKRT, start, stop), d_scores, (2, 2)), zero, later)
+        d_value += jax.lax.pad(_product(cotangent, weight, (2, 2)), zero, later)
     return jnp.concatenate(query_parts, axis=-1), d_key, d_value
 
 
+def _in_turn(function: Callable[..., Any], arrays: Any) -> Any:
+    """`function` of N heads, as many at a time as `choices.heads_at_once` says."""
+    query = arrays[0]
+    heads = heads_at_once(query.shape[0], query.shape[2], query.shape[3])
+    parts = jax.tree.map(lambda x: x.reshape(-1, heads, *x.shape[1:]), arrays)
+    done = jax.lax.map(lambda part: function(*part), parts)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), done)
+
+
+def _attend_forward(*arrays):  # type: ignore[no-untyped-def]
+    output_NKRT, logz = _in_turn(_mix, arrays)
+    return output_NKRT, (*arrays, output_NKRT, logz)
+
+
+def _attend_backward(kept, cotangent_NKRT):  # type: ignore[no-untyped-def]
+    return _in_turn(lambda *part: _mix_backward(part[:-1], part[-1]), (*kept, cotangent_NKRT))
+
+
 @jax.custom_vjp
+def _attend(query_NKRT: jax.Array, key_NKT: jax.Array, value_NKT: jax.Array) -> jax.Array:
+    return _attend_forward(query_NKRT, key_NKT, value_NKT)[0]
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _attend_here(query_GBKRT: jax.Array, *key_and_value: jax.Array) -> jax.Array:
+    heads = (x.reshape(-1, *x.shape[2:]) for x in (query_GBKRT, *key_and_value))
+    return _attend(*heads).reshape(query_GBKRT.shape)
+
+
 def attend(query_GBKRT: jax.Array, key_GBKT: jax.Array, value_GBKT: jax.Array) -> jax.Array:
-    """Causal softmax attention of R scaled queries for each of G key heads; returns (G, B, K, R, T)."""
-    return _attend_forward(query_GBKRT, key_GBKT, value_GBKT)[0]
+    """Causal softmax attention of R scaled queries for each of G key heads; returns (G, B, K, R, T).
 
-
-attend.defvjp(_attend_forward, _attend_backward)
+    Few heads at a time, so that their weights stay in the processor's cache, and on each device over its own: the
+    partitioner cannot cut a loop over heads.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return _attend_here(query_GBKRT, key_GBKT, value_GBKT)
+    place = PartitionSpec(RULES["kv_heads"], RULES["batch"])
+    everywhere = jax.shard_map(_attend_here, in_specs=(place, place, place), out_specs=place, check_vma=False)
+    return everywhere(query_GBKRT, key_GBKT, value_GBKT)
 
 
 def attention(
@@ -121,8 +174,7 @@ def attention(
     key = rotate(key, config.rope_base)
     query_GBKRT = query.reshape(groups, -1, head_width, *shape_BT).transpose(0, 3, 2, 1, 4)
     key_GBKT, value_GBKT = key.swapaxes(1, 2), value.swapaxes(1, 2)
-    mix = attend if shape_BT[1] <= LONGEST_KEPT else jax.checkpoint(attend)
-    mixed_GBKRT = mix(query_GBKRT, key_GBKT, value_GBKT)
+    mixed_GBKRT = attend(query_GBKRT, key_GBKT, value_GBKT)
     return mixed_GBKRT.transpose(0, 3, 2, 1, 4).reshape(config.heads * head_width, -1)
 
 

@@ -7,8 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from bench import protocol
 from data.config import DataConfig
 from errors import BadInput
 from model.choices import Device
@@ -53,6 +55,30 @@ def test_a_peer_that_dies_is_an_error_and_not_a_missing_number():
         pytest.raises(RuntimeError, match=r"bench\.torch_peer.* ended"),
     ):
         sides["torch"].ask("steps", count=1)
+
+
+@pytest.mark.parametrize(
+    ("faults", "asked"),
+    [([900, 0, 7, 0], 3), ([0, 400, 0, 400, 3, 2, 1], 6), ([500] * 99, bench.MOST_SETTLING)],
+)
+def test_rounds_start_when_memory_has_stopped_growing(faults, asked):
+    class Side:
+        asked = 0
+
+        def ask(self, do, count):
+            self.asked += 1
+            return {"faults": faults[self.asked - 1]}
+
+    side = Side()
+    bench._settle(side)  # type: ignore[arg-type]
+    assert side.asked == asked
+
+
+def test_a_peer_counts_the_pages_that_it_meets():
+    watch = protocol.Stopwatch()
+    pages = np.ones(2**22, np.uint8)
+    assert watch.read()["faults"] > 0
+    assert pages[-1] == 1
 
 
 def test_every_size_has_a_shape_on_either_device():

@@ -81,7 +81,6 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choices.Devic
         activations = model.depth * _product_floats_per_token(model) / tensor + DOTS_WORKING_SHARE * kept
     else:
         activations = model.depth * kept + (SCAN_WORKING_SHARE * kept if model.scan else 0.0)
-    activations += _working_floats_per_token(model, device, length) / tensor
     # XLA's CPU compiler computes bfloat16 in float32.
     item = FLOAT32_BYTES if device.platform == "cpu" else ITEM_BYTES[model.compute_dtype]
     sequences = max(1, tokens // length)
@@ -106,7 +105,6 @@ COPIED_WIDTHS = (
 SCAN_WORKING_SHARE = 0.6  # of a block's activations, twice in memory while a scan's backward pass reads them
 DOTS_WORKING_SHARE = 0.5  # of a block's activations, computed again from the products that are kept
 XLA_ATTENTION_COPIES = 2.4  # of the T x T weights of a head
-BLOCKS_WORKING_COPIES = 3.4  # the same of one layer, where `columns` computes weights again
 
 
 def _block_floats_per_token(config: ModelConfig, device: choices.Device, length: int) -> float:
@@ -116,10 +114,7 @@ def _block_floats_per_token(config: ModelConfig, device: choices.Device, length:
     kv_heads = config.kv_heads * config.resolved_head_width
     # Projections, then queries and keys normalized and turned; the mixed values.
     attention: float = heads + 2 * kv_heads + (2 if config.qk_norm else 1) * (heads + kv_heads) + heads
-    chosen = choices.attention(config, device, length).name
-    if chosen == "blocks":
-        attention += config.heads * choices.kept_weights_per_query(length)
-    elif chosen == "xla":
+    if choices.attention(config, device, length).name == "xla":
         attention += XLA_ATTENTION_COPIES * config.heads * length
     feed_forward = (4 if config.activation == "swiglu" else 3) * config.resolved_ff_width
     # The residual stream before either half, and both normalized.
@@ -130,13 +125,6 @@ def _product_floats_per_token(config: ModelConfig) -> int:
     """Numbers that the products of one block with its weights give: what remat=dots keeps."""
     heads = (config.heads + 2 * config.kv_heads) * config.resolved_head_width
     return heads + 2 * config.width + (2 if config.activation == "swiglu" else 1) * config.resolved_ff_width
-
-
-def _working_floats_per_token(config: ModelConfig, device: choices.Device, length: int) -> float:
-    """Numbers that one layer holds only while its own backward pass runs."""
-    if choices.attention(config, device, length).name == "blocks" and length > choices.LONGEST_KEPT:
-        return BLOCKS_WORKING_COPIES * config.heads * length
-    return 0.0
 
 
 def compiled_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, cache_root: Path = Path("cache")) -> Bytes:

@@ -10,6 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model import choices, fused_attention
 from model.choices import Device
@@ -49,6 +51,16 @@ def test_attention_by_shape_and_device(config, device, length, name, words):
     choice = choices.attention(config, device, length)
     assert choice.name == name
     assert words in choice.reason
+
+
+@given(st.integers(1, 200), st.integers(1, 8), st.integers(1, 3000))
+def test_heads_are_taken_in_equal_parts_that_fit_the_cache(heads, repeats, length):
+    at_once = choices.heads_at_once(heads, repeats, length)
+    assert heads % at_once == 0
+    weights = repeats * max((stop - start) * stop for start, stop in choices.query_blocks(length))
+    assert at_once == 1 or at_once * weights <= choices.WEIGHTS_AT_ONCE
+    larger = [count for count in range(at_once + 1, heads + 1) if heads % count == 0]
+    assert all(count * weights > choices.WEIGHTS_AT_ONCE for count in larger)
 
 
 def plain_attention(query, key, value, scale):

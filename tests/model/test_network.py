@@ -108,12 +108,13 @@ def test_numpy_gradients_equal_finite_differences():
     assert slope == pytest.approx((along(1e-6) - along(-1e-6)) / 2e-6, rel=1e-6)
 
 
-@pytest.mark.parametrize("length", [257, 700])
-def test_attention_in_blocks_equals_plain_attention(length):
-    # 257 is cut into 4 uneven blocks; 700 recomputes its weights in the backward pass.
+@pytest.mark.parametrize(("length", "heads"), [(257, 1), (257, 2), (130, 6), (700, 3)])
+def test_attention_in_blocks_equals_plain_attention(length, heads, monkeypatch):
+    # 257 is cut into 4 uneven blocks; `heads` of the batch's 6 key heads are taken at a time.
     config = dataclasses.replace(BASE, depth=1)
+    monkeypatch.setattr("model.columns.heads_at_once", lambda count, *_: min(heads, count))
     params = perturbed(config)
-    tokens, targets = example(config, batch=1, length=length)
+    tokens, targets = example(config, batch=6 // config.kv_heads, length=length)
     results = [
         quick_jit(jax.value_and_grad(lambda p, layout=layout: loss(config, p, tokens, targets, layout)))(params)
         for layout in ("rows", "columns")

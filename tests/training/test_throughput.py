@@ -106,10 +106,11 @@ def test_other_devices_threads_and_dtypes_say_nothing():
     assert Throughput([row(SMALL, 1000.0)], "cpu: x", 1).estimate(run(half)) is None
 
 
-def finished(directory, spec, seconds: float, host: str | None = None):
+def finished(directory, spec, seconds: float, host: str | None = None, **more):
     folder = directory / spec.run_id
     folder.mkdir(parents=True)
     attempt = {"platform": "cpu", "device": "cpu", "host": host or platform.node(), "cpus": [0], "devices": 1}
+    attempt |= more
     (folder / "result.json").write_text(json.dumps({"tokens": spec.tokens, "train_seconds": seconds}))
     (folder / "env.json").write_text(
         json.dumps({"attempts": [{**attempt, "started": "2026", "packages": {"jax": "1"}}]})
@@ -133,3 +134,12 @@ def test_finished_runs_go_before_the_table_where_they_trained_for_long_enough(tm
     (tmp_path / specs[0].run_id / "env.json").write_text("{torn")
     (found,) = throughput.from_runs(tmp_path, specs, here)
     assert found.tokens_per_second == pytest.approx(1_024_000 / 30.0)
+
+
+def test_the_cores_of_a_process_are_one_place_and_several_accelerators_are_not(tmp_path):
+    here = throughput.device_here()
+    specs = [run(SMALL), run(LARGE)]
+    finished(tmp_path, specs[0], 10.0, cpus=[0, 1], devices=2)
+    finished(tmp_path, specs[1], 10.0, platform="gpu", device=here, devices=2)
+    (found,) = throughput.from_runs(tmp_path, specs, here)
+    assert (found.model, found.threads) == (SMALL, 2)
