@@ -154,8 +154,12 @@ def query_blocks(length: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
+def weights_of_block(repeats: int, length: int) -> int:
+    """Most attention weights of one key head and a block of queries."""
+    return repeats * max((stop - start) * stop for start, stop in query_blocks(length))
+
+
 def heads_at_once(heads: int, repeats: int, length: int) -> int:
     """How many key heads of all sequences `columns` takes together: a divisor of `heads`, at least one."""
-    weights = repeats * max((stop - start) * stop for start, stop in query_blocks(length))
-    most = max(1, min(heads, WEIGHTS_AT_ONCE // weights))
+    most = max(1, min(heads, WEIGHTS_AT_ONCE // weights_of_block(repeats, length)))
     return next(count for count in range(most, 0, -1) if heads % count == 0)

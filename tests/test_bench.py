@@ -205,7 +205,7 @@ def test_a_run_is_timed_by_the_rows_that_it_writes(tmp_path):
     spec = RunSpec(
         model=ModelConfig(width=16, depth=1, heads=1, kv_heads=1),
         data=DataConfig(corpus=f"text:{text}", sequence_length=16, validation_tokens=16),
-        tokens=640,
+        tokens=64_000,  # a thousand steps: long beside the time between two looks at the log
         batch_tokens=64,
     )
     began = time.monotonic()

@@ -92,7 +92,8 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choices.Devic
         weights += matrices // (fsdp * tensor) * item  # the cast parameters
     if fsdp > 1:
         weights += matrices // tensor // model.depth * FLOAT32_BYTES  # one block's gathered parameters
-    scratch = weights + round(tokens * activations * item) + logits * FLOAT32_BYTES
+    working = _working_floats(model, device, length, sequences, tensor) * FLOAT32_BYTES
+    scratch = weights + round(tokens * activations * item + working) + logits * FLOAT32_BYTES
     return Bytes(STATE_COPIES * stored, scratch, "estimated")
 
 
@@ -105,6 +106,7 @@ COPIED_WIDTHS = (
 SCAN_WORKING_SHARE = 0.6  # of a block's activations, twice in memory while a scan's backward pass reads them
 DOTS_WORKING_SHARE = 0.5  # of a block's activations, computed again from the products that are kept
 XLA_ATTENTION_COPIES = 2.4  # of the T x T weights of a head
+BLOCKS_WORKING_COPIES = 3.4  # of the weights that `columns` computes at once
 
 
 def _block_floats_per_token(config: ModelConfig, device: choices.Device, length: int) -> float:
@@ -125,6 +127,17 @@ def _product_floats_per_token(config: ModelConfig) -> int:
     """Numbers that the products of one block with its weights give: what remat=dots keeps."""
     heads = (config.heads + 2 * config.kv_heads) * config.resolved_head_width
     return heads + 2 * config.width + (2 if config.activation == "swiglu" else 1) * config.resolved_ff_width
+
+
+def _working_floats(
+    config: ModelConfig, device: choices.Device, length: int, sequences: int, tensor: int
+) -> float:
+    """Numbers that attention holds only while it computes a few heads of a device's sequences."""
+    if choices.attention(config, device, length).name != "blocks":
+        return 0.0
+    heads, repeats = sequences * max(1, config.kv_heads // tensor), config.heads // config.kv_heads
+    together = choices.heads_at_once(heads, repeats, length)
+    return BLOCKS_WORKING_COPIES * together * choices.weights_of_block(repeats, length)
 
 
 def compiled_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, cache_root: Path = Path("cache")) -> Bytes:

@@ -57,7 +57,8 @@ def test_attention_by_shape_and_device(config, device, length, name, words):
 def test_heads_are_taken_in_equal_parts_that_fit_the_cache(heads, repeats, length):
     at_once = choices.heads_at_once(heads, repeats, length)
     assert heads % at_once == 0
-    weights = repeats * max((stop - start) * stop for start, stop in choices.query_blocks(length))
+    weights = choices.weights_of_block(repeats, length)
+    assert weights == repeats * max((stop - start) * stop for start, stop in choices.query_blocks(length))
     assert at_once == 1 or at_once * weights <= choices.WEIGHTS_AT_ONCE
     larger = [count for count in range(at_once + 1, heads + 1) if heads % count == 0]
     assert all(count * weights > choices.WEIGHTS_AT_ONCE for count in larger)
