@@ -11,13 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
 from model import rotary
 from model.choices import heads_at_once, query_blocks
 from model.config import ModelConfig
 from model.parametrization import attention_divisor
-from model.sharding import RULES
+from model.sharding import on_each_device
 
 ACTIVATION = ("activation_width", "batch")  # logical axes of x_DN: the sequences lie one after the other
 
@@ -150,12 +149,7 @@ def attend(query_GBKRT: jax.Array, key_GBKT: jax.Array, value_GBKT: jax.Array) -
     Few heads at a time, so that their weights stay in the processor's cache, and on each device over its own: the
     partitioner cannot cut a loop over heads.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.size == 1:
-        return _attend_here(query_GBKRT, key_GBKT, value_GBKT)
-    place = PartitionSpec(RULES["kv_heads"], RULES["batch"])
-    everywhere = jax.shard_map(_attend_here, in_specs=(place, place, place), out_specs=place, check_vma=False)
-    return everywhere(query_GBKRT, key_GBKT, value_GBKT)
+    return on_each_device(_attend_here, ("kv_heads", "batch"))(query_GBKRT, key_GBKT, value_GBKT)
 
 
 def attention(

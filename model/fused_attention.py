@@ -5,9 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from model.sharding import RULES
+from model.sharding import on_each_device
 
 # Blocks of queries and keys of the TPU kernel: the largest of these that divide the sequence. Larger blocks keep the
 # matrix unit busy and 512 fit the on-chip memory at any head width to 256; not measured here.
@@ -43,14 +42,10 @@ def splash(
     Args:
       interpret: run the kernel's program step by step on any device, for tests.
     """
-    one_device = functools.partial(_splash_here, interpret=interpret)
-    mesh = jax.sharding.get_abstract_mesh()
-    query_BTHK = query_BTHK * jnp.asarray(scale, query_BTHK.dtype)
-    if mesh.empty or mesh.size == 1:
-        return one_device(query_BTHK, key_BTGK, value_BTGK)
-    place = PartitionSpec(RULES["batch"], None, RULES["heads"], None)
-    everywhere = jax.shard_map(one_device, in_specs=(place, place, place), out_specs=place, check_vma=False)
-    return everywhere(query_BTHK, key_BTGK, value_BTGK)
+    everywhere = on_each_device(
+        functools.partial(_splash_here, interpret=interpret), ("batch", "position", "heads", "head_width")
+    )
+    return everywhere(query_BTHK * jnp.asarray(scale, query_BTHK.dtype), key_BTGK, value_BTGK)
 
 
 def _splash_here(

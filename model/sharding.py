@@ -1,7 +1,7 @@
 """Where arrays live: one table from logical axes to the axes of a device mesh (data, fsdp, tensor)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -118,6 +118,18 @@ def constrain(x: jax.Array, names: Sequence[str]) -> jax.Array:
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, specification(names))
+
+
+def on_each_device(function: Callable[..., jax.Array], names: Sequence[str]) -> Callable[..., jax.Array]:
+    """`function` on each device over its own part of arrays that, like its result, have these logical axes.
+
+    For what the partitioner cannot cut. `function` itself where there is one device or no mesh is set.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return function
+    place = specification(names)
+    return jax.shard_map(function, in_specs=place, out_specs=place, check_vma=False)
 
 
 def shards(name: str) -> int:
