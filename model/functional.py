@@ -47,11 +47,10 @@ def _transform(
     mixed = layers.attention(config, gains, projections, shape_BT)
     x = x + _scaled(layers.project(mixed, block["attention_output"]), branch)
     normed = layers.rms_norm(x, block["feed_forward_norm"], config.norm_epsilon)
-    hidden = layers.project(normed, block["up"])
     if config.activation == "swiglu":
-        hidden = jax.nn.silu(layers.project(normed, block["gate"])) * hidden
+        hidden = layers.gated(normed, block["gate"], block["up"])
     else:
-        hidden = jax.nn.gelu(hidden, approximate=True)
+        hidden = jax.nn.gelu(layers.project(normed, block["up"]), approximate=True)
     x = x + _scaled(layers.project(hidden, block["down"]), branch)
     return constrain(x, layers.ACTIVATION)
 

@@ -31,6 +31,11 @@ def project(x_BTD: jax.Array, weight_DF: jax.Array) -> jax.Array:
     return x_BTD @ weight_DF.astype(x_BTD.dtype)
 
 
+def gated(x_BTD: jax.Array, gate_DF: jax.Array, up_DF: jax.Array) -> jax.Array:
+    """silu of one product times the other, (B, T, F)."""
+    return jax.nn.silu(project(x_BTD, gate_DF)) * project(x_BTD, up_DF)
+
+
 def rotate(x_BTHK: jax.Array, base: float) -> jax.Array:
     """Rotary positions, in float32."""
     cosine, sine = (table[:, None, :] for table in rotary.tables(x_BTHK.shape[1], x_BTHK.shape[3], base))
