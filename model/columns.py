@@ -41,7 +41,7 @@ def project(x_DN: jax.Array, weight_DF: jax.Array) -> jax.Array:
 
 def gated(x_DN: jax.Array, gate_DF: jax.Array, up_DF: jax.Array) -> jax.Array:
     """silu of one product times the other, (F, N)."""
-    if shards("ff_width") > 1:  # the halves of one matrix would lie on other devices than its parts
+    if shards("ff_width") > 1:  # side by side, the cut over devices would fall between the two, not across each
         return jax.nn.silu(project(x_DN, gate_DF)) * project(x_DN, up_DF)
     return _side_by_side(x_DN, gate_DF, up_DF)
 

@@ -103,7 +103,7 @@ LOGIT_COPIES = 2  # the logits and their cotangent
 COPIED_WIDTHS = (
     7.6  # arrays of model width that a block keeps beside those counted: other layouts, products half done
 )
-SCAN_WORKING_SHARE = 0.6  # of a block's activations, twice in memory while a scan's backward pass reads them
+SCAN_WORKING_SHARE = 0.5  # of a block's activations, twice in memory while a scan's backward pass reads them
 DOTS_WORKING_SHARE = 0.5  # of a block's activations, computed again from the products that are kept
 XLA_ATTENTION_COPIES = 2.4  # of the T x T weights of a head
 BLOCKS_WORKING_COPIES = 3.4  # of the weights that `columns` computes at once
@@ -118,7 +118,9 @@ def _block_floats_per_token(config: ModelConfig, device: choices.Device, length:
     attention: float = heads + 2 * kv_heads + (2 if config.qk_norm else 1) * (heads + kv_heads) + heads
     if choices.attention(config, device, length).name == "xla":
         attention += XLA_ATTENTION_COPIES * config.heads * length
-    feed_forward = (4 if config.activation == "swiglu" else 3) * config.resolved_ff_width
+    # The products, what the activation makes of them, and in rows the gate's activation by itself.
+    gated_apart = config.activation == "swiglu" and choices.layout(config, device).name == "rows"
+    feed_forward = (4 if gated_apart else 3) * config.resolved_ff_width
     # The residual stream before either half, and both normalized.
     return (4 + COPIED_WIDTHS) * config.width + attention + feed_forward
 
