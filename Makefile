@@ -23,7 +23,7 @@ quickstart: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy launch.py planning.py planning_budget.py errors.py files.py flags.py experiments launchers training model data analysis bench
+	$(BIN)/mypy launch.py planning.py planning_budget.py planning_memory.py errors.py files.py flags.py experiments launchers training model data analysis bench
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import planning_budget
+import planning_memory
 from errors import BadInput
 from experiments.spec import RunSpec, Sweep, to_json
 from files import read_json
@@ -54,12 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prior", type=Path, help="fit.json whose draws are the plausible laws (default: analysis/design.py)"
     )
-    parser.add_argument(
-        "--device-memory", help="of one device, as 80GiB: a run that needs more is refused (default: as found)"
-    )
-    parser.add_argument(
-        "--compile-memory", action="store_true", help="compile every shape for its bytes instead of estimating"
-    )
+    planning_memory.add_arguments(parser)
     parser.add_argument("--price", type=float, help="of one device for one hour, in any currency")
 
 
@@ -190,7 +186,7 @@ def describe(name: str, sweep: Sweep, directory: Path, options: argparse.Namespa
     runs = [_run(spec, costs, states[spec.run_id]) for spec in specs]
     todo = [spec for spec in specs if not states[spec.run_id]]
     shapes = _shapes(specs, costs, options)
-    _refuse_too_large(specs, shapes, costs.device, options)
+    planning_memory.refuse_too_large(specs, shapes, costs.device, options)
     timeline = costs.timeline(todo)
     device_seconds = sum(timeline.busy_seconds) if timeline else None
     return {
@@ -235,25 +231,6 @@ def _run(spec: RunSpec, costs: Costs, done: bool) -> dict[str, Any]:
     }
 
 
-def _refuse_too_large(
-    specs: Sequence[RunSpec], shapes: Sequence[dict[str, Any]], device: str, options: argparse.Namespace
-) -> None:
-    """Refuse a sweep of which a run needs more memory than a device has, where that is known."""
-    limit = memory.device_memory(device) if options.device else memory.device_memory_here(device)
-    if options.device_memory is not None:
-        limit = memory.parse_bytes(options.device_memory)
-    if limit is None:
-        return
-    firsts: dict[Any, RunSpec] = {}
-    for spec in specs:
-        firsts.setdefault(shape_of(spec), spec)
-    needs = [
-        (spec, memory.Bytes(row["state_bytes"], row["memory_bytes"] - row["state_bytes"], row["memory_basis"]))
-        for spec, row in zip(firsts.values(), shapes, strict=True)
-    ]
-    memory.refuse_what_cannot_fit(needs, limit)
-
-
 def _shapes(specs: Sequence[RunSpec], costs: Costs, options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     counts: dict[Any, list[RunSpec]] = {}
@@ -262,8 +239,9 @@ def _shapes(specs: Sequence[RunSpec], costs: Costs, options: argparse.Namespace)
     for members in counts.values():
         spec, estimate = members[0], costs.estimate(members[0])
         ledger = counted(spec.model, spec.data.sequence_length)
-        need = memory.predicted_bytes(spec, costs.device, options.cache, compile=options.compile_memory)
-        measured = estimate.peak_bytes if estimate and estimate.peak_bytes else None
+        mesh = planning_memory.mesh_of(spec, costs.device, options)
+        need = memory.predicted_bytes(spec, costs.device, options.cache, mesh, compile=options.compile_memory)
+        measured = estimate.peak_bytes if estimate and estimate.peak_bytes and not options.mesh else None
         rows.append(
             {
                 "shape": f"{spec.model.width}x{spec.model.depth}",
@@ -272,6 +250,7 @@ def _shapes(specs: Sequence[RunSpec], costs: Costs, options: argparse.Namespace)
                 "flops_per_token": ledger["flops_per_token"]["exact"],
                 "sequence_length": spec.data.sequence_length,
                 "batch_tokens": spec.batch_tokens,
+                "mesh": list(mesh),
                 "state_bytes": need.state,
                 "memory_bytes": measured or need.total,
                 "memory_basis": "compiled" if measured else need.basis,

@@ -19,6 +19,7 @@ from model.config import ModelConfig
 from model.device import this_device
 from training.config import OptimConfig
 from training.cores import use_cores_as_devices
+from training.mesh import shape_here
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
 
@@ -29,8 +30,8 @@ class Peer:
     def prepare(self, model: dict[str, Any], batch: int, sequence: int, parameters: str) -> dict[str, Any]:
         config = ModelConfig(**model)
         devices = jax.devices()
-        shards = math.gcd(batch, len(devices))
-        self.mesh = sharding.make_mesh((shards, 1, 1), devices[:shards])
+        shape = shape_here(config, batch) or (1, 1, 1)
+        self.mesh = sharding.make_mesh(shape, devices[: math.prod(shape)])
         with jax.set_mesh(self.mesh):
             initialize, _ = make_initialization(config, self.mesh)
             self.state = initialize(protocol.SEED)
@@ -56,9 +57,9 @@ class Peer:
             "loss": loss,
             "seconds": seconds,
             "bytes": self.bytes(),
-            "implementations": choices.record(config, this_device(), (shards, 1, 1), batch, sequence),
+            "implementations": choices.record(config, this_device(), shape, batch, sequence),
             "versions": f"jax {jax.__version__}",
-            "device": f"{shards} x {devices[0].device_kind}",
+            "device": f"{math.prod(shape)} x {devices[0].device_kind}",
         }
 
     def bytes(self) -> dict[str, int]:

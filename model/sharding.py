@@ -1,7 +1,7 @@
 """Where arrays live: one table from logical axes to the axes of a device mesh (data, fsdp, tensor)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -66,13 +66,16 @@ def divides(config: ModelConfig, axis: str, count: int) -> bool:
     return all(size % count == 0 for name, size in _sizes(config).items() if axis in RULES[name])
 
 
-def _check_divides(config: ModelConfig, mesh: Mesh) -> None:
+def refuse_uncut(config: ModelConfig, shape: Mapping[str, int]) -> None:
+    """Refuse a model that a mesh with so many devices along each axis cannot cut.
+
+    Raises:
+      BadInput: a size of the model is not a multiple of the mesh axis that it is cut over.
+    """
     for name, size in _sizes(config).items():
         for axis in RULES[name]:
-            if size % mesh.shape[axis]:
-                raise BadInput(
-                    f"model.{name}={size}: must be a multiple of the mesh's {axis}={mesh.shape[axis]}"
-                )
+            if size % shape[axis]:
+                raise BadInput(f"model.{name}={size}: must be a multiple of the mesh's {axis}={shape[axis]}")
 
 
 def specification(names: Sequence[str]) -> PartitionSpec:
@@ -86,7 +89,7 @@ def parameter_shardings(config: ModelConfig, mesh: Mesh) -> dict[str, Any]:
     Raises:
       BadInput: a size of the model is not a multiple of the mesh axis that it is cut over.
     """
-    _check_divides(config, mesh)
+    refuse_uncut(config, mesh.shape)
     return jax.tree.map(
         lambda leaf: NamedSharding(mesh, specification(leaf.axes)), layout(config), is_leaf=is_leaf
     )

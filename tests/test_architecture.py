@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PLANNING = ("planning", "planning_budget", "planning_memory")
 ROOMS = ("experiments", "launchers", "training", "model", "data", "analysis")
 
 # Who may import whom; a room may always import itself and the leaves errors.py, files.py and flags.py.
 ALLOWED = {
-    "launch": {"planning", "planning_budget", "experiments", "launchers", "training", "analysis"},
-    "planning": {"planning_budget", "experiments", "launchers", "training", "analysis"},
+    "launch": {*PLANNING, "experiments", "launchers", "training", "analysis"},
+    "planning": {*PLANNING, "experiments", "launchers", "training", "analysis"},
     "planning_budget": {"experiments", "training", "analysis"},
+    "planning_memory": {"experiments", "training"},
     "experiments": {"model.config", "model.ledger", "data.config", "training.config"},
     "launchers": {"training"},
     "training": {"model", "data"},
@@ -36,13 +38,12 @@ def imported_modules(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.split(".")[0] in (*ROOMS, "launch", "planning", "planning_budget")}
+    return {name for name in found if name.split(".")[0] in (*ROOMS, "launch", *PLANNING)}
 
 
 def sources() -> list[tuple[str, Path]]:
     files = [("launch", ROOT / "launch.py"), ("errors", ROOT / "errors.py"), ("files", ROOT / "files.py")]
-    files += [("flags", ROOT / "flags.py"), ("planning", ROOT / "planning.py")]
-    files += [("planning_budget", ROOT / "planning_budget.py")]
+    files += [(name, ROOT / f"{name}.py") for name in ("flags", *PLANNING)]
     return files + [(room, path) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 
 

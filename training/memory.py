@@ -184,16 +184,21 @@ def compiled_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, cache_root: Path = Pa
 
 
 def predicted_bytes(
-    spec: RunSpec, kind: str, cache_root: Path = Path("cache"), *, compile: bool = False
+    spec: RunSpec,
+    kind: str,
+    cache_root: Path = Path("cache"),
+    mesh: Mesh = ONE_DEVICE,
+    *,
+    compile: bool = False,
 ) -> Bytes:
-    """Of one device: compiled where that is asked for or already known here, else the estimate.
+    """Of one device of the mesh: compiled where that is asked for or already known here, else the estimate.
 
     Args:
       kind: of device, as JAX or nvidia-smi names it, or cpu: and the processor's name.
     """
-    if compile or (kind.startswith("cpu") and _request(spec, ONE_DEVICE, cache_root)[1].exists()):
-        return compiled_bytes(spec, ONE_DEVICE, cache_root)
-    return estimate_bytes(spec, device=device_of(kind))
+    if compile or (kind.startswith("cpu") and _request(spec, mesh, cache_root)[1].exists()):
+        return compiled_bytes(spec, mesh, cache_root)
+    return estimate_bytes(spec, mesh, device_of(kind))
 
 
 def device_of(kind: str) -> choices.Device:

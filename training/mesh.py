@@ -9,7 +9,7 @@ import numpy as np
 from errors import BadInput
 from model.config import ModelConfig
 from model.ledger import parameter_counts
-from model.sharding import MESH_AXES, batch_sharding, divides, make_mesh
+from model.sharding import MESH_AXES, batch_sharding, divides, make_mesh, refuse_uncut
 from training.config import RunSpec
 
 # Parameters, their gradient and two moments in float32. They may take half of a device's memory: the rest is for
@@ -83,6 +83,41 @@ def shape_for(
     return max(shapes, key=preference, default=None)
 
 
+def shape_here(config: ModelConfig, sequences: int) -> tuple[int, int, int] | None:
+    """The rule (`shape_for`) over the devices that JAX finds; those of several processes are all taken."""
+    return shape_for(
+        config,
+        sequences,
+        jax.device_count(),
+        memory_bytes=(jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf),
+        local_devices=jax.local_device_count(),
+        use_all=jax.process_count() > 1,
+    )
+
+
+def sequences_at_once(spec: RunSpec) -> int:
+    """Sequences of a microbatch: what data and fsdp cut."""
+    return (spec.optim.microbatch_tokens or spec.batch_tokens) // spec.data.sequence_length
+
+
+def shape_asked(text: str, spec: RunSpec) -> tuple[int, int, int]:
+    """(data, fsdp, tensor) as `text` says.
+
+    Raises:
+      BadInput: `text` cannot be read, the batch does not divide over data and fsdp, or the model over fsdp and tensor.
+    """
+    sizes = parse_mesh(text)
+    shape = (sizes.get("data", 1), sizes.get("fsdp", 1), sizes.get("tensor", 1))
+    sequences = sequences_at_once(spec)
+    if sequences % (shape[0] * shape[1]):
+        raise BadInput(
+            f"--mesh={text}: data x fsdp must divide the {sequences} sequences of a batch "
+            f"(batch_tokens={spec.batch_tokens})"
+        )
+    refuse_uncut(spec.model, dict(zip(MESH_AXES, shape, strict=True)))
+    return shape
+
+
 def choose_mesh(text: str, spec: RunSpec) -> jax.sharding.Mesh:
     """The mesh that `text` asks for, or where it is empty the one of the rule (`shape_for`).
 
@@ -92,35 +127,22 @@ def choose_mesh(text: str, spec: RunSpec) -> jax.sharding.Mesh:
     """
     devices = jax.devices()
     processes = jax.process_count()
-    sequences = (spec.optim.microbatch_tokens or spec.batch_tokens) // spec.data.sequence_length
+    sequences = sequences_at_once(spec)
     if not text:
-        chosen = shape_for(
-            spec.model,
-            sequences,
-            len(devices),
-            memory_bytes=(jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf),
-            local_devices=jax.local_device_count(),
-            use_all=processes > 1,
-        )
+        chosen = shape_here(spec.model, sequences)
         if chosen is None:
             raise BadInput(
                 f"batch_tokens={spec.batch_tokens}: its {sequences} sequences must divide over the {len(devices)} "
                 f"devices of {processes} processes, or the model over some of them"
             )
         return make_mesh(chosen, devices[: math.prod(chosen)])
-    sizes = parse_mesh(text)
-    shape = (sizes.get("data", 1), sizes.get("fsdp", 1), sizes.get("tensor", 1))
+    shape = shape_asked(text, spec)
     if math.prod(shape) > len(devices):
         raise BadInput(f"--mesh={text}: asks for {math.prod(shape)} devices, {len(devices)} are here")
     if processes > 1 and math.prod(shape) < len(devices):
         raise BadInput(
             f"--mesh={text}: takes {math.prod(shape)} devices; must take all {len(devices)} of the "
             f"{processes} processes"
-        )
-    if sequences % (shape[0] * shape[1]):
-        raise BadInput(
-            f"--mesh={text}: data x fsdp must divide the {sequences} sequences of a batch "
-            f"(batch_tokens={spec.batch_tokens})"
         )
     return make_mesh(shape, devices[: math.prod(shape)])
 

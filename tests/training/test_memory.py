@@ -146,6 +146,9 @@ def test_devices_are_known_by_their_names(kind, platform, count):
     [
         (("--device-memory", "1MiB"), "needs .* on a device (estimated), which has 1 MiB"),
         (("--device-memory", "much"), "--device-memory=much: must be bytes, as 80GiB"),
+        (("--mesh", "fsdp=3"), "--mesh=fsdp=3: data x fsdp must divide the [0-9]+ sequences of a batch"),
+        (("--mesh", "tensor=7"), "model.heads=[0-9]+: must be a multiple of the mesh's tensor=7"),
+        (("--mesh", "rows=2"), "--mesh=rows=2: must be AXIS=SIZE"),
     ],
 )
 def test_plan_refuses_what_cannot_fit(flags, words, tmp_path, capsys):
@@ -155,6 +158,39 @@ def test_plan_refuses_what_cannot_fit(flags, words, tmp_path, capsys):
     said = capsys.readouterr().err
     assert re.search(words.replace("(", "[(]").replace(")", "[)]"), said)
     assert said.count("\n") == 1
+
+
+def planned_shape(tmp_path, capsys, *flags):
+    folders = ["--cache", str(tmp_path), "--runs", str(tmp_path)]
+    assert launch.main(["plan", "quickstart", "--sizes", "1", "--json", *folders, *flags]) == 0
+    (shape,) = json.loads(capsys.readouterr().out)["shapes"]
+    return shape
+
+
+def test_plan_counts_the_bytes_of_each_device_of_a_mesh(tmp_path, capsys):
+    alone, cut, cores, copies = (
+        planned_shape(tmp_path, capsys, *flags)
+        for flags in ((), ("--mesh", "fsdp=2"), ("--cores-per-worker", "2"), ("--mesh", "data=2"))
+    )
+    assert [shape["mesh"] for shape in (alone, cut, cores, copies)] == [
+        [1, 1, 1],
+        [1, 2, 1],
+        [2, 1, 1],
+        [2, 1, 1],
+    ]
+    assert 0.5 <= cut["state_bytes"] / alone["state_bytes"] < 0.52
+    assert cores == copies
+    assert copies["state_bytes"] == alone["state_bytes"]
+    assert copies["memory_bytes"] < alone["memory_bytes"]
+
+
+def test_the_devices_of_a_cpu_process_share_its_memory(tmp_path, capsys, monkeypatch):
+    need = planned_shape(tmp_path, capsys, "--mesh", "data=2")["memory_bytes"]
+    monkeypatch.setattr(memory, "device_memory_here", lambda kind: round(1.5 * need))
+    planned_shape(tmp_path, capsys, "--mesh", "data=2", "--device-memory", str(round(1.5 * need)))
+    with pytest.raises(SystemExit):
+        planned_shape(tmp_path, capsys, "--mesh", "data=2")
+    assert "which has" in capsys.readouterr().err
 
 
 def test_plan_shows_the_compiled_bytes_of_a_shape_on_request(tmp_path, capsys):
