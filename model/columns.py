@@ -41,7 +41,8 @@ def project(x_DN: jax.Array, weight_DF: jax.Array) -> jax.Array:
 
 def gated(x_DN: jax.Array, gate_DF: jax.Array, up_DF: jax.Array) -> jax.Array:
     """silu of one product times the other, (F, N)."""
-    if shards("ff_width") > 1:  # side by side, the cut over devices would fall between the two, not across each
+    # A cut over ff_width would fall between the two and not across each; one over width has each gathered by itself.
+    if shards("ff_width") > 1 or shards("width") > 1:
         return jax.nn.silu(project(x_DN, gate_DF)) * project(x_DN, up_DF)
     return _side_by_side(x_DN, gate_DF, up_DF)
 

@@ -100,14 +100,17 @@ def sequences_at_once(spec: RunSpec) -> int:
     return (spec.optim.microbatch_tokens or spec.batch_tokens) // spec.data.sequence_length
 
 
-def shape_asked(text: str, spec: RunSpec) -> tuple[int, int, int]:
+def shape_asked(text: str, spec: RunSpec, devices: float = math.inf) -> tuple[int, int, int]:
     """(data, fsdp, tensor) as `text` says.
 
     Raises:
-      BadInput: `text` cannot be read, the batch does not divide over data and fsdp, or the model over fsdp and tensor.
+      BadInput: `text` cannot be read or asks for more than `devices`, or the batch does not divide over data and fsdp,
+        or the model over fsdp and tensor.
     """
     sizes = parse_mesh(text)
     shape = (sizes.get("data", 1), sizes.get("fsdp", 1), sizes.get("tensor", 1))
+    if math.prod(shape) > devices:
+        raise BadInput(f"--mesh={text}: asks for {math.prod(shape)} devices, {devices} are here")
     sequences = sequences_at_once(spec)
     if sequences % (shape[0] * shape[1]):
         raise BadInput(
@@ -136,9 +139,7 @@ def choose_mesh(text: str, spec: RunSpec) -> jax.sharding.Mesh:
                 f"devices of {processes} processes, or the model over some of them"
             )
         return make_mesh(chosen, devices[: math.prod(chosen)])
-    shape = shape_asked(text, spec)
-    if math.prod(shape) > len(devices):
-        raise BadInput(f"--mesh={text}: asks for {math.prod(shape)} devices, {len(devices)} are here")
+    shape = shape_asked(text, spec, len(devices))
     if processes > 1 and math.prod(shape) < len(devices):
         raise BadInput(
             f"--mesh={text}: takes {math.prod(shape)} devices; must take all {len(devices)} of the "
