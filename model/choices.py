@@ -139,17 +139,17 @@ def slow(config: ModelConfig, device: Device, length: int) -> str | None:
     )
 
 
-# Blocks of queries of `columns`: four at most (five eighths of the scores are computed, and half is the least
-# possible), each of 64 at least, below which the products are too small to run at full speed.
-MAXIMUM_BLOCKS = 4
-MINIMUM_BLOCK = 64
+# Blocks of queries of `columns`: n of them compute (n + 1) / 2n of the scores. Products of fewer than 64 queries do not
+# run at full speed, and beyond four blocks what is saved pays only for blocks of 256.
+FEW_BLOCKS, MINIMUM_BLOCK = 4, 64
+MANY_BLOCKS, LARGE_BLOCK = 8, 256
 # Attention weights that `columns` computes at once: 512 KiB, half of a common second-level cache.
 WEIGHTS_AT_ONCE = 2**17
 
 
 def query_blocks(length: int) -> list[tuple[int, int]]:
     """Where the blocks of queries of `columns` start and stop."""
-    count = max(1, min(MAXIMUM_BLOCKS, length // MINIMUM_BLOCK))
+    count = max(1, min(FEW_BLOCKS, length // MINIMUM_BLOCK), min(MANY_BLOCKS, length // LARGE_BLOCK))
     edges = [length * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))
 

@@ -61,7 +61,9 @@ def _side_by_side_backward(kept, cotangent_FN):  # type: ignore[no-untyped-def]
     share_FN = jax.nn.sigmoid(gate_FN)
     d_gate_FN = cotangent_FN * up_FN * (share_FN * (1 + gate_FN * (1 - share_FN)))
     d_up_FN = cotangent_FN * (gate_FN * share_FN)
-    d_product_EN = jax.lax.optimization_barrier(jnp.concatenate([d_gate_FN, d_up_FN]))
+    # Chosen and not concatenated: inside a loop over layers XLA does not vectorize a pass that ends in concatenate.
+    d_product_2FN = jnp.where(jnp.arange(2)[:, None, None] == 0, d_gate_FN, d_up_FN)
+    d_product_EN = jax.lax.optimization_barrier(d_product_2FN.reshape(product_EN.shape))
     d_weight_DE = jax.lax.dot_general(x_DN, d_product_EN, (((1,), (1,)), ((), ())))
     return weight_DE @ d_product_EN, *jnp.split(d_weight_DE, 2, axis=1)
 
@@ -97,7 +99,10 @@ def _product(left: jax.Array, right: jax.Array, contract: tuple[int, int]) -> ja
 
 
 def _turned(x_NKT: jax.Array) -> jax.Array:
-    """(N, T, K), written out: products whose left side is turned as they read it take half as long again."""
+    """(N, T, K), written out: products whose left side is turned as they read it take half as long again.
+
+    Before the loop over heads and not inside, where XLA turns every block's share anew.
+    """
     return jax.lax.optimization_barrier(x_NKT.swapaxes(1, 2))
 
 
@@ -113,11 +118,10 @@ def _scores(key_NTK: jax.Array, query_NKRT: jax.Array, start: int, stop: int) ->
     return jnp.where(jnp.arange(stop)[:, None] <= position, scores, FORBIDDEN)
 
 
-def _mix(query_NKRT: jax.Array, key_NKT: jax.Array, value_NKT: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+def _mix(query_NKRT: jax.Array, key_NTK: jax.Array, value_NKT: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
     """Attention of N heads, (N, K, R, T), and the log of every query's partition sum, of each block of queries."""
     outputs, logz = [], []
     repeats, length = query_NKRT.shape[2:]
-    key_NTK = _turned(key_NKT)
     for start, stop in query_blocks(length):
         scores = _scores(key_NTK, query_NKRT, start, stop)
         largest = jnp.max(scores, axis=1, keepdims=True)
@@ -132,11 +136,10 @@ def _mix(query_NKRT: jax.Array, key_NKT: jax.Array, value_NKT: jax.Array) -> tup
 def _mix_backward(kept, cotangent_NKRT):  # type: ignore[no-untyped-def]
     # With weights w = e^(score - logz), computed again: d value = w^T d, and d score = w (value^T d - sum_k d output)
     # (Dao et al. 2022, arXiv 2205.14135, appendix B.2).
-    query_NKRT, key_NKT, value_NKT, output_NKRT, logz = kept
+    query_NKRT, key_NKT, key_NTK, value_NTK, output_NKRT, logz = kept
     repeats, length = query_NKRT.shape[2:]
-    key_NTK, value_NTK = _turned(key_NKT), _turned(value_NKT)
     query_parts = []
-    d_key, d_value = jnp.zeros_like(key_NKT), jnp.zeros_like(value_NKT)
+    d_key, d_value = jnp.zeros_like(key_NKT), jnp.zeros_like(key_NKT)
     for (start, stop), block_logz in zip(query_blocks(length), logz, strict=True):
         weight = jnp.exp(_scores(key_NTK, query_NKRT, start, stop) - block_logz)
         cotangent = _columns_of(cotangent_NKRT, start, stop)
@@ -160,13 +163,15 @@ def _in_turn(function: Callable[..., Any], arrays: Any) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), done)
 
 
-def _attend_forward(*arrays):  # type: ignore[no-untyped-def]
-    output_NKRT, logz = _in_turn(_mix, arrays)
-    return output_NKRT, (*arrays, output_NKRT, logz)
+def _attend_forward(query_NKRT, key_NKT, value_NKT):  # type: ignore[no-untyped-def]
+    output_NKRT, logz = _in_turn(_mix, (query_NKRT, _turned(key_NKT), value_NKT))
+    return output_NKRT, (query_NKRT, key_NKT, value_NKT, output_NKRT, logz)
 
 
 def _attend_backward(kept, cotangent_NKRT):  # type: ignore[no-untyped-def]
-    return _in_turn(lambda *part: _mix_backward(part[:-1], part[-1]), (*kept, cotangent_NKRT))
+    query_NKRT, key_NKT, value_NKT, output_NKRT, logz = kept
+    arrays = (query_NKRT, key_NKT, _turned(key_NKT), _turned(value_NKT), output_NKRT, logz)
+    return _in_turn(lambda *part: _mix_backward(part[:-1], part[-1]), (*arrays, cotangent_NKRT))
 
 
 @jax.custom_vjp
