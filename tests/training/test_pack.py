@@ -381,8 +381,13 @@ def test_kill_and_sigterm_lose_nothing(place, tmp_path):
     reference, runs = directories(tmp_path / "calm", specs), directories(tmp_path / "hard", specs)
     assert {outcome.status for outcome in execute_pack(reference, Execution(cache_root=cache)).values()} == {0}
     command = [sys.executable, "-m", "training.pack", "--cache", str(cache), "--checkpoint-seconds", "1"]
+    # As many devices as this process has: bits are the same on the same devices only.
+    devices = f"--xla_force_host_platform_device_count={jax.local_device_count()}"
+    environment = {**os.environ, "XLA_FLAGS": devices}
     for tokens, number, status in ((40, signal.SIGKILL, -9), (90, signal.SIGTERM, 75)):
-        process = subprocess.Popen([*command, *map(str, runs)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*command, *map(str, runs)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        )
         wait_for(runs[0], tokens * STEP, process)
         process.send_signal(number)
         _, words = process.communicate(timeout=120)
