@@ -61,9 +61,7 @@ def _side_by_side_backward(kept, cotangent_FN):  # type: ignore[no-untyped-def]
     share_FN = jax.nn.sigmoid(gate_FN)
     d_gate_FN = cotangent_FN * up_FN * (share_FN * (1 + gate_FN * (1 - share_FN)))
     d_up_FN = cotangent_FN * (gate_FN * share_FN)
-    # Chosen and not concatenated: inside a loop over layers XLA does not vectorize a pass that ends in concatenate.
-    d_product_2FN = jnp.where(jnp.arange(2)[:, None, None] == 0, d_gate_FN, d_up_FN)
-    d_product_EN = jax.lax.optimization_barrier(d_product_2FN.reshape(product_EN.shape))
+    d_product_EN = jax.lax.optimization_barrier(jnp.concatenate([d_gate_FN, d_up_FN]))
     d_weight_DE = jax.lax.dot_general(x_DN, d_product_EN, (((1,), (1,)), ((), ())))
     return weight_DE @ d_product_EN, *jnp.split(d_weight_DE, 2, axis=1)
 
