@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.spec import RunSpec
 from training import memory
-from training.cores import device_count
+from training.cores import cores_may_share, device_count
 from training.cost import shape_of
 
 
@@ -33,7 +33,8 @@ def mesh_of(spec: RunSpec, device: str, options: argparse.Namespace) -> memory.M
     Raises:
       BadInput: --mesh cannot be read, or cannot cut this run.
     """
-    devices = device_count(options.cores_per_worker) if device.startswith("cpu") else 1
+    shared = device.startswith("cpu") and cores_may_share(spec.model)
+    devices = device_count(options.cores_per_worker) if shared else 1
     if not options.mesh and devices == 1:
         return memory.ONE_DEVICE
     # JAX takes a second to import, which a plan without a mesh is spared.

@@ -8,7 +8,13 @@ the sum of the gradients (RESULTS.md, "Training speed").
 import contextlib
 import os
 
+from model.config import ModelConfig
+
 COUNT_FLAG = "xla_force_host_platform_device_count"
+# Where several devices of one process compute at once, XLA's CPU products of many rows can come out wrong: they are
+# cut into blocks of about 200 rows, and from 16 blocks on a packed block is overwritten before it is used. Seen from
+# 3,424 rows on, never at 3,072 and below, and never on one device alone (RESULTS.md, "Cores as devices").
+MOST_ROWS = 3072
 # Each device holds the whole state and sums all gradients, so that more of them pay only for large batches (a choice).
 MOST_DEVICES = 8
 
@@ -16,6 +22,18 @@ MOST_DEVICES = 8
 def device_count(cores: int) -> int:
     """CPU devices of a process with so many cores: one a core, and at most MOST_DEVICES that divide them evenly."""
     return max(count for count in range(1, min(cores, MOST_DEVICES) + 1) if cores % count == 0)
+
+
+def cores_may_share(config: ModelConfig) -> bool:
+    """Whether several CPU devices of one process compute this model correctly at once: no product is too large."""
+    joined = 2 if config.activation == "swiglu" else 1  # gate and up are one product
+    sides = (
+        config.vocabulary,
+        config.width,
+        config.heads * config.resolved_head_width,
+        joined * config.resolved_ff_width,
+    )
+    return max(sides) <= MOST_ROWS
 
 
 def use_cores_as_devices() -> None:

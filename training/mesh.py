@@ -11,6 +11,7 @@ from model.config import ModelConfig
 from model.ledger import parameter_counts
 from model.sharding import MESH_AXES, batch_sharding, divides, make_mesh, refuse_uncut
 from training.config import RunSpec
+from training.cores import MOST_ROWS, cores_may_share
 
 # Parameters, their gradient and two moments in float32. They may take half of a device's memory: the rest is for
 # activations and logits, whose size microbatches and rematerialization bring down (a choice).
@@ -83,12 +84,17 @@ def shape_for(
     return max(shapes, key=preference, default=None)
 
 
+def devices_may_share(config: ModelConfig) -> bool:
+    """Whether this process may compute the model on several of its devices at once (`cores.cores_may_share`)."""
+    return jax.default_backend() != "cpu" or jax.local_device_count() == 1 or cores_may_share(config)
+
+
 def shape_here(config: ModelConfig, sequences: int) -> tuple[int, int, int] | None:
     """The rule (`shape_for`) over the devices that JAX finds; those of several processes are all taken."""
     return shape_for(
         config,
         sequences,
-        jax.device_count(),
+        jax.device_count() if devices_may_share(config) or jax.process_count() > 1 else 1,
         memory_bytes=(jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf),
         local_devices=jax.local_device_count(),
         use_all=jax.process_count() > 1,
@@ -125,8 +131,8 @@ def choose_mesh(text: str, spec: RunSpec) -> jax.sharding.Mesh:
     """The mesh that `text` asks for, or where it is empty the one of the rule (`shape_for`).
 
     Raises:
-      BadInput: more devices than there are, a batch that does not divide over data and fsdp, or devices of one of
-        several processes left out.
+      BadInput: more devices than there are, a batch that does not divide over data and fsdp, devices of one of
+        several processes left out, or several CPU devices of one process for a model that they compute wrong.
     """
     devices = jax.devices()
     processes = jax.process_count()
@@ -138,14 +144,24 @@ def choose_mesh(text: str, spec: RunSpec) -> jax.sharding.Mesh:
                 f"batch_tokens={spec.batch_tokens}: its {sequences} sequences must divide over the {len(devices)} "
                 f"devices of {processes} processes, or the model over some of them"
             )
+        _refuse_sharing(text, spec, chosen)
         return make_mesh(chosen, devices[: math.prod(chosen)])
     shape = shape_asked(text, spec, len(devices))
+    _refuse_sharing(text, spec, shape)
     if processes > 1 and math.prod(shape) < len(devices):
         raise BadInput(
             f"--mesh={text}: takes {math.prod(shape)} devices; must take all {len(devices)} of the "
             f"{processes} processes"
         )
     return make_mesh(shape, devices[: math.prod(shape)])
+
+
+def _refuse_sharing(text: str, spec: RunSpec, shape: tuple[int, int, int]) -> None:
+    if math.prod(shape) > 1 and not devices_may_share(spec.model):
+        raise BadInput(
+            f"--mesh={text}: this model has products of more than {MOST_ROWS} rows, which XLA computes wrong on "
+            "several CPU devices of one process; take one device (--mesh=data=1), or processes of one core each"
+        )
 
 
 def data_share(mesh: jax.sharding.Mesh, sequences: int) -> tuple[int, int]:

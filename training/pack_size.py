@@ -117,7 +117,7 @@ class Probe:
             self.state = state
             self.step = lambda batch: solo(self.state, batch[0], self.hyper)
             return
-        mesh = pack_mesh(members)
+        mesh = pack_mesh(spec.model, members)
         together = make_pack_step(*program, mesh)
         self.state = empty_lanes(target, members, mesh)
         for lane in range(members):

@@ -13,15 +13,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 from model.config import ModelConfig
 from model.sharding import make_mesh
 from training.loop import EXPLODED
+from training.mesh import devices_may_share
 from training.state import TrainState
 from training.step import Metrics, train_step_function
 
 PackStep = Callable[[TrainState, Any, dict[str, Any], Any], tuple[TrainState, Metrics]]
 
 
-def pack_mesh(members: int) -> jax.sharding.Mesh:
+def pack_mesh(config: ModelConfig, members: int) -> jax.sharding.Mesh:
     """As many of this process's devices as divide the members, which are shared out among them."""
-    devices = jax.devices()
+    devices = jax.devices() if devices_may_share(config) else jax.devices()[:1]
     return make_mesh((data := math.gcd(members, len(devices)), 1, 1), devices[:data])
 
 

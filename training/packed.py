@@ -74,7 +74,7 @@ class Pack:
         self.started, self.stop_requested = time.monotonic(), stop_requested
         self.working = 1  # members that train now, the others waiting for them
         first = opened[0][1]
-        self.mesh = pack_mesh(len(opened))
+        self.mesh = pack_mesh(first.spec.model, len(opened))
         _, self.target = make_initialization(first.spec.model, first.mesh)
         self.step = make_pack_step(first.spec.model, first.spec.optim.decay_all, first.microbatches, self.mesh)
         self.members = [Member(directory, run, lane) for lane, (directory, run) in enumerate(opened)]

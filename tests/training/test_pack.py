@@ -235,7 +235,7 @@ def test_a_diverging_member_fails_alone(place, packed, tmp_path):
 
 
 def test_the_state_of_a_diverging_member_is_frozen_and_reaches_no_other_lane():
-    mesh = pack_mesh(3)
+    mesh = pack_mesh(MODEL, 3)
     step = make_pack_step(MODEL, False, 1, mesh)
     initialize, target = make_initialization(MODEL, mesh)
     batch_MBT = np.random.default_rng(0).integers(0, 256, (3, 8, 33)).astype(np.int32)
@@ -271,7 +271,7 @@ def take(state, lane: int):
 
 
 def test_a_lane_that_waits_does_not_move_and_comes_back_as_it_was_put():
-    mesh = pack_mesh(2)
+    mesh = pack_mesh(MODEL, 2)
     initialize, target = make_initialization(MODEL, mesh)
     state = empty_lanes(target, 2, mesh)
     for lane in range(2):
