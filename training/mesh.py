@@ -136,32 +136,28 @@ def choose_mesh(text: str, spec: RunSpec) -> jax.sharding.Mesh:
     """
     devices = jax.devices()
     processes = jax.process_count()
-    sequences = sequences_at_once(spec)
-    if not text:
+    if text:
+        shape = shape_asked(text, spec, len(devices))
+    else:
+        sequences = sequences_at_once(spec)
         chosen = shape_here(spec.model, sequences)
         if chosen is None:
             raise BadInput(
                 f"batch_tokens={spec.batch_tokens}: its {sequences} sequences must divide over the {len(devices)} "
                 f"devices of {processes} processes, or the model over some of them"
             )
-        _refuse_sharing(text, spec, chosen)
-        return make_mesh(chosen, devices[: math.prod(chosen)])
-    shape = shape_asked(text, spec, len(devices))
-    _refuse_sharing(text, spec, shape)
-    if processes > 1 and math.prod(shape) < len(devices):
-        raise BadInput(
-            f"--mesh={text}: takes {math.prod(shape)} devices; must take all {len(devices)} of the "
-            f"{processes} processes"
-        )
-    return make_mesh(shape, devices[: math.prod(shape)])
-
-
-def _refuse_sharing(text: str, spec: RunSpec, shape: tuple[int, int, int]) -> None:
-    if math.prod(shape) > 1 and not devices_may_share(spec.model):
+        shape = chosen
+    count = math.prod(shape)
+    if count > 1 and not devices_may_share(spec.model):
         raise BadInput(
             f"--mesh={text}: this model has products of more than {MOST_ROWS} rows, which XLA computes wrong on "
             "several CPU devices of one process; take one device (--mesh=data=1), or processes of one core each"
         )
+    if processes > 1 and count < len(devices):
+        raise BadInput(
+            f"--mesh={text}: takes {count} devices; must take all {len(devices)} of the {processes} processes"
+        )
+    return make_mesh(shape, devices[:count])
 
 
 def data_share(mesh: jax.sharding.Mesh, sequences: int) -> tuple[int, int]:

@@ -21,7 +21,8 @@ PackStep = Callable[[TrainState, Any, dict[str, Any], Any], tuple[TrainState, Me
 
 
 def pack_mesh(config: ModelConfig, members: int) -> jax.sharding.Mesh:
-    """As many of this process's devices as divide the members, which are shared out among them."""
+    """As many of this process's devices as divide the members, which are shared out among them; one device for a model
+    that several must not compute at once."""
     devices = jax.devices() if devices_may_share(config) else jax.devices()[:1]
     return make_mesh((data := math.gcd(members, len(devices)), 1, 1), devices[:data])
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import ModelConfig
-from tests.small import ROOT
+from tests.small import run_launch
 from training.cores import MOST_DEVICES, MOST_ROWS, cores_may_share, device_count
 
 SHOW = """
@@ -100,14 +100,7 @@ print("equal")
 
 
 def test_the_largest_model_that_shares_a_process_has_the_gradient_of_one_device():
-    done = subprocess.run(
-        [sys.executable, "-c", TWO_DEVICES],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_launch([sys.executable, "-c", TWO_DEVICES], env={**os.environ, "XLA_FLAGS": ""})
     assert done.returncode == 0, done.stderr
     refusal, last = done.stdout.splitlines()
     assert refusal.startswith("--mesh=data=2: this model has products of more than 3072 rows")
