@@ -7,21 +7,21 @@ cross-entropy kernels, Hsu et al. 2024, arXiv 2410.10989, section 3.2, written h
 """
 
 import functools
-from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from model import rows
 from model.sharding import RULES
 
 Pair = tuple[jax.Array, jax.Array]
 
 
-def _logits(layers: ModuleType, x: jax.Array, table_VD: jax.Array, softcap: float) -> jax.Array:
-    """Float32 scores of a block's positions, capped, in the layout of `layers`."""
-    logits = layers.logits(x, table_VD)
+def _logits(x_BSD: jax.Array, table_VD: jax.Array, softcap: float) -> jax.Array:
+    """Float32 scores of S positions, capped."""
+    logits = rows.logits(x_BSD, table_VD)
     return softcap * jnp.tanh(logits / softcap) if softcap else logits
 
 
@@ -39,20 +39,13 @@ def _joined(blocks: jax.Array, length: int) -> jax.Array:
 
 
 def token_losses(
-    layers: ModuleType,
-    x_BTD: jax.Array,
-    table_VD: jax.Array,
-    targets_BT: jax.Array,
-    *,
-    softcap: float,
-    positions: int,
+    x_BTD: jax.Array, table_VD: jax.Array, targets_BT: jax.Array, *, softcap: float, positions: int
 ) -> Pair:
     """Negative log likelihood of each target and log of each position's partition sum; (B, T) float32, nats.
 
     Differentiable: the backward pass computes each block's logits again.
 
     Args:
-      layers: `rows` or `columns`: the layout in which a block is computed.
       x_BTD: the normalized residual stream.
       table_VD: the head.
       softcap: cap of the logits, 0 for none.
@@ -62,16 +55,14 @@ def token_losses(
     @jax.checkpoint
     def block(parts: Any) -> Pair:
         x_BSD, targets_BS = parts
-        x = layers.from_BTD(x_BSD)
-        return layers.token_losses(_logits(layers, x, table_VD, softcap), targets_BS)
+        return rows.token_losses(_logits(x_BSD, table_VD, softcap), targets_BS)
 
     nll, logz = jax.lax.map(block, (_blocks(x_BTD, positions), _blocks(targets_BT, positions)))
     return _joined(nll, targets_BT.shape[1]), _joined(logz, targets_BT.shape[1])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def sums(
-    layers: ModuleType,
     softcap: float,
     positions: int,
     x_BTD: jax.Array,
@@ -83,13 +74,12 @@ def sums(
 
     Only the first carries a gradient (to x, table and z_loss); the others are for reporting.
     """
-    nll_BT, logz_BT = token_losses(layers, x_BTD, table_VD, targets_BT, softcap=softcap, positions=positions)
+    nll_BT, logz_BT = token_losses(x_BTD, table_VD, targets_BT, softcap=softcap, positions=positions)
     nll, square = jnp.sum(nll_BT), jnp.sum(logz_BT * logz_BT)
     return nll + z_loss * square, nll, square
 
 
 def _forward(
-    layers: ModuleType,
     softcap: float,
     positions: int,
     x_BTD: jax.Array,
@@ -98,12 +88,12 @@ def _forward(
     z_loss: jax.Array,
 ) -> tuple[Any, Any]:
     """The sums, and their gradients from the same pass over the blocks."""
-    every_block = _over_devices(functools.partial(_every_block, layers, softcap, positions))
+    every_block = _over_devices(functools.partial(_every_block, softcap, positions))
     (nll, square, d_table_VD), d_x_BTD = every_block(x_BTD, table_VD, targets_BT, z_loss)
     return (nll + z_loss * square, nll, square), (d_x_BTD, d_table_VD.astype(table_VD.dtype), square)
 
 
-def _backward(layers: ModuleType, softcap: float, positions: int, kept: Any, cotangents: Any) -> Any:
+def _backward(softcap: float, positions: int, kept: Any, cotangents: Any) -> Any:
     d_x_BTD, d_table_VD, square = kept
     scale = cotangents[0]
     return (scale * d_x_BTD).astype(d_x_BTD.dtype), scale * d_table_VD, None, scale * square
@@ -113,7 +103,6 @@ sums.defvjp(_forward, _backward)
 
 
 def _every_block(
-    layers: ModuleType,
     softcap: float,
     positions: int,
     x_BTD: jax.Array,
@@ -129,20 +118,21 @@ def _every_block(
     def block(carry: Any, parts: Any) -> Any:
         nll, square, d_table_VD = carry
         x_BSD, targets_BS, counts_BS = parts
-        x = layers.from_BTD(x_BSD)
-        logits = _logits(layers, x, table_VD, softcap)
-        nll_BS, logz_BS = layers.token_losses(logits, targets_BS)
+        logits_BSV = _logits(x_BSD, table_VD, softcap)
+        nll_BS, logz_BS = rows.token_losses(logits_BSV, targets_BS)
         # d nll = softmax - one-hot of the target; d logz^2 = 2 logz softmax.
-        logz, target, count = (layers.beside_logits(values) for values in (logz_BS, targets_BS, counts_BS))
-        share = jnp.exp(logits - logz) * (1 + 2 * z_loss * logz)
-        is_target = jax.lax.broadcasted_iota(jnp.int32, share.shape, layers.VOCABULARY_AXIS) == target
-        d_logits = (share - is_target) * count
+        share_BSV = jnp.exp(logits_BSV - logz_BS[..., None]) * (1 + 2 * z_loss * logz_BS)[..., None]
+        is_target_BSV = jax.lax.broadcasted_iota(jnp.int32, share_BSV.shape, 2) == targets_BS[..., None]
+        d_logits_BSV = (share_BSV - is_target_BSV) * counts_BS[..., None]
         if softcap:
-            d_logits *= 1 - jnp.square(logits / softcap)
-        d_x, d_table_here_VD = layers.head_gradients(d_logits, x, table_VD)
-        d_table_VD += d_table_here_VD
+            d_logits_BSV *= 1 - jnp.square(logits_BSV / softcap)
+        d_logits_BSV = d_logits_BSV.astype(x_BSD.dtype)
+        d_x_BSD = d_logits_BSV @ table_VD.astype(x_BSD.dtype)
+        d_table_VD += jax.lax.dot_general(
+            d_logits_BSV, x_BSD, (((0, 1), (0, 1)), ((), ())), preferred_element_type=jnp.float32
+        )
         nll, square = nll + jnp.sum(nll_BS * counts_BS), square + jnp.sum(logz_BS * logz_BS * counts_BS)
-        return (nll, square, d_table_VD), layers.to_BTV(d_x, targets_BS.shape)
+        return (nll, square, d_table_VD), d_x_BSD
 
     parts = (_blocks(x_BTD, positions), _blocks(targets_BT, positions), _blocks(counts_BT, positions))
     zero = jnp.zeros((), jnp.float32)

@@ -19,7 +19,6 @@ from model.parametrization import attention_divisor
 from model.sharding import on_each_device, shards
 
 ACTIVATION = ("activation_width", "batch")  # logical axes of x_DN: the sequences lie one after the other
-VOCABULARY_AXIS = 0  # of the logits
 
 FORBIDDEN = -1e30  # finite, so that a difference of two stays a number
 
@@ -223,22 +222,6 @@ def logits(x_DN: jax.Array, table_VD: jax.Array) -> jax.Array:
 def to_BTV(logits_VN: jax.Array, shape_BT: tuple[int, ...]) -> jax.Array:
     """Activations or logits of this layout as (B, T, V)."""
     return logits_VN.T.reshape(*shape_BT, -1)
-
-
-def from_BTD(x_BTD: jax.Array) -> jax.Array:
-    """The inverse of `to_BTV`."""
-    return x_BTD.reshape(-1, x_BTD.shape[-1]).T
-
-
-def beside_logits(values_BT: jax.Array) -> jax.Array:
-    """One value a token, in a shape that meets all its logits."""
-    return values_BT.reshape(1, -1)
-
-
-def head_gradients(d_logits_VN: jax.Array, x_DN: jax.Array, table_VD: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What `logits` passes back to the stream and to the table."""
-    d_logits_VN = jax.lax.optimization_barrier(d_logits_VN)  # written once, not computed in each product
-    return table_VD.T @ d_logits_VN, d_logits_VN @ x_DN.T
 
 
 def _losses_forward(logits_VN, targets_N):  # type: ignore[no-untyped-def]

@@ -138,7 +138,7 @@ def token_losses(
         return layers.token_losses(_logits(config, layers, params, x), targets_BT)
     x_BTD, softcap = layers.to_BTV(x, tokens_BT.shape), config.logit_softcap
     return blockwise.token_losses(
-        layers, x_BTD, _head(config, params), targets_BT, softcap=softcap, positions=positions
+        x_BTD, _head(config, params), targets_BT, softcap=softcap, positions=positions
     )
 
 
@@ -160,7 +160,6 @@ def objective(
     layers = layers_of(config, layout)
     x_BTD = layers.to_BTV(_stream(config, layers, params, tokens_BT), tokens_BT.shape)
     total, nll, _ = blockwise.sums(
-        layers,
         config.logit_softcap,
         positions,
         x_BTD,

@@ -12,7 +12,6 @@ from model.device import this_device
 from model.parametrization import attention_divisor
 
 ACTIVATION = ("batch", "position", "activation_width")  # logical axes of x_BTD
-VOCABULARY_AXIS = 2  # of the logits
 
 
 def embed(table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
@@ -75,28 +74,6 @@ def logits(x_BTD: jax.Array, table_VD: jax.Array) -> jax.Array:
 def to_BTV(logits_BTV: jax.Array, shape_BT: tuple[int, ...]) -> jax.Array:
     """Activations or logits of this layout as (B, T, V): themselves."""
     return logits_BTV
-
-
-def from_BTD(x_BTD: jax.Array) -> jax.Array:
-    """The inverse of `to_BTV`."""
-    return x_BTD
-
-
-def beside_logits(values_BT: jax.Array) -> jax.Array:
-    """One value a token, in a shape that meets all its logits."""
-    return values_BT[..., None]
-
-
-def head_gradients(
-    d_logits_BTV: jax.Array, x_BTD: jax.Array, table_VD: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """What `logits` passes back to the stream, and to the table in float32."""
-    d_logits_BTV = d_logits_BTV.astype(x_BTD.dtype)
-    tokens = ((0, 1), (0, 1))
-    d_table_VD = jax.lax.dot_general(
-        d_logits_BTV, x_BTD, (tokens, ((), ())), preferred_element_type=jnp.float32
-    )
-    return d_logits_BTV @ table_VD.astype(x_BTD.dtype), d_table_VD
 
 
 def token_losses(logits_BTV: jax.Array, targets_BT: jax.Array) -> tuple[jax.Array, jax.Array]:

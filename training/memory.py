@@ -85,7 +85,9 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choices.Devic
     item = FLOAT32_BYTES if device.platform == "cpu" else ITEM_BYTES[model.compute_dtype]
     sequences = max(1, tokens // length)
     positions = choices.loss_positions(model.vocabulary // tensor, sequences, length)
-    logits = LOGIT_COPIES * positions * sequences * model.vocabulary // tensor
+    in_cpu_blocks = positions < length and device.platform == "cpu"
+    copies = CPU_BLOCK_LOGIT_COPIES if in_cpu_blocks else LOGIT_COPIES
+    logits = copies * positions * sequences * model.vocabulary // tensor
     # Accumulation over microbatches holds a second copy of the gradients.
     weights = stored * (2 if microbatches > 1 else 1)
     if model.compute_dtype != "float32":
@@ -100,6 +102,7 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choices.Devic
 # Fitted to compiled steps of this network on the CPU, 0.1M to 10M parameters (tests/training/test_memory.py holds the
 # whole to 20%); on accelerators they are an assumption until their compiler is asked.
 LOGIT_COPIES = 2  # the logits and their cotangent
+CPU_BLOCK_LOGIT_COPIES = 3  # in the blocks of `blockwise`, the cotangent in a second layout too
 COPIED_WIDTHS = (
     7.6  # arrays of model width that a block keeps beside those counted: other layouts, products half done
 )

@@ -42,6 +42,7 @@ CASES = {
         (1, 1, 1),
     ),
     "remat of products": (spec_of(dataclasses.replace(MODEL, depth=6, scan=True, remat="dots")), (1, 1, 1)),
+    "loss in blocks": (spec_of(dataclasses.replace(MODEL, vocabulary=50_304), sequences=32), (1, 1, 1)),
     "a mesh": (spec_of(dataclasses.replace(MODEL, scan=True)), (1, 2, 2)),
 }
 
