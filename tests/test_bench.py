@@ -52,9 +52,17 @@ def test_a_peer_that_dies_is_an_error_and_not_a_missing_number():
     options = bench.Bench(sizes=("10k",), torch_python="/bin/false")
     with (
         bench.started(options, ["torch"]) as sides,
-        pytest.raises(RuntimeError, match=r"bench\.torch_peer.* ended"),
+        pytest.raises(RuntimeError, match=r"bench\.torch_peer.* ended .*: exit status 1$"),
     ):
         sides["torch"].ask("steps", count=1)
+
+
+def test_a_peer_that_is_killed_says_so():
+    options = bench.Bench(sizes=("10k",))
+    with bench.started(options, ["jax"]) as sides:
+        sides["jax"].process.kill()
+        with pytest.raises(RuntimeError, match=r"killed by signal 9; was there memory for all sides"):
+            sides["jax"].ask("steps", count=1)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -181,14 +182,20 @@ class Side:
             sent.write(json.dumps({"do": do} | arguments) + "\n")
             sent.flush()
         except BrokenPipeError:
-            raise RuntimeError(f"{self.name} ended before {do}") from None
+            raise self._ended(f"before {do}") from None
         return self._answer(received, do)
 
     def _answer(self, received: IO[str], do: str) -> dict[str, Any]:
         line = received.readline()
         if not line:
-            raise RuntimeError(f"{self.name} ended in {do}")
+            raise self._ended(f"in {do}")
         return json.loads(line)
+
+    def _ended(self, when: str) -> RuntimeError:
+        status = self.process.wait()
+        why = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+        hint = "; was there memory for all sides at once?" if status == -signal.SIGKILL else ""
+        return RuntimeError(f"{self.name} ended {when}: {why}{hint}")
 
     def close(self) -> None:
         assert self.process.stdin is not None
