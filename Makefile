@@ -23,7 +23,7 @@ quickstart: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy launch.py planning.py planning_budget.py planning_memory.py errors.py files.py flags.py experiments launchers training model data analysis bench
+	$(BIN)/mypy launch.py core experiments launchers planning training model data analysis bench
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
@@ -34,7 +34,7 @@ test-slurm: setup
 
 # kill -9 of run, worker and launcher fifty times over a sweep; `make test` does it ten times.
 test-faults: setup
-	$(BIN)/python -m pytest -x -rP tests/fifty_kills.py
+	$(BIN)/python -m pytest -x -rP tests/faults/fifty_kills.py
 
 # The bookkeeping of 10,000 simulated runs: plan, submit --dry-run, status, report, each within 10 s and 1 GB.
 test-scale: setup

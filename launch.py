@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import flags
-from errors import EXIT_COMPLETE, BadInput, exit_on_bad_input
+from core import cli as flags
+from core.errors import EXIT_COMPLETE, BadInput, exit_on_bad_input
 
 VERBS = ("plan", "run", "submit", "status", "cancel", "doctor", "backfill", "bench")
 
@@ -56,7 +56,7 @@ def common_arguments(verb: str, experiment: str) -> Parser:
     )
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="corpora, tokens, compiled programs")
     if verb == "plan":
-        import planning
+        from planning import plan as planning
 
         planning.add_arguments(parser)
     elif verb == "submit":
@@ -128,7 +128,7 @@ def sweep_directory(options: argparse.Namespace) -> Path:
 def plan_or_run(verb: str, arguments: Sequence[str]) -> int:
     """plan, run, submit and bench: the experiment's sweep, then show it, train it, send it or measure it."""
     if verb == "plan":
-        import planning_budget
+        from planning import budget as planning_budget
 
         if planning_budget.belongs_here(arguments):
             return planning_budget.main(arguments)
@@ -158,12 +158,12 @@ def plan_or_run(verb: str, arguments: Sequence[str]) -> int:
             specs = due_now(specs, experiment.held_back(sweep), directory)
         return submit(specs, directory, options)
     if verb == "plan" or getattr(options, "dry_run", False):
-        import planning
+        from planning import plan as planning
 
         planning.show(name, sweep, directory, planning.with_defaults(options))
         return EXIT_COMPLETE
     if verb == "bench":
-        import planning
+        from planning import plan as planning
 
         planning.bench(name, sweep, options)
         return EXIT_COMPLETE
@@ -206,7 +206,7 @@ def _missing_experiment(verb: str) -> NoReturn:
 
 def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
     """Prepare the data, train what is missing, sum up."""
-    from launchers.local import LocalOptions, launch
+    from launchers.local.launch import LocalOptions, launch
     from launchers.packs import parse_pack
     from training.prepare import prepare
 
@@ -216,7 +216,7 @@ def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
     if options.mesh:
         import math
 
-        from training.mesh import parse_mesh
+        from training.processes.mesh import parse_mesh
 
         devices = math.prod(parse_mesh(options.mesh).values())
     if options.mesh or options.profile:
@@ -226,7 +226,7 @@ def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
         pack = 1
     missing = [spec for spec in sweep if not (directory / spec.run_id / "result.json").exists()]
     for name, record in prepare(missing, options.cache).items():
-        from training.tasks import overlap_line
+        from training.evaluate.tasks import overlap_line
 
         print(overlap_line(name, record))
     summary = launch(
@@ -270,7 +270,7 @@ def status(arguments: Sequence[str]) -> int:
 
 def cancel(arguments: Sequence[str]) -> int:
     """Take a sweep out of Slurm's queue."""
-    from launchers.slurm import cancel as cancel_jobs
+    from launchers.slurm.submit import cancel as cancel_jobs
 
     parser = Parser(prog="python launch.py cancel", description="Stop a submitted sweep and keep it stopped.")
     parser.add_argument("directory", type=Path, help="runs/<sweep>")
@@ -282,7 +282,7 @@ def cancel(arguments: Sequence[str]) -> int:
 
 def doctor(arguments: Sequence[str]) -> int:
     """Examine a sweep's folder."""
-    from launchers.doctor import examine_and_show
+    from launchers.doctor.examine import examine_and_show
 
     parser = Parser(
         prog="python launch.py doctor", description="Find and explain what is wrong in a sweep's folder."
@@ -298,7 +298,7 @@ def doctor(arguments: Sequence[str]) -> int:
 
 def backfill(arguments: Sequence[str]) -> int:
     """Score tasks on the complete runs of a sweep."""
-    from training import backfill as scoring
+    from training.evaluate import backfill as scoring
 
     return scoring.main(arguments)
 
@@ -307,7 +307,7 @@ def bench(arguments: Sequence[str]) -> int:
     """Measure training speed here: of an experiment's shapes, or beside PyTorch."""
     if arguments and not arguments[0].startswith("-"):
         return plan_or_run("bench", arguments)
-    from training import bench as benchmark
+    from bench import speed as benchmark
 
     return benchmark.main(list(arguments)) or EXIT_COMPLETE
 

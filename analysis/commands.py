@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from errors import BadInput
-from files import write_json
+from core.errors import BadInput
+from core.files import write_json
 
 
 class Parser(argparse.ArgumentParser):

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from analysis.commands import Parser
-from analysis.load import Sweep, load_sweep
-from analysis.load_run import Run, at, number
-from errors import BadInput, exit_on_bad_input
-from files import write_json
+from analysis.logs.load import Sweep, load_sweep
+from analysis.logs.load_run import Run, at, number
+from core.errors import BadInput, exit_on_bad_input
+from core.files import write_json
 
 LEAST_RATES = 3
 SHAPE = ("width", "depth", "heads", "kv_heads", "head_width", "ff_width")

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.load import Sweep, load_sweep
-from analysis.load_run import Run, number
-from errors import EXIT_COMPLETE, BadInput, exit_on_bad_input
-from files import read_json, write_atomic
+from analysis.logs.load import Sweep, load_sweep
+from analysis.logs.load_run import Run, number
+from core.errors import EXIT_COMPLETE, BadInput, exit_on_bad_input
+from core.files import read_json, write_atomic
 
 COLUMNS = (
     "task",

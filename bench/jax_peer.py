@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench import protocol
-from model import choices, sharding
+from model import sharding
 from model.config import ModelConfig
-from model.device import this_device
-from training.config import OptimConfig
-from training.cores import use_cores_as_devices
-from training.mesh import shape_here
+from model.kernels import choose as choices
+from model.kernels.device import this_device
+from training.processes.cores import use_cores_as_devices
+from training.processes.mesh import shape_here
+from training.spec import OptimConfig
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
 

@@ -14,9 +14,9 @@ from bench import protocol
 from data.config import DataConfig
 from model.config import ModelConfig
 from training.causes import MEMORY_WORDS
-from training.config import OptimConfig, RunSpec
-from training.cores import use_cores_as_devices
-from training.pack_size import Probe
+from training.packs.size import Probe
+from training.processes.cores import use_cores_as_devices
+from training.spec import OptimConfig, RunSpec
 
 
 class Peer:

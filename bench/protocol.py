@@ -1,4 +1,4 @@
-"""How `training.bench` talks to a peer: one JSON object a line on standard input, one JSON answer a line back.
+"""How `bench.speed` talks to a peer: one JSON object a line on standard input, one JSON answer a line back.
 
 Commands: {"do": "prepare", "model": {...}, "batch": B, "sequence": T, "parameters": PATH.npz} answers
 {"loss", "seconds", "versions"}: the loss before the first step and the seconds until it was known. {"do": "steps",

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from core.errors import BadInput
+from core.files import write_atomic, write_json
 from data import corpus as corpora
 from data.cache import CACHE_FORMAT, META, TOKENIZER, checksum
 from data.config import DataConfig
@@ -20,8 +22,6 @@ from data.documents import SPLITS
 from data.integrity import describe
 from data.pool import map_in_order
 from data.tokenizers import Tokenizer, load, make
-from errors import BadInput
-from files import write_atomic, write_json
 
 _TASK_BYTES = 4 * 2**20
 _PARALLEL_FROM_BYTES = 16 * 2**20  # starting workers costs about a second each

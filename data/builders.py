@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
+from core.errors import BadInput
 from data import pysource, text
 from data.documents import SPLITS, Document
-from errors import BadInput
 
 FILE_FORMAT = "array_record"
 

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
+from core.errors import BadInput, exit_on_bad_input
+from core.files import read_json
 from data.config import DataConfig
 from data.documents import SPLITS
 from data.integrity import build_folder, damage, only_one
 from data.tokenizers import Tokenizer, identity, load
-from errors import BadInput, exit_on_bad_input
-from files import read_json
 
 CACHE_FORMAT = 1  # raised when the same corpus and tokenizer would give other bytes on disk
 META = "meta.json"

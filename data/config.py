@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from errors import BadInput
+from core.errors import BadInput
 
 CORPUS_FORMS = "pysource, text:PATH or tfds:NAME"
 TOKENIZER_FORMS = "byte, char, word:SIZE, bpe:SIZE or file:PATH"

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from core.errors import BadInput
+from core.files import read_json, write_json
 from data import pysource, text
 from data.config import DataConfig
 from data.documents import DUPLICATE, MAXIMUM_BYTES, SPLITS, decode, digest, split_of
 from data.integrity import build_folder, damage, describe, only_one
 from data.pool import map_in_order
-from errors import BadInput
-from files import read_json, write_json
 
 MANIFEST = "manifest.json"
 CORPUS_FORMAT = 1  # raised when the same sources would give other documents

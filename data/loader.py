@@ -21,10 +21,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from core.errors import BadInput
 from data.cache import TokenCache, TokenSplit
 from data.config import DataConfig
 from data.skills import Pattern, parse_skills, pattern
-from errors import BadInput
 
 _ROUNDS = 4  # of the Feistel network inside index_shuffle; grain's own choice for its global shuffle
 _PREFETCHED_BATCHES = 8

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from core.errors import BadInput
+from core.files import read_json, write_json
 from data.integrity import build_folder, damage, describe, only_one
 from data.tasks.protocol import Task
 from data.tasks.registry import load
 from data.tokenizers import Tokenizer
-from errors import BadInput
-from files import read_json, write_json
 
 PATTERN = 100  # windows in the fixed pattern: shares are whole percents
 SKILLS_FORMAT = 1  # raised when the same skill would give other tokens

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.errors import BadInput
 from data.documents import Document, decode, digest, drop_duplicates, split_of
-from errors import BadInput
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 HELD_OUT_PERCENT = 5.0  # a user's corpus is small more often than large; 5% each way still fills an evaluation

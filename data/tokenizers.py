@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from errors import BadInput
+from core.errors import BadInput
 
 SEPARATOR_TEXT = "\0"
 UNKNOWN_TEXT = "\0unknown"

@@ -14,8 +14,8 @@ of a size's curve has been cooled down. `most_flops` keeps large models from dat
 
 from typing import Any, Literal
 
+from core.errors import BadInput
 from data.config import DataConfig
-from errors import BadInput
 from experiments.grids import distinct_models, flops_per_token, over_tokens
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least

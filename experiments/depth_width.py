@@ -15,8 +15,8 @@ import dataclasses
 import math
 from typing import Any
 
+from core.errors import BadInput
 from data.config import DataConfig
-from errors import BadInput
 from experiments.grids import over_tokens
 from experiments.scaling import ScalingRule, head_width
 from experiments.spec import Sweep, check_at_least

@@ -17,8 +17,8 @@ layer at every one of the sizes, the same text and tokens; there recall must not
 import dataclasses
 from typing import Any, Literal
 
+from core.errors import BadInput
 from data.config import DataConfig
-from errors import BadInput
 from experiments.scaling import ScalingRule
 from experiments.spec import RunSpec, Sweep, check_at_least
 from model.config import ModelConfig

@@ -5,8 +5,9 @@ Run     python launch.py run forecast --preset cpu
 Cost    under 5 minutes on 2 CPU cores
 Expect  RESULTS.md, "forecast"
 
-The launcher holds the largest size back until runs/forecast/forecast/forecast.json is written (analysis/register.py:
-the law with the lowest AICc on the small runs, 1,000 resamples), then trains it, scores the forecast and draws it.
+The launcher holds the largest size back until runs/forecast/forecast/forecast.json is written
+(analysis/forecast/register.py: the law with the lowest AICc on the small runs, 1,000 resamples), then trains it,
+scores the forecast and draws it.
 """
 
 from collections.abc import Iterable

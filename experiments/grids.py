@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from errors import BadInput
+from core.errors import BadInput
 from experiments.scaling import ScalingRule
 from experiments.spec import RunSpec
 from model.config import ModelConfig

@@ -14,8 +14,8 @@ for each.
 import math
 from typing import Any
 
+from core.errors import BadInput
 from data.config import DataConfig
-from errors import BadInput
 from experiments.grids import distinct_models, flops_per_token, over_tokens, tokens_for
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least

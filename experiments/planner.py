@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import BadInput
+from core.errors import BadInput
+from core.files import read_json
 from experiments.grids import distinct_models, flops_per_token, over_tokens
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep
-from files import read_json
 from model.config import ModelConfig
 
 FORMAT = 1

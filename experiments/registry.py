@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from errors import BadInput
+from core.errors import BadInput
 from experiments.spec import Sweep
 
 FOLDER = Path(__file__).resolve().parent

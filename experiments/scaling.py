@@ -5,11 +5,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from core.errors import BadInput
+from core.files import read_json
 from data.config import DataConfig
-from errors import BadInput
 from experiments import hyperparameters
 from experiments.spec import OptimConfig, RunSpec, from_json
-from files import read_json
 from model.config import ModelConfig
 from model.ledger import ledger
 

@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
-from errors import BadInput
-from training.config import OptimConfig, RunSpec, canonical_json, from_json, to_json, with_settings
+from core.errors import BadInput
+from training.spec import OptimConfig, RunSpec, canonical_json, from_json, to_json, with_settings
 
 __all__ = [
     "OptimConfig",

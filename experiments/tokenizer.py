@@ -14,8 +14,8 @@ what spelling would cost. Contexts are equally long in tokens, so not in bytes.
 
 from typing import Any
 
+from core.errors import BadInput
 from data.config import SMALLEST_SIZES, DataConfig
-from errors import BadInput
 from experiments.grids import over_tokens, tokens_for
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import EXIT_BAD_INPUT, EXIT_FAILED, BadInput
-from files import write_atomic
+from core.errors import EXIT_BAD_INPUT, EXIT_FAILED, BadInput
+from core.files import write_atomic
 from launchers.manifests import Pack, run_command, to_yaml
 from launchers.packs import form_packs, measured_sizes, parse_pack
-from training.config import RunSpec
+from training.spec import RunSpec
 
 DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -170,6 +170,6 @@ def write(
 
 def jobset_options(site: Mapping[str, Any]) -> JobSetOptions:
     """From the table [jobset] of the site file."""
-    from launchers.slurm_options import from_table
+    from launchers.slurm.options import from_table
 
     return from_table(JobSetOptions, site.get("jobset", {}), "jobset")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from training.config import RunSpec, canonical_json
+from training.spec import RunSpec, canonical_json
 
 PLAIN_KEY = re.compile(r"[A-Za-z][A-Za-z_]{2,}")
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import BadInput
-from files import canonical_sha256, read_json, write_json
-from training.config import RunSpec
+from core.errors import BadInput
+from core.files import canonical_sha256, read_json, write_json
 from training.cost import parameter_count
 from training.records import git_commit
+from training.spec import RunSpec
 
 HELD_BACK = "held_back.json"
 FORECAST = Path("forecast") / "forecast.json"

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from errors import BadInput
-from launchers.devices import Place
-from training.config import RunSpec, to_json
+from core.errors import BadInput
+from launchers.local.devices import Place
 from training.cost import shape_of
-from training.pack_size import decide, known_rates
+from training.packs.size import decide, known_rates
+from training.spec import RunSpec, to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_ON_A_CPU = "packs: off, they gain nothing on a CPU; --pack N packs all the same"
@@ -104,7 +104,7 @@ def choose_sizes(
 ) -> PackSizes:
     """How many of these runs go into one pack.
 
-    `auto` measures on the first place's device, once a shape (training/pack_size.py), with packs no larger than leave
+    `auto` measures on the first place's device, once a shape (training/packs/size.py), with packs no larger than leave
     work for every place. On a CPU it is off without a measurement: there a pack trains 0.6 to 1.1 times the tokens of
     its runs one after the other (RESULTS.md, "Packs"; `python launch.py bench --pack 1 8` measures it).
 
@@ -144,7 +144,7 @@ def pack_gain(rates: Mapping[int, float], members: int) -> float:
     sizes around it; 1 where nothing was measured.
 
     Args:
-      rates: total tokens per second by number of members, as training/pack_size.py measures them.
+      rates: total tokens per second by number of members, as training/packs/size.py measures them.
     """
     if 1 not in rates or members == 1:
         return 1.0
@@ -203,7 +203,7 @@ def measured_sizes(
 
 def _measure(requests: list[dict], place: Place, cache_root: Path, log: Path) -> list[dict]:
     """One answer a request, from a process that ends and so gives the device back; none where it failed."""
-    command = [sys.executable, "-m", "training.pack_size", "--cache", str(cache_root.absolute())]
+    command = [sys.executable, "-m", "training.packs.size", "--cache", str(cache_root.absolute())]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as errors:
         done = subprocess.run(

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 
 from launchers.packs import form_packs, pack_key
-from training.config import RunSpec
 from training.cost import shape_of, training_flops
+from training.spec import RunSpec
 
 
 @dataclasses.dataclass

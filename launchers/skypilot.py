@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import EXIT_STOPPED, BadInput
-from files import write_atomic
+from core.errors import EXIT_STOPPED, BadInput
+from core.files import write_atomic
 from launchers.manifests import Pack, families, job_name, run_command, to_yaml
 from launchers.packs import form_packs, measured_sizes, parse_pack
-from training.config import RunSpec
+from training.spec import RunSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +117,6 @@ def write(
 
 def skypilot_options(site: Mapping[str, Any]) -> SkyPilotOptions:
     """From the table [skypilot] of the site file."""
-    from launchers.slurm_options import from_table
+    from launchers.slurm.options import from_table
 
     return from_table(SkyPilotOptions, site.get("skypilot", {}), "skypilot")

@@ -7,11 +7,11 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-from errors import BadInput
-from files import read_json, read_json_lines
-from launchers.slurm_queue import Queued, SlurmDoesNotAnswer, read_queue, submitted_runs
-from training.config import RunSpec, short_count
+from core.errors import BadInput
+from core.files import read_json, read_json_lines
+from launchers.slurm.queue import Queued, SlurmDoesNotAnswer, read_queue, submitted_runs
 from training.records import is_locked, read_spec
+from training.spec import RunSpec, short_count
 
 State = Literal["complete", "running", "queued", "failed", "stopped", "lost", "missing", "broken"]
 

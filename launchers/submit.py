@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import EXIT_COMPLETE, BadInput
-from training.config import RunSpec
+from core.errors import EXIT_COMPLETE, BadInput
+from training.spec import RunSpec
 
 BACKENDS = ("slurm", "skypilot", "jobset")
 
@@ -46,7 +46,7 @@ def submit(specs: Sequence[RunSpec], directory: Path, options: argparse.Namespac
     """
     from launchers.order import check_order
     from launchers.packs import parse_pack
-    from launchers.slurm_options import read_site
+    from launchers.slurm.options import read_site
 
     check_order(directory, specs)
     if options.backend not in BACKENDS:
@@ -85,8 +85,8 @@ def submit(specs: Sequence[RunSpec], directory: Path, options: argparse.Namespac
 def _submit_slurm(
     specs: Sequence[RunSpec], directory: Path, options: argparse.Namespace, site: dict[str, Any]
 ) -> int:
-    from launchers import slurm
-    from launchers.slurm_options import slurm_options
+    from launchers.slurm import submit as slurm
+    from launchers.slurm.options import slurm_options
 
     keys = ("partition", "account", "time", "gpus", "nodes", "cpus", "throttle", "checkpoint_seconds", "pack")
     flags = {key: getattr(options, key) for key in keys} | {"tasks_per_node": options.tasks}
@@ -94,7 +94,7 @@ def _submit_slurm(
     if options.dry_run:
         submission = slurm.dry_run(directory, specs, chosen, options.cache)
     else:
-        from launchers.slurm_queue import require_slurm
+        from launchers.slurm.queue import require_slurm
         from training.prepare import prepare
 
         require_slurm()

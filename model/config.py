@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from errors import BadInput
+from core.errors import BadInput
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 CHOICES = {

@@ -6,7 +6,7 @@ and against the cost analysis of the compiled program.
 
 from typing import TypedDict
 
-from errors import BadInput
+from core.errors import BadInput
 from model.config import ModelConfig
 
 FORWARD_AND_BACKWARD = 3  # each product of the forward pass has two of the same size in the backward pass

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from errors import BadInput
+from core.errors import BadInput
 from model.config import ModelConfig
 from model.parameters import is_leaf, layout
 

@@ -3,7 +3,7 @@
 import jax
 from flax import nnx
 
-from model import functional
+from model import network as functional
 from model.config import ModelConfig
 
 
@@ -18,7 +18,7 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
     """A decoder-only transformer.
 
-    `nnx.to_pure_dict(nnx.state(model))` is the tree of `model.functional`; `nnx.update` takes one back.
+    `nnx.to_pure_dict(nnx.state(model))` is the tree of `model.network`; `nnx.update` takes one back.
 
     Args:
       config: the network.

@@ -15,7 +15,7 @@ COMPILED = pytest.StashKey[str]()
 def pytest_configure(config: pytest.Config) -> None:
     """One folder of compiled programs for this call of pytest: of its workers, and of every process that a test starts.
 
-    `tests.small.cache_folder` hands it to those that are told a cache folder of their own.
+    `tests.support.small.cache_folder` hands it to those that are told a cache folder of their own.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:  # has inherited the variables
         return

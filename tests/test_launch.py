@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import launch
-from launchers.local import LocalOptions
 from launchers.local import launch as launch_locally
-from tests.small import ROOT, write_corpus
-from training.config import RunSpec, to_json
+from launchers.local.launch import LocalOptions
+from tests.support.small import ROOT, write_corpus
+from training.spec import RunSpec, to_json
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_a_corrupt_spec_is_refused_and_left_as_it_is(tmp_path, content, words):
 
 def launch_one(sweep: str) -> None:
     """Launch RunSpec(tokens=8192) under `sweep` as the command line would."""
-    from errors import exit_on_bad_input
+    from core.errors import exit_on_bad_input
 
     with exit_on_bad_input():
         launch_locally(Path(sweep), [RunSpec(tokens=8192)], LocalOptions())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small import cache_folder, launch_command, run_launch, write_corpus
+from tests.support.small import cache_folder, launch_command, run_launch, write_corpus
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 
-from tests.small import ROOT, cache_folder, write_corpus
+from tests.support.small import ROOT, cache_folder, write_corpus
 
 
 def example() -> str:

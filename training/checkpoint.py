@@ -9,9 +9,9 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from errors import BadInput
-from files import read_json
-from training.distributed import any_process
+from core.errors import BadInput
+from core.files import read_json
+from training.processes.distributed import any_process
 from training.state import TrainState
 
 log = logging.getLogger(__name__)

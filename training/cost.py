@@ -5,7 +5,7 @@ from collections.abc import Hashable
 
 from model.config import ModelConfig
 from model.ledger import Ledger, ledger
-from training.config import RunSpec
+from training.spec import RunSpec
 
 
 def ledger_of(spec: RunSpec) -> Ledger:

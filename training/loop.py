@@ -11,23 +11,23 @@ from typing import Any
 import jax
 import numpy as np
 
+from core.errors import BadInput
+from core.files import JsonLines
 from data.cache import TokenCache
 from data.loader import TrainLoader
-from errors import BadInput
-from files import JsonLines
 from model.ledger import ledger
 from training.checkpoint import Checkpoints
-from training.config import RunSpec
-from training.distributed import Agreement
-from training.evaluate import PreparedTask, score_tasks, write_scores
-from training.evaluation import HeldOut, score_held_out
-from training.mesh import data_share, place_batch
+from training.evaluate.loss import HeldOut, score_held_out
+from training.evaluate.score import PreparedTask, score_tasks, write_scores
+from training.evaluate.tasks import held_out_tasks, write_records
+from training.processes.distributed import Agreement
+from training.processes.mesh import data_share, place_batch
 from training.profile import profiled
 from training.records import read_spec
 from training.schedule import learning_rate
+from training.spec import RunSpec
 from training.state import TrainState, hyperparameters
 from training.step import Metrics, make_evaluation_step, make_initialization, make_train_step
-from training.tasks import held_out_tasks, write_records
 
 # A loss this many times that of a uniform guess will not come back.
 EXPLODED = 3.0
@@ -48,7 +48,7 @@ class Execution:
     Attributes:
       cache_root: folder of corpora, token caches and compiled programs.
       checkpoint_seconds: least time between two checkpoints.
-      mesh: devices by axis, as data=2,fsdp=2,tensor=1; empty for the rule (training/mesh.py).
+      mesh: devices by axis, as data=2,fsdp=2,tensor=1; empty for the rule (training/processes/mesh.py).
       stop_requested: asked after every step; true saves and raises Stopped.
       profile: trace five steps into the run's folder `profile` (training/profile.py).
       report: called with (tokens, loss, tokens per second) about twice a second.

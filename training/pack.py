@@ -16,11 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, exit_on_bad_input
-from training.config import RunSpec, to_json
-from training.cores import use_cores_as_devices
+from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, exit_on_bad_input
 from training.cost import shape_of
-from training.group import Group, Outcome, record
+from training.processes.cores import use_cores_as_devices
+from training.processes.group import Group, Outcome, record
 from training.run import (
     PLAIN_SECONDS,
     StopSignal,
@@ -32,6 +31,7 @@ from training.run import (
     pin_to_cores,
     train_locked,
 )
+from training.spec import RunSpec, to_json
 
 # (run directory, tokens, loss, tokens per second of this run's own progress)
 Report = Callable[[Path, int, float, float], None]
@@ -165,8 +165,8 @@ def _together(
 ) -> dict[Path, Outcome]:
     import jax
 
-    from training.mesh import choose_mesh
     from training.packed import Pack
+    from training.processes.mesh import choose_mesh
 
     pack: list[Pack] = []
 

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from model.config import ModelConfig
 from model.sharding import make_mesh
 from training.loop import EXPLODED
-from training.mesh import devices_may_share
+from training.processes.mesh import devices_may_share
 from training.state import TrainState
 from training.step import Metrics, train_step_function
 

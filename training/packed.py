@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from errors import EXIT_COMPLETE
-from training.config import RunSpec
-from training.group import Outcome, record
+from core.errors import EXIT_COMPLETE
 from training.loop import Run, Stopped
 from training.pack_step import empty_lanes, make_pack_step, pack_mesh, put_lane, take_lane
+from training.processes.group import Outcome, record
 from training.run import outcome_of, write_result
+from training.spec import RunSpec
 from training.step import Metrics, make_initialization
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from core.errors import BadInput
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
 from data.loader import TrainLoader, validation_bytes
-from errors import BadInput
-from training.config import RunSpec
+from training.spec import RunSpec
 
 
 def check_vocabulary(spec: RunSpec, cache: TokenCache) -> None:
@@ -41,7 +41,9 @@ def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True
             caches[spec.data], spec.data, batch_tokens=spec.batch_tokens, seed=spec.seed, prefetch=False
         )
         if spec.tasks:
-            from training.tasks import held_out_tasks  # loads JAX, which runs without tasks need not wait for
+            from training.evaluate.tasks import (
+                held_out_tasks,  # loads JAX, which runs without tasks need not wait for
+            )
 
             records |= held_out_tasks(spec.tasks, spec.task_items, spec.data, cache_root).records
     return records

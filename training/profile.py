@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from errors import BadInput
+from core.errors import BadInput
 
 TRACE = "perfetto_trace.json.gz"
 XPROF = "steps.xplane.pb"

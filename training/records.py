@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from errors import BadInput
-from files import read_json, write_atomic, write_json
-from model import choices
-from training.config import RunSpec, from_json, to_json
-from training.lease import EXPIRY_SECONDS, acquire, held, holder_elsewhere
+from core.errors import BadInput
+from core.files import read_json, write_atomic, write_json
+from model.kernels import choose as choices
+from training.processes.lease import EXPIRY_SECONDS, acquire, held, holder_elsewhere
+from training.spec import RunSpec, from_json, to_json
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -113,7 +113,7 @@ def start_attempt(
     """
     import jax  # here: the launcher and `status` read records without JAX
 
-    from model.device import described
+    from model.kernels.device import described
 
     path = directory / "env.json"
     previous = read_json(path) if path.exists() else None

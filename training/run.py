@@ -18,13 +18,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, exit_on_bad_input
-from files import read_json, read_json_lines, write_json
+from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, exit_on_bad_input
+from core.files import read_json, read_json_lines, write_json
 from training.causes import advice
-from training.config import RunSpec, from_json
-from training.cores import use_cores_as_devices
-from training.group import EndedElsewhere, Group, Outcome, record
-from training.hosts import Membership, from_arguments, from_environment
+from training.processes.cores import use_cores_as_devices
+from training.processes.group import EndedElsewhere, Group, Outcome, record
+from training.processes.hosts import Membership, from_arguments, from_environment
+from training.spec import RunSpec, from_json
 
 # Into a file, a line of progress this often.
 PLAIN_SECONDS = 30.0
@@ -186,7 +186,7 @@ def _first_line(error: BaseException) -> str:
 @functools.lru_cache(maxsize=2)
 def _open_data(config: Any, cache_root: Path, batch_sequences: int) -> tuple[Any, Any]:
     from data.cache import open_or_build
-    from training.evaluation import held_out
+    from training.evaluate.loss import held_out
 
     cache = open_or_build(config, cache_root)
     return cache, held_out(cache, config, batch_sequences)
@@ -195,7 +195,7 @@ def _open_data(config: Any, cache_root: Path, batch_sequences: int) -> tuple[Any
 def _train(directory: Path, execution: Any, group: Group) -> None:
     import jax
 
-    from training.mesh import choose_mesh
+    from training.processes.mesh import choose_mesh
     from training.records import read_spec
 
     spec = read_spec(directory)
@@ -366,7 +366,7 @@ def main(arguments: list[str] | None = None) -> int:
     if membership is None or membership.count == 1:
         use_cores_as_devices()
     else:
-        from training.distributed import join
+        from training.processes.distributed import join
 
         with exit_on_bad_input():
             group = join(membership, options.directory, options.join_seconds)

@@ -2,7 +2,7 @@
 
 import math
 
-from training.config import OptimConfig
+from training.spec import OptimConfig
 
 
 def learning_rate(optim: OptimConfig, tokens: int, step_tokens: int, total_tokens: int) -> float:

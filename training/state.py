@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from model import functional, sharding
+from model import network as functional
+from model import sharding
 from model.config import ModelConfig
 from model.parameters import epsilon_multipliers, learning_rate_multipliers
-from training.config import OptimConfig
+from training.spec import OptimConfig
 
 Tree = Any
 

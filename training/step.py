@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from model import functional, sharding
+from model import network as functional
+from model import sharding
 from model.config import ModelConfig
-from training.config import OptimConfig
+from training.spec import OptimConfig
 from training.state import TrainState, initial_state, optimizer, state_shardings
 
 Metrics = dict[str, jax.Array]

@@ -20,9 +20,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import EXIT_COMPLETE, EXIT_STOPPED, BadInput
-from training.cores import use_cores_as_devices
-from training.group import Outcome
+from core.errors import EXIT_COMPLETE, EXIT_STOPPED, BadInput
+from training.processes.cores import use_cores_as_devices
+from training.processes.group import Outcome
 from training.run import StopSignal, configure_jax, execute, outcome_of
 
 LOCK_PATIENCE_SECONDS = 60.0

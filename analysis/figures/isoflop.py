@@ -24,10 +24,10 @@ from analysis.figures.style import (
     size_colours,
     styled,
 )
-from analysis.isoflop import Isoflop
-from analysis.isoflop_hull import lower_hull
-from analysis.isoflop_slices import flops_of, read_weights, size_curves
-from analysis.isoflop_valleys import akima_values, parabola_values
+from analysis.isoflop.find import Isoflop
+from analysis.isoflop.hull import lower_hull
+from analysis.isoflop.slices import flops_of, read_weights, size_curves
+from analysis.isoflop.valleys import akima_values, parabola_values
 
 
 @styled

@@ -17,7 +17,7 @@ from analysis.laws.power import (
     power_tokens_floor,
 )
 from analysis.laws.width_depth import width_depth
-from errors import BadInput
+from core.errors import BadInput
 
 __all__ = ["LAWS", "Law", "Parameter", "Term", "exponent", "get_law", "positive", "power_sum", "real"]
 

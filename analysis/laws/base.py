@@ -89,7 +89,7 @@ class Law:
       target: the column that is predicted.
       logarithmic: whether `formula` gives the logarithm of the prediction.
       logged: the inputs used as logarithms; all of them unless said otherwise.
-      terms: for a sum of powers, its terms: they bring closed-form derivatives (see analysis/derivatives.py).
+      terms: for a sum of powers, its terms: they bring closed-form derivatives (see analysis/fit/derivatives.py).
       prepare: adds columns that the formula reads and the table does not have.
       centred: whether logged columns may be centred (False where the formula compares columns with constants).
       default_fixed: parameters held at published values unless the caller frees them.

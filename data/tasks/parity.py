@@ -10,8 +10,8 @@ import functools
 import random
 from typing import ClassVar
 
+from core.errors import BadInput
 from data.tasks.protocol import Item, Task, generator, knob
-from errors import BadInput
 
 CONTROLS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 EXPONENT = 1.4  # of the frequencies: alpha + 1 with the paper's alpha = 0.4

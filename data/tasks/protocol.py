@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
-from errors import BadInput
+from core.errors import BadInput
 
 Side = Literal["train", "held_out"]
 HELD_OUT_IN_256 = 32  # one problem of eight

@@ -6,11 +6,11 @@ import importlib
 import re
 from pathlib import Path
 
+from core.errors import BadInput
 from data.tasks.protocol import Task
-from errors import BadInput
 
 FOLDER = Path(__file__).resolve().parent
-_OWN_FILES = ("__init__", "protocol", "registry", "user_file", "lm_eval", "lm_eval_files")
+_OWN_FILES = ("__init__", "protocol", "registry", "user_file")
 USER_FILE = "file:"
 HARNESS_FILE = "lm-eval:"
 
@@ -44,7 +44,7 @@ def load(name: str) -> Task:
 
         return UserTask(path=name.removeprefix(USER_FILE))
     if name.startswith(HARNESS_FILE):
-        from data.tasks.lm_eval import HarnessTask
+        from data.tasks.harness.read import HarnessTask
 
         return HarnessTask(path=name.removeprefix(HARNESS_FILE))
     family, colon, text = name.partition(":")

@@ -10,8 +10,8 @@ import random
 from pathlib import Path
 from typing import ClassVar
 
+from core.errors import BadInput
 from data.tasks.protocol import Item, Task
-from errors import BadInput
 
 KEYS = ("prompt", "target", "choices")
 

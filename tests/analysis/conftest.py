@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.fit import fit_law
-from analysis.table import read_table
-from files import write_json
-from tests.analysis.synthetic_sweep import write_sweep
+from analysis.fit.fit import fit_law
+from analysis.logs.table import read_table
+from core.files import write_json
+from tests.support.synthetic_sweep import write_sweep
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import emergence
-from analysis.emergence_figures import save_figures
-from analysis.transitions import truths
-from analysis.transitions.settings import Settings
-from analysis.transitions.table import TaskTable, read_task_table, tasks_from_rows
-from analysis.transitions.verdict import decide, judge_all, verdict_of
+from analysis.emergence import command as emergence
+from analysis.emergence import truths
+from analysis.emergence.figures import save_figures
+from analysis.emergence.settings import Settings
+from analysis.emergence.table import TaskTable, read_task_table, tasks_from_rows
+from analysis.emergence.verdict import decide, judge_all, verdict_of
+from bench import published
 
-PUBLISHED = Path(emergence.__file__).parent / "published" / "emergence"
+PUBLISHED = Path(published.__file__).parent / "emergence"
 QUICK = Settings(bootstrap=499)
 # One in the number of choices; all others have four.
 OLMO_CHANCE = {"boolq": 0.5, "csqa": 0.2, "piqa": 0.5, "socialiqa": 1 / 3, "winogrande": 0.5}

@@ -12,8 +12,8 @@ from matplotlib.colors import to_rgb
 
 from analysis.figures import curves, frontier, isoflop, parameters, predictions, residuals, style
 from analysis.figures.predictions import Prediction
-from analysis.isoflop import find_valleys
-from tests.analysis.synthetic_sweep import truth_loss
+from analysis.isoflop.find import find_valleys
+from tests.support.synthetic_sweep import truth_loss
 
 SOURCE = "ab" * 32
 

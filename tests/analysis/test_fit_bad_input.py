@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.checks import check_fit, cluster_warning, usable_columns
-from analysis.fit import fit_from_json, fit_law
-from analysis.fit_command import main
+from analysis.fit.checks import check_fit, cluster_warning, usable_columns
+from analysis.fit.command import main
+from analysis.fit.fit import fit_from_json, fit_law
 from analysis.laws import get_law
-from errors import BadInput
+from core.errors import BadInput
 
 FAST = ["--law", "power_params_floor"]
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import forecast
-from analysis.fit import fit_law
-from analysis.forecast import digest_of
-from errors import BadInput
-from tests.analysis.synthetic_sweep import TRUTH, truth_loss
+from analysis.fit.fit import fit_law
+from analysis.forecast import predict as forecast
+from analysis.forecast.predict import digest_of
+from core.errors import BadInput
+from tests.support.synthetic_sweep import TRUTH, truth_loss
 
 
 def run(fit_file, tmp_path, *arguments):

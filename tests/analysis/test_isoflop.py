@@ -10,12 +10,12 @@ from scipy.interpolate import Akima1DInterpolator, lagrange
 from scipy.optimize import minimize_scalar
 from scipy.spatial import ConvexHull
 
-from analysis import isoflop
-from analysis.isoflop import find_valleys
-from analysis.isoflop_hull import lower_hull
-from analysis.isoflop_slices import make_slices, read_weights
-from analysis.isoflop_valleys import akima_minima, akima_values, parabola_minima, pooled_noise
-from errors import BadInput
+from analysis.isoflop import find as isoflop
+from analysis.isoflop.find import find_valleys
+from analysis.isoflop.hull import lower_hull
+from analysis.isoflop.slices import make_slices, read_weights
+from analysis.isoflop.valleys import akima_minima, akima_values, parabola_minima, pooled_noise
+from core.errors import BadInput
 
 # Hoffmann et al. 2022 (arXiv 2203.15556), eq. 10.
 HOFFMANN = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}

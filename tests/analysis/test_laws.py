@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis.derivatives import forward_derivatives, power_sum_derivatives
-from analysis.fit import fit_law, predict_law
+from analysis.fit.derivatives import forward_derivatives, power_sum_derivatives
+from analysis.fit.fit import fit_law, predict_law
+from analysis.fit.solver import float64_on_cpu
 from analysis.laws import LAWS, get_law
 from analysis.laws.base import Law
-from analysis.solver import float64_on_cpu
-from errors import BadInput
+from core.errors import BadInput
 
 TRUTHS = {
     "chinchilla": (1.8, 480, 2100, 0.35, 0.37),

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from analysis import report
 from analysis.learning_rate import best_rate, families, groups_of, main, sentences
-from analysis.load import load_sweep
+from analysis.logs.load import load_sweep
+from analysis.report import command as report
 from experiments.scaling import ScalingRule
-from tests.analysis.synthetic_sweep import write_run
+from tests.support.synthetic_sweep import write_run
 
 RATES = (0.001, 0.002, 0.004, 0.008, 0.016)
 

@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pytest
 
-from analysis.load import load_sweep
-from analysis.load_curves import EVALUATION_COLUMNS
-from analysis.table import read_table
-from errors import BadInput
-from tests.analysis.synthetic_sweep import params_of, run_name, write_run, write_sweep
+from analysis.logs.load import load_sweep
+from analysis.logs.load_curves import EVALUATION_COLUMNS
+from analysis.logs.table import read_table
+from core.errors import BadInput
+from tests.support.synthetic_sweep import params_of, run_name, write_run, write_sweep
 
 
 def rewrite(path, change):

@@ -6,11 +6,12 @@ from collections import Counter
 
 import pytest
 
-from analysis import logs, report
-from analysis.load import load_sweep
-from analysis.logs import read_logs, spread
-from errors import BadInput
-from tests.analysis.synthetic_sweep import write_sweep
+from analysis.logs import files as logs
+from analysis.logs.files import read_logs, spread
+from analysis.logs.load import load_sweep
+from analysis.report import command as report
+from core.errors import BadInput
+from tests.support.synthetic_sweep import write_sweep
 
 
 @pytest.fixture

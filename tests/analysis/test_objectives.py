@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.special import huber
 
-from analysis.bench import scipy_fit
-from analysis.fit import fit_law
+from analysis.fit.fit import fit_law
+from analysis.fit.least_absolute import linear_least_absolute
+from analysis.fit.objectives import Objective
+from analysis.fit.problem import prepare
+from analysis.fit.solver import solve
+from analysis.fit.uncertainty import cluster_weights, pair_weights
 from analysis.laws import get_law
-from analysis.least_absolute import linear_least_absolute
-from analysis.objectives import Objective
-from analysis.prepared import prepare
-from analysis.published import load_epoch
-from analysis.solver import solve
-from analysis.uncertainty import cluster_weights, pair_weights
-from errors import BadInput
+from bench.fits import scipy_fit
+from bench.published import load_epoch
+from core.errors import BadInput
 
 
 @pytest.fixture(scope="module")

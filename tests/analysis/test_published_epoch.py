@@ -1,10 +1,10 @@
-"""The Epoch table (analysis/published/epoch) against the numbers of Besiroglu et al. 2024, arXiv 2404.10102."""
+"""The Epoch table (bench/published/epoch) against the numbers of Besiroglu et al. 2024, arXiv 2404.10102."""
 
 import numpy as np
 import pytest
 
-from analysis.fit import Fit, fit_law
-from analysis.published import load_epoch
+from analysis.fit.fit import Fit, fit_law
+from bench.published import load_epoch
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
-"""The fits of other papers, from their own tables (analysis/published), against the numbers that they print."""
+"""The fits of other papers, from their own tables (bench/published), against the numbers that they print."""
 
 import numpy as np
 import pytest
 
-from analysis.downstream import bits_to_accuracy
-from analysis.fit import fit_law, predict_law
+from analysis.fit.downstream import bits_to_accuracy
+from analysis.fit.fit import fit_law, predict_law
+from analysis.fit.objectives import Objective
 from analysis.laws import get_law
-from analysis.objectives import Objective
-from analysis.published import columns_of, load_datablations, load_epoch, read_rows
+from bench.published import columns_of, load_datablations, load_epoch, read_rows
 
 # Muennighoff et al. 2023: logs of A, B, E and alpha = beta of the law that repetition is measured against
 FIXED = {

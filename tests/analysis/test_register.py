@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis import register
-from analysis.load import load_sweep
-from analysis.report_forecast import registered_forecast
-from errors import BadInput
-from tests.analysis.synthetic_sweep import params_of, run_name, truth_loss, write_run, write_sweep
+from analysis.forecast import register
+from analysis.logs.load import load_sweep
+from analysis.report.sections.forecast import registered_forecast
+from core.errors import BadInput
+from tests.support.synthetic_sweep import params_of, run_name, truth_loss, write_run, write_sweep
 
 LARGE, TOKENS = 96, (1_048_576, 4_194_304)
 LATER = {"started": "2100-01-01T00:00:00+00:00"}

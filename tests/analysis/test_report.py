@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis import report
-from analysis.report_document import Block, Bullets, Command, Heading, Paragraph, Rows, to_html, to_markdown
-from analysis.table import read_table
-from tests.analysis.synthetic_sweep import TRUTH, params_of, run_name, write_run, write_sweep
+from analysis.logs.table import read_table
+from analysis.report import command as report
+from analysis.report.document import Block, Bullets, Command, Heading, Paragraph, Rows, to_html, to_markdown
+from tests.support.synthetic_sweep import TRUTH, params_of, run_name, write_run, write_sweep
 
 
 @pytest.fixture(scope="module")
@@ -294,8 +294,8 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, capsys):
 
 
 def test_importing_it_does_not_start_jax():
-    code = "import analysis.report, sys; sys.exit('jax' in sys.modules or 'matplotlib' in sys.modules)"
-    root = Path(report.__file__).parent.parent
+    code = "import analysis.report.command, sys; sys.exit('jax' in sys.modules or 'matplotlib' in sys.modules)"
+    root = Path(report.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from analysis import report
-from analysis.load import load_sweep
-from analysis.report_emergence import emergence_part
-from analysis.transitions.truths import line, rise
-from tests.analysis.synthetic_sweep import params_of, truth_loss, write_run
+from analysis.emergence.truths import line, rise
+from analysis.logs.load import load_sweep
+from analysis.report import command as report
+from analysis.report.sections.emergence import emergence_part
+from tests.support.synthetic_sweep import params_of, truth_loss, write_run
 
 WIDTHS = (8, 16, 32, 64, 128, 256)
 ITEMS = 200
@@ -74,7 +74,7 @@ def test_the_report_judges_tasks_and_shows_their_overlap(sweep):
 
 
 def test_the_same_table_alone_gives_the_same_verdicts(sweep, tmp_path):
-    from analysis import emergence
+    from analysis.emergence import command as emergence
 
     folder = report.write_report(sweep, bootstrap=0)[0].parent
     out = tmp_path / "again.json"

@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
-from analysis import score
-from analysis.forecast import digest_of
-from analysis.score import tally_of
-from errors import BadInput
-from tests.analysis.synthetic_sweep import params_of, truth_loss, write_run
+from analysis.forecast import score
+from analysis.forecast.predict import digest_of
+from analysis.forecast.score import tally_of
+from core.errors import BadInput
+from tests.support.synthetic_sweep import params_of, truth_loss, write_run
 
 N, D = params_of(128), 8_388_608
 
@@ -157,7 +157,7 @@ def test_an_unwritable_tally_is_refused(tmp_path, capsys):
 
 
 def test_forecast_then_run_then_score(fit_file, tmp_path):
-    from analysis import forecast
+    from analysis.forecast import predict as forecast
 
     made = tmp_path / "made.json"
     forecast.main([str(fit_file), "--params", str(N), "--tokens", str(D), "--out", str(made)])

@@ -10,17 +10,17 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import report
-from analysis.fit import fit_law, predict_law
-from analysis.isoflop import find_valleys
-from analysis.isoflop_envelope import FEWEST_SIZES
+from analysis.fit.fit import fit_law, predict_law
+from analysis.isoflop.envelope import FEWEST_SIZES
+from analysis.isoflop.find import find_valleys
 from analysis.laws import get_law
-from analysis.load import load_sweep
-from analysis.report_study import _thinned
-from analysis.sections import approaches, powers, repeated, shapes, tokenizers
-from analysis.sections.base import Known
-from errors import BadInput
-from tests.analysis.synthetic_sweep import TRUTH, params_of, truth_loss, write_run, write_sweep
+from analysis.logs.load import load_sweep
+from analysis.report import command as report
+from analysis.report.sections import approaches, powers, repeated, shapes, tokenizers
+from analysis.report.sections.base import Known
+from analysis.report.study import _thinned
+from core.errors import BadInput
+from tests.support.synthetic_sweep import TRUTH, params_of, truth_loss, write_run, write_sweep
 
 
 def grid(sizes, tokens, truth=TRUTH, most_flops=math.inf):

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from analysis import fit
-from analysis.calibrate import coverage
-from analysis.fit import fit_law, predict_law
-from analysis.frontier import frontier
+from analysis.fit import fit
+from analysis.fit.fit import fit_law, predict_law
+from analysis.fit.frontier import frontier
+from analysis.fit.selection import back_test, compare_laws, sensitivity
+from analysis.fit.uncertainty import percentile_levels, student_quantile
 from analysis.laws import get_law
-from analysis.selection import back_test, compare_laws, sensitivity
-from analysis.uncertainty import percentile_levels, student_quantile
-from errors import BadInput
+from bench.calibrate_fits import coverage
+from core.errors import BadInput
 
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.errors import BadInput
 from data import build
 from data.cache import META, DamagedCache, TokenCache, open_or_build
 from data.config import DataConfig
 from data.loader import validation_bytes
-from errors import BadInput
 from tests.data.conftest import write_documents
 
 SPLITS = ("train", "validation", "test")

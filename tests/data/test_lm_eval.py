@@ -9,11 +9,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from core.errors import BadInput
 from data.tasks.registry import load
 from data.tokenizers import ByteTokenizer
-from errors import BadInput
 from tests.training.test_evaluate import Bigram
-from training.evaluate import prepare_task, score_items, summarize
+from training.evaluate.score import prepare_task, score_items, summarize
 
 DOCUMENTS = [
     {"question": "ab", "options": ["a", "b", "cd"], "label": 1},

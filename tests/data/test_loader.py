@@ -16,11 +16,11 @@ from grain.experimental import index_shuffle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.errors import BadInput
 from data import loader as loading
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
 from data.loader import Batch, TrainLoader, WindowOrder, validation_batches, validation_bytes
-from errors import BadInput
 
 LENGTH = 16
 

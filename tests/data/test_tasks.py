@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.errors import BadInput
 from data.tasks.controls import fact_table
 from data.tasks.protocol import generator
 from data.tasks.registry import families, load
-from errors import BadInput
 
 NAMES = tuple(families())
 HARDER = (

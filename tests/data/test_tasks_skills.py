@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.errors import BadInput
 from data.cache import open_or_build
 from data.config import DataConfig
 from data.loader import TrainLoader
 from data.skills import PATTERN, parse_skills, pattern
 from data.tasks.registry import load
-from errors import BadInput
 
 SKILLS = "associative-recall:pairs=4@0.30+facts:facts=50@0.07"
 

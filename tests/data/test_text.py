@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.errors import BadInput
 from data.cache import open_or_build
 from data.config import DataConfig
 from data.text import TextSource, cut
-from errors import BadInput
 
 
 @given(st.text(alphabet="ab\né学🙂", max_size=400), st.integers(8, 40))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from core.errors import BadInput
 from data import corpus
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
-from errors import BadInput
 
 TRAIN = [f"training text number {number}, wörter" for number in range(300)]
 HELD_OUT = [f"held-out text number {number}" for number in range(20)]

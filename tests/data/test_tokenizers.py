@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as LibraryModel
 
+from core.errors import BadInput
 from data.tokenizers import Tokenizer, identity, load, make
-from errors import BadInput
 from tests.data.conftest import WORDS
 
 SAMPLE = [f"{word} {other}  {word}\n\t{other}{number}" for number, word in enumerate(WORDS) for other in WORDS]

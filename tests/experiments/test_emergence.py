@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
+from core.errors import BadInput
 from data.skills import parse_skills
 from data.tasks.registry import load
-from errors import BadInput
 from experiments import registry
 from experiments.emergence import ALGORITHMS, COUNTED, HELD_OUT, POSITIVE, PRESETS, SMOOTH, sweep
 from model.ledger import parameter_counts
@@ -58,7 +58,7 @@ def test_controls_are_trained_on_and_held_out_tasks_are_not(preset):
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_problem_fits_and_exists(preset):
     from data.tokenizers import ByteTokenizer
-    from training.evaluate import prepare_task
+    from training.evaluate.score import prepare_task
 
     run = next(iter(sweep(**PRESETS[preset])))
     for name in run.tasks:

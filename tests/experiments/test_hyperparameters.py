@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import launch
-from errors import BadInput
+from core.errors import BadInput
 from experiments import hyperparameters, registry
 from experiments.scaling import ScalingRule
 

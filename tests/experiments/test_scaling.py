@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import BadInput
+from core.errors import BadInput
 from experiments.scaling import ScalingRule
 from training.cost import training_flops
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import launch
-from errors import BadInput
+from core.errors import BadInput
 from experiments import chinchilla, data_constrained, depth_width, isoflop, kaplan, registry, tokenizer
 from training.cost import ledger_of, parameter_count, training_flops
 

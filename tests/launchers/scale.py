@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from experiments.scaling import ScalingRule
-from tests.small import ROOT
-from training.config import RunSpec, to_json
+from tests.support.small import ROOT
 from training.cost import ledger_of, training_flops
+from training.spec import RunSpec, to_json
 
 RUNS = 10_000
 SECONDS = 10.0
@@ -110,7 +110,7 @@ SWEEP = (
          "import argparse, planning\n"
          "options = planning.with_defaults(argparse.Namespace(cache=Path('cache')))\n"
          "planning.show('many', sweep, Path({sweep!r}), options)", "1000 to train"),
-        ("submit", SWEEP + "from launchers import slurm; from launchers.slurm_options import SlurmOptions\n"
+        ("submit", SWEEP + "from launchers import slurm; from launchers.slurm.options import SlurmOptions\n"
          "from pathlib import Path\n"
          "done = slurm.dry_run(Path({sweep!r}), list(sweep), SlurmOptions(throttle=50), Path('cache'))\n"
          "print(slurm.describe(done, Path({sweep!r}), dry=True))", "1000 to send, 0 already queued, 9000 complete"),

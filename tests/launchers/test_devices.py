@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from errors import BadInput
-from launchers.devices import places, visible_gpus
+from core.errors import BadInput
+from launchers.local.devices import places, visible_gpus
 
 
 def test_one_single_threaded_worker_a_core(monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 
 import launch
 from launchers.doctor import examine
-from tests.small import cache_folder, final_evals, launch_command, run_launch, write_corpus
+from tests.support.small import cache_folder, final_evals, launch_command, run_launch, write_corpus
 from training.records import run_lock
 
 SMALL = ("--sizes", "1", "--tokens", "32768", "49152")

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import launch
+from core.errors import BadInput
 from data.config import DataConfig
-from errors import BadInput
 from experiments.scaling import ScalingRule
 from launchers.jobset import JobSetOptions, jobset, jobset_options, literal, object_name
 from launchers.jobset import write as write_jobsets
@@ -24,9 +24,9 @@ from launchers.manifests import families, run_command, to_yaml
 from launchers.packs import form_packs
 from launchers.skypilot import SkyPilotOptions, manifest, skypilot_options
 from launchers.skypilot import write as write_skypilot
-from training.config import RunSpec, from_json
 from training.pack import main as train_pack
 from training.records import read_spec
+from training.spec import RunSpec, from_json
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 TPU = JobSetOptions(

@@ -5,13 +5,13 @@ import json
 import pytest
 
 import launch
-from errors import BadInput
+from core.errors import BadInput
+from core.files import canonical_sha256
 from experiments import forecast
-from files import canonical_sha256
-from launchers.local import LocalOptions
 from launchers.local import launch as launch_locally
+from launchers.local.launch import LocalOptions
 from launchers.order import FORECAST, HELD_BACK, check_order, hold_back
-from tests.small import cache_folder, write_corpus
+from tests.support.small import cache_folder, write_corpus
 from tests.test_launch import refused
 
 

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.errors import BadInput
 from data.config import DataConfig
-from errors import BadInput
-from launchers.devices import Place
-from launchers.local import LocalOptions, launch
+from launchers.local.devices import Place
+from launchers.local.launch import LocalOptions, launch
 from launchers.packs import PackSizes, choose_sizes, pack_key, parse_pack, share_evenly
 from launchers.queue import RunQueue
 from model.config import ModelConfig
-from tests.small import ROOT, cache_folder, final_evals, run_launch, write_corpus
-from training.config import OptimConfig, RunSpec
-from training.pack_size import ALWAYS, ENOUGH, GAIN, WORTH, choose, climb, decide
+from tests.support.small import ROOT, cache_folder, final_evals, run_launch, write_corpus
+from training.packs.size import ALWAYS, ENOUGH, GAIN, WORTH, choose, climb, decide
+from training.spec import OptimConfig, RunSpec
 
 GPU = Place("gpu 0", {})
 CPU = Place("core 0", {"JAX_PLATFORMS": "cpu"}, (0,))
@@ -219,7 +219,7 @@ def test_a_pack_whose_worker_dies_is_tried_again_and_then_run_by_run(tmp_path, m
     monkeypatch.setenv("STUB_LOG", str(tmp_path / "orders"))
     monkeypatch.setenv("STUB_DEATHS", str(deaths))
     monkeypatch.setenv("STUB_FAILS", runs[4].run_id)
-    monkeypatch.setattr("launchers.local.sys.executable", str(python))
+    monkeypatch.setattr("launchers.local.launch.sys.executable", str(python))
     summary = launch(tmp_path / "sweep", runs, LocalOptions(workers=1, pack=3))
     given_out = [json.loads(line) for line in (tmp_path / "orders").read_text().splitlines()]
     assert [len(order) for order in given_out] == orders

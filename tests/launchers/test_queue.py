@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from launchers.queue import RunQueue
 from model.config import ModelConfig
-from training.config import RunSpec
 from training.cost import shape_of, training_flops
+from training.spec import RunSpec
 
 
 def spec(width: int, steps: int, seed: int = 0) -> RunSpec:

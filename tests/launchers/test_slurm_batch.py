@@ -11,13 +11,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from errors import BadInput
+from core.errors import BadInput
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep
-from launchers.slurm_batch import array_range, plan_arrays, render
-from launchers.slurm_options import OPTION_VALUE, Resources, SlurmOptions, read_site, seconds_of, slurm_options
-from training.config import RunSpec, from_json, to_json
+from launchers.slurm.batch import array_range, plan_arrays, render
+from launchers.slurm.options import (
+    OPTION_VALUE,
+    Resources,
+    SlurmOptions,
+    read_site,
+    seconds_of,
+    slurm_options,
+)
 from training.cost import training_flops
+from training.spec import RunSpec, from_json, to_json
 
 
 def families(seeds: int = 2, sizes: tuple[int, ...] = (16, 32)) -> list[RunSpec]:

@@ -13,19 +13,19 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import launch
-from errors import BadInput
+from core.errors import BadInput
+from core.files import write_json
 from experiments.scaling import ScalingRule
-from files import write_json
-from launchers import slurm
 from launchers.packs import form_packs, measured_sizes, pack_key, share_evenly
-from launchers.slurm_batch import plan_arrays, render
-from launchers.slurm_options import Resources, SlurmOptions, slurm_options
-from launchers.slurm_queue import read_manifest
+from launchers.slurm import submit as slurm
+from launchers.slurm.batch import plan_arrays, render
+from launchers.slurm.options import Resources, SlurmOptions, slurm_options
+from launchers.slurm.queue import read_manifest
 from launchers.status import join_queue, sweep_status
-from tests.launchers.fake_slurm import FakeSlurm
 from tests.launchers.test_slurm_batch import families
-from training.config import RunSpec, to_json
+from tests.support.fake_slurm import FakeSlurm
 from training.records import run_lock
+from training.spec import RunSpec, to_json
 
 
 def packed(most: int, **fields) -> SlurmOptions:
@@ -246,7 +246,7 @@ def test_given_up_names_every_run(tmp_path):
 
 
 def kept(cache: Path, name: str, spec: RunSpec, rates: dict[int, float], **changes) -> None:
-    """A measurement as training/pack_size.py keeps it."""
+    """A measurement as training/packs/size.py keeps it."""
     import importlib.metadata
 
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "optax")}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from errors import BadInput
+from core.errors import BadInput
 from model.config import ModelConfig
 
 

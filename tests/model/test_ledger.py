@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import pytest
 
-from errors import BadInput
-from model import functional
+from core.errors import BadInput
+from model import network as functional
 from model.config import ModelConfig
 from model.ledger import ledger
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from model import functional
+from model import network as functional
 from model.config import ModelConfig
 from model.transformer import Transformer
-from tests.model import numpy_reference
+from tests.support import numpy_reference
 
 BASE = ModelConfig(vocabulary=37, width=24, depth=2, heads=4, kv_heads=2, head_width=6)
 CONFIGS = {
@@ -112,7 +112,7 @@ def test_numpy_gradients_equal_finite_differences():
 def test_attention_in_blocks_equals_plain_attention(length, heads, monkeypatch):
     # 257 is cut into 4 uneven blocks; `heads` of the batch's 6 key heads are taken at a time.
     config = dataclasses.replace(BASE, depth=1)
-    monkeypatch.setattr("model.columns.heads_at_once", lambda count, *_: min(heads, count))
+    monkeypatch.setattr("model.kernels.feature_major.heads_at_once", lambda count, *_: min(heads, count))
     params = perturbed(config)
     tokens, targets = example(config, batch=6 // config.kv_heads, length=length)
     results = [

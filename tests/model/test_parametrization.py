@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from errors import BadInput
-from model import functional, parametrization
+from core.errors import BadInput
+from model import network as functional
+from model import parametrization
 from model.config import ModelConfig
 from model.parameters import epsilon_multipliers, init, is_leaf, layout, learning_rate_multipliers
-from tests.model import numpy_reference
-from training.config import RunSpec, canonical_json, with_settings
+from tests.support import numpy_reference
+from training.spec import RunSpec, canonical_json, with_settings
 
 # 4 times the base in width, depth and head width; an untied head, so that every row of the tables is there.
 WIDE = ModelConfig(

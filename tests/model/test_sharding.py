@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import pytest
 
-from errors import BadInput
-from model import functional, sharding
+from core.errors import BadInput
+from model import network as functional
+from model import sharding
 from model.config import ModelConfig
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ def test_every_mesh_of_eight_devices_equals_one_device():
         "PYTHONPATH": str(ROOT),
     }
     finished = subprocess.run(
-        [sys.executable, "-m", "tests.model.mesh_program"],
+        [sys.executable, "-m", "tests.support.model_mesh_program"],
         cwd=ROOT,
         env=environment,
         capture_output=True,

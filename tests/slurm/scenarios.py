@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from files import read_json_lines
+from core.files import read_json_lines
 from tests.slurm.cluster import Cluster, hold, is_told, let_go, running_cluster, trainers
-from tests.small import ROOT, final_evals, write_corpus
+from tests.support.small import ROOT, final_evals, write_corpus
 
 # 3 sizes, each a trunk and three branches: 12 runs.
 SWEEP = ["--sizes", "3", "--tokens", "65536", "98304", "131072", "--set", "data.validation_tokens=8192"]

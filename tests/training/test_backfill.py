@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from analysis.load import load_sweep
+from analysis.logs.load import load_sweep
 from analysis.task_table import COLUMNS, as_csv, task_table
+from core.errors import BadInput
+from core.files import read_json, read_json_lines, write_json
 from data.config import DataConfig
-from errors import BadInput
-from files import read_json, read_json_lines, write_json
 from model.config import ModelConfig
-from tests.small import ROOT, cache_folder, write_corpus
-from training.backfill import backfill, main
-from training.config import OptimConfig, RunSpec, to_json
-from training.evaluate import METRICS
+from tests.support.small import ROOT, cache_folder, write_corpus
+from training.evaluate.backfill import backfill, main
+from training.evaluate.score import METRICS
 from training.loop import Execution
 from training.prepare import prepare
 from training.run import execute
+from training.spec import OptimConfig, RunSpec, to_json
 
 TASK, OTHER = "copying:length=2", "associative-recall:pairs=3"
 ITEMS = 40

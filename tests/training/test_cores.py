@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import ModelConfig
-from tests.small import run_launch
-from training.cores import MOST_DEVICES, MOST_ROWS, cores_may_share, device_count
+from tests.support.small import run_launch
+from training.processes.cores import MOST_DEVICES, MOST_ROWS, cores_may_share, device_count
 
 SHOW = """
 import os
 os.sched_getaffinity = lambda process: set(range({cores}))
-from training.cores import use_cores_as_devices
+from training.processes.cores import use_cores_as_devices
 use_cores_as_devices()
 import jax
 print(jax.device_count())
@@ -66,8 +66,8 @@ from errors import BadInput
 from data.config import DataConfig
 from model import functional, sharding
 from model.config import ModelConfig
-from training.config import RunSpec
-from training.mesh import choose_mesh
+from training.spec import RunSpec
+from training.processes.mesh import choose_mesh
 from training.pack_step import pack_mesh
 
 def spec(**fields):

@@ -8,7 +8,7 @@ import pytest
 
 from model.config import ModelConfig
 from model.sharding import make_mesh
-from training.config import OptimConfig
+from training.spec import OptimConfig
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
 

@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.errors import BadInput
 from data.tasks.protocol import Item, Task
 from data.tasks.registry import families, load
 from data.tokenizers import ByteTokenizer
-from errors import BadInput
-from model import functional
+from model import network as functional
 from model.config import ModelConfig
 from model.sharding import make_mesh
-from tests.small import ROOT
-from training import evaluate
-from training.evaluate import (
+from tests.support.small import ROOT
+from training.evaluate import score as evaluate
+from training.evaluate.score import (
     METRICS,
     choice_scores,
     edit_distance,
@@ -316,7 +316,7 @@ from data.tokenizers import ByteTokenizer
 from model import functional
 from model.config import ModelConfig
 from model.sharding import make_mesh, parameter_shardings
-from training.evaluate import prepare_task, score_tasks
+from training.evaluate.score import prepare_task, score_tasks
 
 config = ModelConfig(width=16, depth=1, heads=2, kv_heads=2, head_width=8)
 params = functional.init(config, jax.random.key(0))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from errors import BadInput
-from training.hosts import Membership, first_host, from_arguments, from_environment
+from core.errors import BadInput
+from training.processes.hosts import Membership, first_host, from_arguments, from_environment
 from training.run import main
 
 # What srun sets in a task (Slurm 23.11, man srun, "OUTPUT ENVIRONMENT VARIABLES").

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from core.files import read_json_lines, write_json
 from data.config import DataConfig
-from files import read_json_lines, write_json
 from model.config import ModelConfig
-from tests.small import ROOT, cache_folder, write_corpus
-from training.config import OptimConfig, RunSpec, to_json
+from tests.support.small import ROOT, cache_folder, write_corpus
+from training.spec import OptimConfig, RunSpec, to_json
 
 STEPS = 50
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from model.config import ModelConfig
 from model.ledger import parameter_counts
-from training.mesh import shape_for
+from training.processes.mesh import shape_for
 
 SMALL = ModelConfig(vocabulary=256, width=64, depth=2, heads=4, kv_heads=4)
 GIB = 2**30

@@ -9,9 +9,9 @@ import pytest
 
 from model.config import ModelConfig
 from model.parameters import is_leaf, layout
-from tests.small import ROOT
-from tests.training import mesh_program
-from tests.training.processes import environment
+from tests.support import mesh_program
+from tests.support.processes import environment
+from tests.support.small import ROOT
 
 MESHES = ["8x1x1", "1x8x1", "1x1x8", "2x2x2"]
 
@@ -19,7 +19,7 @@ MESHES = ["8x1x1", "1x8x1", "1x1x8", "2x2x2"]
 @pytest.fixture(scope="module")
 def finished():
     return subprocess.run(
-        [sys.executable, "-m", "tests.training.mesh_program"],
+        [sys.executable, "-m", "tests.support.mesh_program"],
         cwd=ROOT,
         env=environment(8),
         capture_output=True,

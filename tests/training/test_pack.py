@@ -15,20 +15,20 @@ import jax
 import numpy as np
 import pytest
 
+from core.errors import BadInput
+from core.files import read_json_lines, write_json
 from data.config import DataConfig
 from data.tasks.registry import load
-from errors import BadInput
-from files import read_json_lines, write_json
 from model.config import ModelConfig
-from tests.small import ROOT, cache_folder, write_corpus
+from tests.support.small import ROOT, cache_folder, write_corpus
 from training import worker
-from training.config import OptimConfig, RunSpec, to_json
-from training.group import Outcome
 from training.loop import Execution
 from training.pack import check_one_shape, execute_pack, main, status_of
 from training.pack_step import empty_lanes, make_pack_step, pack_mesh, put_lane, take_lane
+from training.processes.group import Outcome
 from training.records import run_lock
 from training.run import StopSignal, execute
+from training.spec import OptimConfig, RunSpec, to_json
 from training.state import hyperparameters
 from training.step import make_initialization
 

@@ -6,12 +6,12 @@ import signal
 
 import pytest
 
+from core.files import read_json_lines, write_json
 from data.config import DataConfig
-from files import read_json_lines, write_json
 from model.config import ModelConfig
-from tests.small import cache_folder, write_corpus
-from tests.training.processes import ends, start, wait_until
-from training.config import OptimConfig, RunSpec, to_json
+from tests.support.processes import ends, start, wait_until
+from tests.support.small import cache_folder, write_corpus
+from training.spec import OptimConfig, RunSpec, to_json
 
 STEPS = 60
 

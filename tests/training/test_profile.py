@@ -10,13 +10,13 @@ import jax
 import numpy as np
 import pytest
 
+from core.errors import BadInput
 from data.config import DataConfig
-from errors import BadInput
 from model.config import ModelConfig
 from model.sharding import make_mesh
-from tests.small import ROOT, cache_folder, write_corpus
-from training.config import OptimConfig, RunSpec, to_json
+from tests.support.small import ROOT, cache_folder, write_corpus
 from training.profile import profiled
+from training.spec import OptimConfig, RunSpec, to_json
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
 

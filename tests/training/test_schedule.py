@@ -5,8 +5,8 @@ import math
 import optax
 import pytest
 
-from training.config import OptimConfig
 from training.schedule import learning_rate
+from training.spec import OptimConfig
 
 BATCH = 100
 

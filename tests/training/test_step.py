@@ -8,7 +8,7 @@ import pytest
 
 from model.config import ModelConfig
 from model.sharding import make_mesh
-from training.config import OptimConfig
+from training.spec import OptimConfig
 from training.state import decay_mask, hyperparameters, initial_state
 from training.step import loss_and_metrics, make_evaluation_step, make_initialization, make_train_step
 

@@ -1,0 +1,279 @@
+"""Read a task table: one row per task, run and scale; from CSV, JSON lines or the directory of a sweep."""
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.logs.load import Sweep, load_sweep
+from core.errors import BadInput
+from core.files import json_lines
+
+AXES = ("scale", "params", "flops", "tokens", "examples", "loss")
+ACCURACY = ("n", "correct", "chance")
+CONTINUOUS = ("nll", "brier", "edit_distance")
+TEXT = ("task", "axis", "seed", "run", "family")
+SWEEP_METRICS = (("nll_per_token", "nll"), ("brier", "brier"), ("edit_distance", "edit_distance"))
+WHOLE_TOLERANCE = 0.01  # how far `correct` may be from a whole number: it is often accuracy times n
+
+
+@dataclass(frozen=True)
+class Task:
+    """All rows of one task on one axis, in the order of the table.
+
+    Attributes:
+      coordinate_R: log10 of the scale; on the loss axis minus the loss.
+      n_R, correct_R: items and successes; None in a table of continuous metrics alone.
+      metrics: nll, brier, edit_distance where given (R,), NaN where a row has none.
+      loss_R: pre-training loss, where given beside another scale.
+    """
+
+    name: str
+    axis: str
+    coordinate_R: np.ndarray
+    n_R: np.ndarray | None
+    correct_R: np.ndarray | None
+    chance: float
+    seed_R: np.ndarray | None = None
+    family_R: np.ndarray | None = None
+    metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
+    loss_R: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """Tasks by name and axis, and what they were read from."""
+
+    tasks: tuple[Task, ...]
+    path: str
+    sha256: str
+    rows: int
+
+
+def read_task_table(path: str | Path, axis: str | None = None) -> TaskTable:
+    """Read and check a table.
+
+    Args:
+      path: CSV with a header, JSON lines (.jsonl), or a sweep's directory.
+      axis: what scale is; by default the table's own `axis` column, or the columns named like an axis.
+
+    Raises:
+      BadInput: one line that names row, column and value.
+    """
+    if axis is not None and axis not in AXES:
+        raise BadInput(f"--axis {axis}: unknown axis; allowed are {', '.join(AXES)}")
+    path = Path(path)
+    if path.is_dir():
+        rows, digest = sweep_rows(load_sweep(path))
+        return TaskTable(tuple(tasks_from_rows(rows, axis)), str(path), digest, len(rows))
+    try:
+        payload = path.read_bytes()
+        text = payload.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not readable as a table ({error})") from None
+    rows = _json_rows(path, text) if path.suffix in (".jsonl", ".json") else _csv_rows(path, text)
+    tasks = tuple(tasks_from_rows(rows, axis))
+    return TaskTable(tasks, str(path), hashlib.sha256(payload).hexdigest(), len(rows))
+
+
+def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise BadInput(f"{path}: line {reader.line_num} is not CSV ({error})") from None
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values():
+            raise BadInput(
+                f"{path}: row {number} does not have the header's {len(reader.fieldnames or ())} cells"
+            )
+    return [{key.strip(): value for key, value in row.items()} for row in rows]
+
+
+def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise BadInput(f"{path}: line {number} is not JSON") from None
+        if not isinstance(row, dict):
+            raise BadInput(f"{path}: line {number} is not a JSON object")
+        rows.append(row)
+    return rows
+
+
+def sweep_rows(sweep: Sweep) -> tuple[list[dict[str, Any]], str]:
+    """Rows of every complete run's last evaluation of each task; exact match, or else choices."""
+    digest = hashlib.sha256(sweep.sha256.encode())
+    rows = []
+    for run in sweep.usable:
+        latest: dict[str, dict[str, tuple[float, float, float]]] = {}
+        evaluations = sweep.read(run.run, "evals.jsonl") or b""
+        digest.update(evaluations)
+        for line in json_lines(evaluations.split(b"\n"), run.path / "evals.jsonl"):
+            parts = str(line.get("name")).split("/")
+            if len(parts) < 3 or parts[0] != "task" or line.get("value") is None:
+                continue
+            scores = latest.setdefault("/".join(parts[1:-1]), {})
+            if line["tokens"] >= scores.get(parts[-1], (-1.0, 0.0, 0.0))[0]:
+                scores[parts[-1]] = (line["tokens"], line["value"], line.get("n") or 0.0)
+        for task, scores in sorted(latest.items()):
+            kind = "exact_match" if "exact_match" in scores else "choice_accuracy"
+            if kind not in scores:
+                continue
+            _, value, items = scores[kind]
+            guess = "chance" if kind == "exact_match" else "choice_chance"
+            chance = scores.get(guess, (0.0, 0.0 if guess == "chance" else math.nan, 0.0))[1]
+            row = {"task": task, "n": items, "correct": round(value * items), "chance": chance, "run": run.run}
+            row |= {"params": run.count(), "flops": run.flops(), "tokens": run.tokens, "loss": run.final()}
+            row["seed"] = run.spec.get("seed", "")
+            for metric, column in SWEEP_METRICS:
+                if metric in scores and column not in row:
+                    row[column] = scores[metric][1]
+            rows.append({key: entry for key, entry in row.items() if entry is not None})
+    if not rows:
+        raise BadInput(
+            f"{sweep.path}: no complete run of this sweep has a task/<name>/exact_match or choice_accuracy"
+        )
+    return rows, digest.hexdigest()
+
+
+def tasks_from_rows(rows: Iterable[Mapping[str, Any]], axis: str | None = None) -> list[Task]:
+    """Group rows into tasks and check every cell. Rows count from 1, the header not counted."""
+    rows = list(rows)
+    if not rows:
+        raise BadInput("the task table has no rows")
+    columns = set().union(*(row.keys() for row in rows))
+    if "task" not in columns:
+        raise BadInput(f"the task table has no column task; it has {', '.join(sorted(map(str, columns)))}")
+    accuracy = _has_accuracy(columns)
+    wide = [name for name in AXES[1:] if name in columns and name != "loss"]
+    if axis is not None and axis != "scale" and axis in columns and "axis" not in columns:
+        sources = [(axis, axis)]
+    elif "scale" in columns:
+        sources = [("scale", axis or "scale")]
+    elif axis is None and wide:
+        sources = [(name, name) for name in wide if len({str(row.get(name)) for row in rows}) > 1] or [
+            (wide[0],) * 2
+        ]
+    else:
+        raise BadInput(
+            f"the task table has no column scale (or {', '.join(AXES[1:])}) to hold the tasks against"
+        )
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for number, row in enumerate(rows, start=1):
+        name = str(row.get("task", "")).strip()
+        if not name:
+            raise BadInput(f"row {number}: task is empty; every row needs a name")
+        for column, label in sources:
+            own = str(row.get("axis") or label) if column == "scale" and axis is None else label
+            if own not in AXES:
+                raise BadInput(f"row {number}: axis {own}: unknown axis; allowed are {', '.join(AXES)}")
+            groups.setdefault((name, own), []).append(_checked(number, row, column, own, accuracy))
+    return [_task(name, own, parsed) for (name, own), parsed in groups.items()]
+
+
+def _has_accuracy(columns: set[str]) -> bool:
+    missing = [name for name in ACCURACY if name not in columns]
+    if len(missing) == len(ACCURACY) and any(name in columns for name in CONTINUOUS):
+        return False
+    if missing:
+        raise BadInput(
+            f"the task table has no column {missing[0]}; needed are task, scale, n, correct, chance "
+            f"(or task, scale and one of {', '.join(CONTINUOUS)} alone)"
+        )
+    return True
+
+
+def _number(number: int, row: Mapping[str, Any], column: str, *, blank: bool = False) -> float:
+    value = row.get(column)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        if blank:
+            return math.nan
+        raise BadInput(f"row {number}: {column} is empty; a number is needed")
+    try:
+        parsed = float(value)
+    except (TypeError, ValueError):
+        parsed = math.nan
+    if isinstance(value, bool) or not math.isfinite(parsed):
+        raise BadInput(f"row {number}: {column} is {value}; a finite number is needed")
+    return parsed
+
+
+def _checked(number: int, row: Mapping[str, Any], column: str, axis: str, accuracy: bool) -> dict[str, Any]:
+    parsed: dict[str, Any] = {"number": number}
+    scale = _number(number, row, column)
+    minus_loss = column == "scale" and (axis == "loss" or (axis == "scale" and scale < 0.0))
+    if minus_loss or column == "loss":
+        parsed["coordinate"] = scale if scale < 0.0 else -scale
+        parsed["axis"] = "loss"
+        if scale > 0.0 and column == "scale":
+            raise BadInput(f"row {number}: scale is {scale:g}; on the loss axis it is minus the loss, below 0")
+    elif scale <= 0.0:
+        raise BadInput(f"row {number}: {column} is {scale:g}; it must be above 0 (or minus the loss, below 0)")
+    else:
+        parsed["coordinate"] = math.log10(scale)
+    if accuracy:
+        n, correct, chance = (_number(number, row, name) for name in ACCURACY)
+        if n < 1 or abs(n - round(n)) > WHOLE_TOLERANCE:
+            raise BadInput(f"row {number}: n is {n:g}; it must be a whole number of items, at least 1")
+        if not 0.0 <= chance < 1.0:
+            raise BadInput(f"row {number}: chance is {chance:g}; it must be at least 0 and below 1")
+        if correct < 0 or abs(correct - round(correct)) > WHOLE_TOLERANCE:
+            raise BadInput(f"row {number}: correct is {correct:g}; it must be a whole number, at least 0")
+        if round(correct) > round(n):
+            raise BadInput(f"row {number}: correct is {correct:g}, above n = {n:g}; it must be at most n")
+        parsed |= {"n": float(round(n)), "correct": float(round(correct)), "chance": chance}
+    for name in CONTINUOUS:
+        if name in row:
+            parsed[name] = _number(number, row, name, blank=True)
+            if parsed[name] < 0.0:
+                raise BadInput(f"row {number}: {name} is {parsed[name]:g}; it must be at least 0")
+    if "loss" in row and column != "loss":
+        parsed["loss"] = _number(number, row, "loss", blank=True)
+    for name in ("seed", "family"):
+        if str(row.get(name) if row.get(name) is not None else "").strip():
+            parsed[name] = str(row[name])
+    return parsed
+
+
+def _task(name: str, axis: str, rows: list[dict[str, Any]]) -> Task:
+    if len({row.get("axis", axis) for row in rows}) > 1:
+        raise BadInput(f"task {name}: scale is above 0 in some rows and below 0 (minus the loss) in others")
+    axis = rows[0].get("axis", axis)
+    chances = sorted({row["chance"] for row in rows if "chance" in row})
+    if len(chances) > 1:
+        raise BadInput(
+            f"task {name}: chance is {chances[0]:g} in some rows and {chances[-1]:g} in others; one is needed"
+        )
+
+    def column(key: str) -> np.ndarray | None:
+        values = [row.get(key, math.nan) for row in rows]
+        present = [value for value in values if not (isinstance(value, float) and math.isnan(value))]
+        return np.array(values) if present and (key in CONTINUOUS or len(present) == len(rows)) else None
+
+    metrics = {key: values for key in CONTINUOUS if (values := column(key)) is not None}
+    return Task(
+        name,
+        axis,
+        np.array([row["coordinate"] for row in rows]),
+        column("n"),
+        column("correct"),
+        chances[0] if chances else 0.0,
+        column("seed"),
+        column("family"),
+        metrics,
+        column("loss"),
+    )

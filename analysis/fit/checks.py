@@ -1,0 +1,146 @@
+"""What a law needs of a table: refused in one line where it is missing, warned of where it is thin."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from analysis.laws.base import Columns, Law
+from core.errors import BadInput
+
+NARROW_DECADES = 1.0
+
+
+def with_derived(
+    needed: Sequence[str], columns: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The columns, with those that follow from others by C = 6 N D or M = D / N, and a line on each that does."""
+    known, said = dict(columns), []
+
+    def values(name: str) -> np.ndarray:
+        return np.asarray(known[name], dtype=np.float64)
+
+    def missing(name: str, *others: str) -> bool:
+        return name not in known and all(other in known for other in others)
+
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        wants_tokens = "tokens" in needed or "tokens_per_param" in needed
+        if wants_tokens and "tokens_per_param" not in known and missing("tokens", "flops", "params"):
+            known["tokens"] = values("flops") / (6.0 * values("params"))
+            said.append("the table has no tokens: D = flops / (6 params) was taken")
+        if "flops" in needed and missing("flops", "params", "tokens"):
+            known["flops"] = 6.0 * values("params") * values("tokens")
+            said.append("the table has no flops: C = 6 params tokens was taken")
+        if "tokens_per_param" in needed and missing("tokens_per_param", "params", "tokens"):
+            known["tokens_per_param"] = values("tokens") / values("params")
+    return known, said
+
+
+def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The columns that the law reads, float64, checked value by value; and which of them were derived.
+
+    Raises:
+      BadInput: a column is missing, of another length, not finite, or not positive where its logarithm is needed.
+    """
+    known, said = with_derived(law.inputs, columns)
+    missing = [name for name in (*law.inputs, law.target) if name not in known]
+    if missing:
+        raise BadInput(
+            f"law {law.name} needs the column {', '.join(missing)}; the table has {', '.join(sorted(known))}"
+        )
+    wanted = [*law.inputs, law.target, *(["weight"] if "weight" in known else [])]
+    result = {name: np.asarray(known[name], dtype=np.float64) for name in wanted}
+    rows = result[law.target].shape[0] if result[law.target].ndim == 1 else -1
+    for name, values in result.items():
+        if values.ndim != 1 or values.shape[0] != rows:
+            raise BadInput(f"column {name} has shape {values.shape}; one value a row is needed ({rows} rows)")
+        _refuse(name, values, ~np.isfinite(values), "is not finite")
+        if name in law.log_columns or (name == law.target and law.logarithmic):
+            _refuse(name, values, values <= 0, "must be above 0: its logarithm is taken")
+            _refuse(name, values, (values < 1e-150) | (values > 1e150), "is beyond any unit (1e-150 to 1e150)")
+        if name == "weight":
+            _refuse(name, values, values < 0, "must not be negative")
+    return result, said
+
+
+def check_fit(law: Law, columns: Columns, free: int) -> list[str]:
+    """Warnings about the rows and ranges that `free` parameters are to be fitted from.
+
+    Raises:
+      BadInput: no more rows than parameters, or a column of the law that is constant.
+    """
+    weights = columns.get("weight", np.ones_like(columns[law.target]))
+    used = weights > 0
+    rows = int(used.sum())
+    if rows <= free:
+        raise BadInput(
+            f"{rows} rows are too few for law {law.name}: more than its {free} free parameters are needed"
+        )
+    inputs = np.stack([columns[name][used] for name in law.inputs])
+    for name, values in zip(law.inputs, inputs, strict=True):
+        if np.ptp(values) <= 1e-12 * np.abs(values).max():
+            raise BadInput(
+                f"column {name} is constant ({values[0]:.6g}): law {law.name} cannot tell what depends on it"
+            )
+    target = columns[law.target][used]
+    if np.ptp(target) <= 1e-12 * max(float(np.abs(target).max()), 1e-300):
+        raise BadInput(f"column {law.target} is constant ({target[0]:.6g}): there is nothing to fit")
+    points = np.unique(inputs, axis=1).shape[1]
+    if points < free:
+        raise BadInput(
+            f"{points} distinct points ({', '.join(law.inputs)}) are too few for the {free} free parameters "
+            f"of law {law.name}"
+        )
+    return [*_thin(law, inputs, rows, free), *_shape(law, inputs)]
+
+
+def _thin(law: Law, inputs: np.ndarray, rows: int, free: int) -> list[str]:
+    warnings = []
+    if rows < 3 * free:
+        warnings.append(f"{rows} rows for {free} free parameters: intervals rest on few residuals")
+    for name, values in zip(law.inputs, inputs, strict=True):
+        if name not in law.log_columns:
+            continue
+        distinct = np.unique(values).size
+        decades = float(np.log10(values.max() / values.min()))
+        if distinct < 3:
+            warnings.append(
+                f"{name} takes only {distinct} values: a floor and a slope cannot both be told from it"
+            )
+        if decades < NARROW_DECADES:
+            warnings.append(f"{name} spans a factor {10**decades:.2g} only: exponents need a decade or more")
+    return warnings
+
+
+def _shape(law: Law, inputs: np.ndarray) -> list[str]:
+    """Inputs that move together cannot be told apart."""
+    logs = np.log(inputs[[name in law.log_columns for name in law.inputs]])
+    if logs.shape[0] < 2:
+        return []
+    correlation = np.corrcoef(logs)
+    names = [name for name in law.inputs if name in law.log_columns]
+    return [
+        f"{names[i]} and {names[j]} move together (correlation of logarithms {correlation[i, j]:+.4f}): "
+        "their terms cannot be told apart"
+        for i in range(len(names))
+        for j in range(i + 1, len(names))
+        if abs(correlation[i, j]) > 0.995
+    ]
+
+
+def cluster_warning(columns: Mapping[str, np.ndarray], cluster: str | None) -> list[str]:
+    """A warning where runs have several rows and the bootstrap would treat them as independent."""
+    if cluster is not None or "run" not in columns:
+        return []
+    labels, counts = np.unique(columns["run"], return_counts=True)
+    if counts.max() <= 1 or labels.size <= 1:
+        return []
+    return [
+        f"{int(counts.max())} rows of one run are treated as independent ({labels.size} runs): their errors are not; "
+        "give --cluster run"
+    ]
+
+
+def _refuse(name: str, values: np.ndarray, wrong: np.ndarray, said: str) -> None:
+    rows = np.flatnonzero(wrong)
+    if rows.size:
+        raise BadInput(f"row {rows[0] + 1}, column {name}: {values[rows[0]]:g} {said}")

@@ -1,0 +1,59 @@
+"""What a fit makes small: Huber, absolute or squared residuals, of the loss or of its logarithm.
+
+Huber(delta) of r is r^2 / 2 within delta and delta (|r| - delta / 2) outside (Huber 1964). `l1` is sum |r|, the limit
+of Huber / delta as delta falls to zero; `l2` is sum r^2, twice the Huber objective at infinite delta. Objectives are
+summed over rows. The engine sees one family, Huber with its delta: the constant in front moves no optimum.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.errors import BadInput
+
+ROBUST = ("huber", "l1", "l2")
+SPACES = ("log", "linear")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An objective: `robust` one of huber, l1, l2; `delta` of the Huber function; residuals in `space`.
+
+    Raises:
+      BadInput: a name or a delta that is not allowed.
+    """
+
+    robust: str = "huber"
+    delta: float = 1e-3
+    space: str = "log"
+
+    def __post_init__(self) -> None:
+        if self.robust not in ROBUST:
+            raise BadInput(f"robust {self.robust!r} is unknown; allowed are {', '.join(ROBUST)}")
+        if self.space not in SPACES:
+            raise BadInput(f"space {self.space!r} is unknown; allowed are {', '.join(SPACES)}")
+        if self.robust == "huber" and not (np.isfinite(self.delta) and self.delta > 0):
+            raise BadInput(f"delta {self.delta!r} is not allowed; it is a finite number above 0")
+
+    def value(self, residuals: np.ndarray, weights: np.ndarray | None = None) -> float | np.ndarray:
+        """The objective of residuals along the last axis, each row weighted."""
+        weights = np.ones(residuals.shape[-1]) if weights is None else weights
+        size = np.abs(residuals)
+        if self.robust == "l1":
+            rows = size
+        elif self.robust == "l2":
+            rows = size**2
+        else:
+            inner = np.minimum(size, self.delta)
+            rows = inner * (size - inner / 2)
+        return (weights * rows).sum(axis=-1)
+
+    def target_delta(self, scale: float) -> float:
+        """The delta that the solver ends at, given the residuals' scale.
+
+        For `l1` it is so small that little more than the rows which the optimum passes through lie within it; the
+        last step, to the vertex itself, is that of analysis/fit/least_absolute.py.
+        """
+        if self.robust == "l1":
+            return 1e-6 * scale
+        return self.delta if self.robust == "huber" else np.inf

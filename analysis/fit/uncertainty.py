@@ -1,0 +1,200 @@
+"""How well a table determines a law's parameters: resampling, asymptotic covariance, profiles, verdicts.
+
+Three bootstraps. Pairs: rows are drawn with replacement (Efron 1979). Clusters: whole runs are drawn, because the
+checkpoints of one run share its luck (Cameron, Gelbach and Miller 2008). Wild: the table's inputs stay and each
+residual changes its sign at random around the fit (Wu 1986; Rademacher weights), for designs that a resample would
+break. Resampled rows enter as weights, so all resamples are one batch of the solver.
+"""
+
+import math
+import statistics
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.fit.problem import Prepared, jacobian, predicted
+from analysis.fit.solver import Problem, Solutions, solve
+
+EXTRA_STARTS = 3  # every resample also starts from this many other minima of the full table
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Refitted parameters, natural units, shape (R, P), and how many resamples did not converge."""
+
+    natural: np.ndarray
+    objective: np.ndarray
+    unconverged: int
+
+
+def pair_weights(rows: int, resamples: int, seed: int) -> np.ndarray:
+    """Counts of each row in each resample, shape (R, rows).
+
+    Drawn as NumPy's legacy generator draws row numbers one resample at a time, the stream that published
+    bootstraps of scaling laws used, so that a seed here is the seed there.
+    """
+    generator = np.random.RandomState(seed)
+    drawn = [np.bincount(generator.choice(rows, rows, replace=True), minlength=rows) for _ in range(resamples)]
+    return np.array(drawn, dtype=np.float64).reshape(resamples, rows)
+
+
+def cluster_weights(labels: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """As `pair_weights`, but whole clusters (rows of one label) are drawn."""
+    _, cluster = np.unique(labels, return_inverse=True)
+    return pair_weights(int(cluster.max()) + 1, resamples, seed)[:, cluster]
+
+
+def bootstrap(
+    prepared: Prepared,
+    minima: np.ndarray,
+    resamples: int,
+    seed: int,
+    *,
+    cluster: np.ndarray | None = None,
+    wild: bool = False,
+) -> Draws:
+    """Refit `resamples` resampled tables, each from the optimum, annealed, and from other minima of the full table.
+
+    Args:
+      minima: centred internal points of the full table's minima, best first, shape (M, P).
+      cluster: labels of rows that are resampled together.
+      wild: keep inputs, flip residuals (per cluster where clusters are given).
+    """
+    problem = prepared.problem
+    rows = problem.y.shape[0]
+    if wild:
+        fitted = predicted(prepared.law, problem, minima[0])
+        labels = np.arange(rows) if cluster is None else np.unique(cluster, return_inverse=True)[1]
+        signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, int(labels.max()) + 1))
+        inflate = math.sqrt(rows / max(rows - int(np.sum(prepared.box.free)), 1))
+        resampled = fitted + inflate * (problem.y - fitted) * signs[:, labels]
+        tables = Problem(problem.law, problem.space, problem.design, resampled, problem.weights)
+    else:
+        drawn = (
+            pair_weights(rows, resamples, seed)
+            if cluster is None
+            else cluster_weights(cluster, resamples, seed)
+        )
+        tables = Problem(problem.law, problem.space, problem.design, problem.y, drawn * problem.weights)
+    box = prepared.box
+    start = np.tile(minima[0], (resamples, 1))
+    best = solve(tables, start, box)
+    if prepared.objective.robust != "l2":
+        best = _better(best, solve(tables, start, box, anneal=False))
+    for other in minima[1 : 1 + EXTRA_STARTS]:
+        best = _better(best, solve(tables, np.tile(other, (resamples, 1)), box, anneal=False))
+    best = _better(best, solve(tables, _neighbours(best, tables), box, anneal=False))
+    natural = np.clip(prepared.natural(best.theta), -1e300, 1e300)
+    return Draws(natural, best.objective, int(np.sum(~best.converged)))
+
+
+def _better(one: Solutions, other: Solutions) -> Solutions:
+    """Per lane, the lower objective."""
+    take = other.objective < one.objective
+    return Solutions(
+        **{
+            name: np.where(
+                take.reshape((-1,) + (1,) * (getattr(one, name).ndim - 1)),
+                getattr(other, name),
+                getattr(one, name),
+            )
+            for name in one.__dataclass_fields__
+        }
+    )
+
+
+def _neighbours(found: Solutions, tables: Problem) -> np.ndarray:
+    """For each resample the optimum of the resample before it: a plausible point that it has not seen."""
+    return np.roll(found.theta, 1, axis=0)
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """Asymptotic covariance of an M-estimator and its two halves, centred internal coordinates, shape (P, P).
+
+    `inverse` is that of the smoothed Hessian. NaN for parameters that are pinned, at a bound, or undetermined.
+    """
+
+    covariance: np.ndarray
+    inverse: np.ndarray
+
+    def factor(self, position: int) -> float:
+        """By how much the objective's curvature overstates what is known of a parameter (residual variance, for
+        least squares): the variance of the estimate over the inverse curvature."""
+        return float(self.covariance[position, position] / self.inverse[position, position])
+
+
+def sandwich(
+    prepared: Prepared, theta: np.ndarray, hessian: np.ndarray, cluster: np.ndarray | None = None
+) -> Sandwich:
+    """The sandwich estimator (Huber 1967) with a kernel estimate of the Hessian (Powell 1991).
+
+    Each row's chance of lying in the quadratic part of Huber's function is smoothed over residuals, so that a delta
+    far below the residuals does not starve the Hessian, and noise that differs between rows is allowed for.
+    """
+    problem = prepared.problem
+    residual = predicted(prepared.law, problem, theta) - problem.y
+    columns = jacobian(prepared.law, problem, theta)
+    weights, delta = problem.weights, float(prepared.box.delta)
+    slope = weights * np.clip(residual, -delta, delta)
+    exact = np.where(np.abs(residual) <= delta, weights, 0.0)
+    smooth = weights * quadratic_chance(residual, delta)
+    free = prepared.box.free & (theta > prepared.box.lower + 1e-9) & (theta < prepared.box.upper - 1e-9)
+    bread = hessian + columns.T @ ((smooth - exact)[:, None] * columns)
+    scores = slope[:, None] * columns
+    if cluster is not None:
+        _, label = np.unique(cluster, return_inverse=True)
+        grouped = np.zeros((int(label.max()) + 1, columns.shape[1]))
+        np.add.at(grouped, label, scores)
+        scores = grouped
+    degrees = max(scores.shape[0] - int(free.sum()), 1)
+    meat = scores.T @ scores * (scores.shape[0] / degrees)
+    covariance, inverse = np.full((2, theta.size, theta.size), np.nan)
+    block = np.ix_(free, free)
+    scale = np.sqrt(np.maximum(np.abs(np.diag(bread[block])), 1e-300))
+    scaled = bread[block] / scale[:, None] / scale[None, :]
+    if free.any() and np.all(np.isfinite(scaled)) and np.all(np.linalg.eigvalsh(scaled) > 1e-13):
+        inverse[block] = np.linalg.inv(scaled) / scale[:, None] / scale[None, :]
+        covariance[block] = inverse[block] @ meat[block] @ inverse[block].T
+    return Sandwich(covariance, inverse)
+
+
+def quadratic_chance(residual: np.ndarray, delta: float) -> np.ndarray:
+    """Chance that each residual, moved by a normal of the kernel's bandwidth, is within delta.
+
+    The bandwidth is the robust spread times n^(-1/5): wider ones overstate errors (`python -m bench.calibrate_fits`).
+    """
+    bandwidth = 1.4826 * float(np.median(np.abs(residual))) * residual.size**-0.2
+    if bandwidth <= 0 or not np.isfinite(delta):
+        return (np.abs(residual) <= delta).astype(np.float64)
+    erf = np.frompyfunc(math.erf, 1, 1)
+    root = math.sqrt(2) * bandwidth
+    return ((erf((delta - residual) / root) + erf((delta + residual) / root)) / 2).astype(np.float64)
+
+
+def student_quantile(probability: float, degrees: float) -> float:
+    """Quantile of Student's t (Cornish-Fisher expansion; Abramowitz and Stegun 26.7.5; exact for 1 and 2 degrees)."""
+    if degrees <= 1:
+        return math.tan(math.pi * (probability - 0.5))
+    if degrees <= 2:
+        return (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
+    z = statistics.NormalDist().inv_cdf(probability)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / degrees ** (order + 1) for order, term in enumerate(terms))
+
+
+def percentile_levels(level: float, rows: int, parameters: int) -> tuple[float, float]:
+    """Percentiles of bootstrap draws that make an interval of `level`, widened for few rows.
+
+    The expanded percentile interval (Hesterberg 2015, section 3.3): a bootstrap distribution is too narrow by
+    sqrt((n - p) / n) and has normal, not Student, tails.
+    """
+    degrees = max(rows - parameters, 1)
+    widened = math.sqrt(rows / degrees) * student_quantile(0.5 + level / 2, degrees)
+    tail = max(1.0 - statistics.NormalDist().cdf(widened), 1e-6)
+    return tail, 1.0 - tail

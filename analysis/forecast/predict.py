@@ -1,0 +1,179 @@
+"""A prediction written before the run that it is about.
+
+    python -m analysis.forecast fit.json --params 1e9 --tokens 2e10 --out forecast.json
+
+The file holds the prediction with its interval, the hashes of the fit and of the fit's input, the date, and a
+digest of itself; `analysis.forecast.score` compares it with the run when it has landed.
+"""
+
+import argparse
+import datetime
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.commands import Parser, write_result
+from analysis.fit.fit import fit_from_json
+from core.errors import BadInput, exit_on_bad_input
+from core.files import canonical_sha256
+
+FAR = 10.0  # a forecast further than this factor beyond the fitted runs is warned of
+
+
+def forecast(
+    fit: Mapping[str, Any],
+    params: float,
+    tokens: float,
+    level: float = 0.9,
+    others: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """What a fit says of one run.
+
+    Args:
+      fit: the contents of fit.json.
+      params, tokens: N and D of the run, in the units of the fit's table.
+      level: of the interval, in which the run itself should land: parameters and noise are both in it.
+      others: further inputs of the law, e.g. unique_tokens.
+
+    Returns:
+      law, params, tokens, inputs, prediction, interval, level and warnings.
+
+    Raises:
+      BadInput: no fit, an input that is missing or not positive, or no interval.
+    """
+    inputs = {"params": params, "tokens": tokens, **(others or {})}
+    for name, value in inputs.items():
+        if not (np.isfinite(value) and value > 0):
+            raise BadInput(f"--{name.replace('_', '-')} {value:g}: must be positive and finite")
+    if not 0 < level < 1:
+        raise BadInput(f"--level {level:g}: must be between 0 and 1")
+    fitted = fit_from_json(fit)
+    if fitted.law.target != "loss":
+        raise BadInput(f"law {fitted.law.name} predicts {fitted.law.target}, not loss; forecasts are of loss")
+    row = {name: np.array([value]) for name, value in {"flops": 6.0 * params * tokens, **inputs}.items()}
+    value = float(fitted.predict(row)[0])
+    low, high = (float(end[0]) for end in fitted.predict_interval(row, level=level))
+    if not np.isfinite([value, low, high]).all():
+        raise BadInput(
+            f"the fit gives no finite prediction with an interval at {params:g} params, {tokens:g} tokens"
+        )
+    said = [f"fit: {warning}" for warning in fitted.warnings]
+    if not low <= value <= high:
+        said.append("the prediction lies outside its own interval: the resamples are skewed")
+    return {
+        "law": fitted.law.name,
+        "params": params,
+        "tokens": tokens,
+        "inputs": inputs,
+        "prediction": value,
+        "interval": [low, high],
+        "level": level,
+        "warnings": said,
+    }
+
+
+def beyond(
+    fit: Mapping[str, Any], folder: Path, params: float, tokens: float
+) -> tuple[dict[str, float] | None, str]:
+    """How far the run lies beyond the largest fitted one, as factors, read from the fit's input where it still is.
+
+    Returns:
+      {"params", "tokens", "flops"} or None, and a warning or "".
+    """
+    from analysis.logs.table import read_table
+
+    source = fit.get("input") if isinstance(fit.get("input"), Mapping) else {}
+    assert isinstance(source, Mapping)
+    path = source.get("path")
+    candidates = [Path(path), folder / path] if isinstance(path, str) and path else []
+    there = [candidate for candidate in candidates if candidate.exists()]
+    for candidate in there:
+        table = read_table(candidate, optional=())
+        if table.sha256 != source.get("sha256"):
+            continue
+        n, d = table.columns["params"], table.columns["tokens"]
+        factors = {
+            "params": params / float(n.max()),
+            "tokens": tokens / float(d.max()),
+            "flops": params * tokens / float((n * d).max()),
+        }
+        far = [f"{factor:.3g} times the most {name}" for name, factor in factors.items() if factor > FAR]
+        return factors, f"far beyond the fitted runs: {', '.join(far)}" if far else ""
+    what = "has changed since the fit" if there else "is not there any more"
+    return None, f"the fit's input {what}: how far the run lies beyond it is not known"
+
+
+def digest_of(value: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of all entries but `digest`: an edited forecast shows."""
+    return canonical_sha256(dict(value), leave_out="digest")
+
+
+def read_object(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
+    """A JSON object and the SHA-256 of its file.
+
+    Raises:
+      BadInput: no such file, or no JSON object.
+    """
+    try:
+        payload = Path(path).read_bytes()
+        value = json.loads(payload)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise BadInput(f"{path}: not JSON; {what} is needed") from None
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: not a JSON object; {what} is needed")
+    return value, hashlib.sha256(payload).hexdigest()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; see the module's first lines."""
+    parser = Parser(prog="python -m analysis.forecast", description="A prediction written before its run.")
+    parser.add_argument("fit", help="fit.json of analysis.fit")
+    parser.add_argument("--params", type=float, required=True, help="N of the run to come")
+    parser.add_argument("--tokens", type=float, required=True, help="D of the run to come")
+    parser.add_argument(
+        "--input", action="append", default=[], metavar="NAME=VALUE", help="another input of the law"
+    )
+    parser.add_argument("--level", type=float, default=0.9, help="of the interval")
+    parser.add_argument("--out", required=True, help="the JSON file to write")
+    with exit_on_bad_input():
+        options = parser.parse_args(arguments)
+        fit, sha256 = read_object(options.fit, "a fit.json")
+        try:
+            value = forecast(fit, options.params, options.tokens, options.level, _others(options))
+        except BadInput as error:
+            raise BadInput(str(error) if str(error).startswith("--") else f"{options.fit}: {error}") from None
+        factors, warning = beyond(fit, Path(options.fit).parent, options.params, options.tokens)
+        value["warnings"] += [warning] if warning else []
+        value["extrapolation"] = factors
+        value["fit"] = {"path": str(options.fit), "sha256": sha256}
+        value["input"] = fit.get("input")
+        value["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        value["digest"] = digest_of(value)
+        write_result(options.out, value)
+        sys.stdout.write(
+            f"loss {value['prediction']:.4f}, {options.level:.0%} interval {value['interval'][0]:.4f} to "
+            f"{value['interval'][1]:.4f}, at {options.params:g} params and {options.tokens:g} tokens\n"
+            + "".join(f"  warning: {line}\n" for line in value["warnings"])
+        )
+
+
+def _others(options: argparse.Namespace) -> dict[str, float]:
+    others = {}
+    for text in options.input:
+        name, equals, value = text.partition("=")
+        try:
+            others[name] = float(value)
+        except ValueError:
+            equals = ""
+        if not (name and equals):
+            raise BadInput(f"--input {text}: must be NAME=VALUE with a number, such as unique_tokens=1e9")
+    return others

@@ -1,0 +1,157 @@
+"""Fit the small runs of a sweep and put down what the held-back runs will give, before those start.
+
+    python -m analysis.register runs/<sweep>
+
+reads runs/<sweep>/held_back.json ({"runs": [{"run", "params", "tokens"}], "trunks": [...]}, written by the launcher)
+and writes runs/<sweep>/forecast/: table.csv (what is fitted), fit.json, and forecast.json with the time, the SHA-256 of
+both and the commit. It refuses once a held-back run has started. `launch.py run` of an experiment with held-back runs
+calls it between the two; `analysis.report` checks it.
+"""
+
+import csv
+import dataclasses
+import datetime
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.commands import Parser, write_result
+from analysis.fit.fit import Fit, fit_law
+from analysis.fit.selection import compare_laws
+from analysis.forecast.predict import digest_of, forecast, read_object
+from analysis.logs.load import Sweep, load_sweep
+from analysis.logs.table import Table
+from core.errors import BadInput, exit_on_bad_input
+from core.files import write_atomic
+
+HELD_BACK = "held_back.json"
+FOLDER = "forecast"
+BEST = "best"
+LAWS = (
+    "chinchilla",
+    "kaplan",
+)  # of parameters and tokens; `best` takes the one with the lowest AICc on the small runs
+LEAST_ROWS = 8  # AICc is defined for more rows than parameters (5 and a variance) and one
+COLUMNS = ("params", "tokens", "loss")
+
+
+def register(
+    path: Path, law: str = BEST, level: float = 0.9, bootstrap: int = 1000, seed: int = 0, commit: str = ""
+) -> dict[str, Any]:
+    """Fit, forecast and write.
+
+    Args:
+      path: the sweep's directory. law: name of a law of parameters and tokens, or best.
+      level: of the intervals. bootstrap: resamples behind them. commit: of the code, as the launcher knows it.
+
+    Returns:
+      The contents of forecast.json: those of `analysis.forecast` for the run with most tokens, and `runs` with all.
+
+    Raises:
+      BadInput: nothing is held back, a held-back run has started, or the small runs cannot be fitted.
+    """
+    held, _ = read_object(path / HELD_BACK, "the launcher's list of held-back runs")
+    runs = _held_runs(held, path / HELD_BACK)
+    for name in [*(run["run"] for run in runs), *held.get("trunks", [])]:
+        if (path / name / "env.json").exists():
+            raise BadInput(f"{path / name}: has started already; a forecast must be written before its run")
+    table = small_table(load_sweep(path), {run["run"] for run in runs})
+    if law == BEST and table.rows < LEAST_ROWS:
+        raise BadInput(
+            f"{path}: {table.rows} small runs are too few to choose a law by AICc; at least {LEAST_ROWS}, or --law"
+        )
+    columns = {name: table.columns[name] for name in COLUMNS}
+    ranked = compare_laws(LAWS, columns, robust="l2", seed=seed) if law == BEST else []
+    fit = fit_law(ranked[0].fit.law if ranked else law, columns, bootstrap=bootstrap, seed=seed)
+    folder = path / FOLDER
+    text = table_text(table)
+    source = {"path": "table.csv", "sha256": _sha256(text), "rows": table.rows}
+    fit_text = _fit_text(fit, source)
+    predictions = [
+        {"run": run["run"], **forecast(json.loads(fit_text), run["params"], run["tokens"], level)}
+        for run in runs
+    ]
+    main_one = max(predictions, key=lambda one: (one["tokens"], one["params"]))
+    value: dict[str, Any] = {
+        **{key: entry for key, entry in main_one.items() if key != "run"},
+        "run": main_one["run"],
+        "runs": predictions,
+        "laws": [{"law": one.fit.law.name, "aicc_above_best": one.delta_aicc} for one in ranked],
+        "fit": {"path": "fit.json", "sha256": _sha256(fit_text)},
+        "input": source,
+        "commit": commit,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(),
+    }
+    value["digest"] = digest_of(value)
+    try:
+        write_atomic(folder / "table.csv", text)
+        write_atomic(folder / "fit.json", fit_text)
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be written ({error.strerror})") from None
+    write_result(folder / "forecast.json", value)
+    return value
+
+
+def _held_runs(held: Mapping[str, Any], where: Path) -> list[dict[str, Any]]:
+    runs = held.get("runs")
+    if not (
+        isinstance(runs, list)
+        and runs
+        and all(isinstance(run, dict) and {"run", "params", "tokens"} <= run.keys() for run in runs)
+    ):
+        raise BadInput(f"{where}: names no held-back run with its params and tokens")
+    return runs
+
+
+def small_table(sweep: Sweep, held: set[str]) -> Table:
+    """The rows of all usable runs that are not held back."""
+    others = tuple(run for run in sweep.runs if run.run not in held)
+    return dataclasses.replace(sweep, runs=others).table(optional=("run",))
+
+
+def table_text(table: Table) -> str:
+    """The CSV that was fitted, with every number as it is."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("run", *COLUMNS))
+    for row in range(table.rows):
+        writer.writerow(
+            (table.columns["run"][row], *(repr(float(table.columns[name][row])) for name in COLUMNS))
+        )
+    return out.getvalue()
+
+
+def _fit_text(fit: Fit, source: Mapping[str, Any]) -> str:
+    return json.dumps({**fit.to_json(), "input": dict(source)}, indent=1, allow_nan=False) + "\n"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; see the module's first lines."""
+    parser = Parser(
+        prog="python -m analysis.register", description="Forecast held-back runs before they start."
+    )
+    parser.add_argument("sweep", type=Path, help="runs/<sweep>")
+    parser.add_argument("--law", default=BEST, help=f"a law, or {BEST}: lowest AICc of {', '.join(LAWS)}")
+    parser.add_argument("--level", type=float, default=0.9, help="of the intervals")
+    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples; 0 for asymptotic intervals")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--commit", default="", help="of the code, recorded in forecast.json")
+    with exit_on_bad_input():
+        asked = parser.parse_args(arguments)
+        value = register(asked.sweep, asked.law, asked.level, asked.bootstrap, asked.seed, asked.commit)
+        where = asked.sweep / FOLDER / "forecast.json"
+        lines = [f"{where}: law {value['law']}, fitted to {value['input']['rows']} runs"]
+        for one in value["runs"]:
+            low, high = one["interval"]
+            lines.append(
+                f"  {one['run']}: loss {one['prediction']:.4f}, {one['level']:.0%} interval {low:.4f} to {high:.4f}"
+            )
+        sys.stdout.write("\n".join(lines) + "\n")

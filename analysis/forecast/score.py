@@ -1,0 +1,236 @@
+"""Forecast and run side by side, once the run has landed; every score is kept.
+
+    python -m analysis.score forecast.json RUN_OR_TABLE --out score.json
+
+A forecast counts only if it was written before its run started. The tally, forecasts.jsonl beside score.json, is
+only ever appended to; scoring the same forecast against the same loss again adds nothing.
+"""
+
+import datetime
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.commands import Parser, write_result
+from analysis.forecast.predict import digest_of, read_object
+from analysis.logs.load_run import BITS_PER_BYTE, Run, read_run
+from analysis.logs.table import read_table
+from core.errors import BadInput, exit_on_bad_input
+from core.files import JsonLines, read_json_lines
+
+TALLY = "forecasts.jsonl"
+TOLERANCE = 0.02  # relative difference in params and tokens up to which a run is the one that was forecast
+NEEDED = ("params", "tokens", "prediction", "interval", "level", "date", "fit")
+
+
+def score(forecast: Mapping[str, Any], landed: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare one forecast with one landed run.
+
+    Args:
+      forecast: the contents of forecast.json.
+      landed: {"run", "params", "tokens", "loss", "started"}; `started` an ISO time or "".
+
+    Returns:
+      predicted, interval, level, observed, inside, error_percent (observed over predicted, less 1), run, started,
+      date and made_before: true, false, or None where the start is not recorded.
+    """
+    low, high = forecast["interval"]
+    observed, predicted = float(landed["loss"]), float(forecast["prediction"])
+    made, started = _time(forecast["date"]), _time(landed["started"])
+    return {
+        "run": landed["run"],
+        "params": landed["params"],
+        "tokens": landed["tokens"],
+        "predicted": predicted,
+        "interval": [low, high],
+        "level": forecast["level"],
+        "observed": observed,
+        "inside": bool(low <= observed <= high),
+        "error_percent": 100 * (observed / predicted - 1),
+        "date": forecast["date"],
+        "started": landed["started"] or None,
+        "made_before": None if made is None or started is None else made < started,
+    }
+
+
+def tally_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How the forecasts that were made before their runs have done; the others are only counted."""
+    honest = [row for row in rows if row.get("made_before") is True]
+    return {
+        "scored": len(rows),
+        "made_before": len(honest),
+        "inside": sum(bool(row.get("inside")) for row in honest),
+        "expected_inside": sum(float(row.get("level", 0.0)) for row in honest),
+        "mean_absolute_error_percent": (
+            float(np.mean([abs(float(row["error_percent"])) for row in honest])) if honest else None
+        ),
+    }
+
+
+def read_forecast(path: str | Path) -> tuple[dict[str, Any], str]:
+    """A forecast and its file's SHA-256.
+
+    Raises:
+      BadInput: not a forecast.json, or one that was changed after it was written.
+    """
+    value, sha256 = read_object(path, "a forecast.json")
+    missing = [key for key in NEEDED if key not in value]
+    if missing:
+        raise BadInput(f"{path}: not a forecast.json; it has no {', '.join(missing)}")
+    if value.get("digest") != digest_of(value):
+        raise BadInput(f"{path}: changed after it was written (its digest does not match)")
+    interval, source = value["interval"], value["fit"]
+    numbers = [value["params"], value["tokens"], value["prediction"], value["level"]]
+    numbers += interval if isinstance(interval, list) and len(interval) == 2 else [None]
+    if not all(isinstance(entry, float | int) and 0 < entry < 1e300 for entry in numbers):
+        raise BadInput(f"{path}: not a forecast.json; its numbers must be positive")
+    if not (isinstance(source, dict) and isinstance(source.get("path"), str)):
+        raise BadInput(f"{path}: not a forecast.json; it does not name its fit")
+    return value, sha256
+
+
+def fit_unchanged(forecast: Mapping[str, Any], folder: Path) -> bool | None:
+    """Whether the fit that the forecast names is still the same file; None where it is not there any more."""
+    source = forecast["fit"]
+    candidates = [path for path in (Path(source["path"]), folder / Path(source["path"]).name) if path.is_file()]
+    if not candidates:
+        return None
+    return any(hashlib.sha256(path.read_bytes()).hexdigest() == source.get("sha256") for path in candidates)
+
+
+def landed_of(path: str | Path, params: float, tokens: float, tolerance: float) -> dict[str, Any]:
+    """The run that a forecast is about: a run directory, or the one row of a table or sweep that fits.
+
+    Raises:
+      BadInput: it has not finished, or no row, or more than one size, lies within `tolerance`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        run = read_run(path)
+        if run is not None:
+            return _checked(_of_run(run), params, tokens, tolerance)
+    table = read_table(path, optional=("run",))
+    n, d = table.columns["params"], table.columns["tokens"]
+    rows = np.flatnonzero((np.abs(n / params - 1) <= tolerance) & (np.abs(d / tokens - 1) <= tolerance))
+    if not rows.size:
+        raise BadInput(
+            f"{path}: no row within {tolerance:.0%} of the forecast's {params:g} params and {tokens:g} tokens"
+        )
+    if rows.size > 1:
+        raise BadInput(
+            f"{path}: {rows.size} rows are within {tolerance:.0%} of the forecast; give one run's directory"
+        )
+    row = int(rows[0])
+    name = str(table.columns["run"][row]) if "run" in table.columns else f"row {row + 1}"
+    if path.is_dir():
+        found = read_run(path / name)
+        assert found is not None
+        return _of_run(found)
+    return {
+        "run": name,
+        "params": float(n[row]),
+        "tokens": float(d[row]),
+        "loss": float(table.columns["loss"][row]),
+        "started": "",
+    }
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    loss, params, tokens = run.final(), run.count(), run.tokens
+    if run.status != "complete":
+        raise BadInput(f"{run.path}: the run has not landed ({run.status}: {run.cause})")
+    if loss is None or not loss > 0 or params is None or tokens is None:
+        raise BadInput(f"{run.path}: the run has no final loss, or no count of parameters and tokens")
+    return {
+        "run": run.run,
+        "params": params,
+        "tokens": tokens,
+        "loss": loss,
+        "started": run.started,
+        "bits_per_byte": run.final(BITS_PER_BYTE),
+    }
+
+
+def _checked(landed: dict[str, Any], params: float, tokens: float, tolerance: float) -> dict[str, Any]:
+    for name, wanted in (("params", params), ("tokens", tokens)):
+        if abs(landed[name] / wanted - 1) > tolerance:
+            raise BadInput(
+                f"{landed['run']}: has {landed[name]:g} {name}, the forecast is about {wanted:g} "
+                f"(more than {tolerance:.0%} apart)"
+            )
+    return landed
+
+
+def _time(text: Any) -> datetime.datetime | None:
+    if not isinstance(text, str) or not text:
+        return None
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; see the module's first lines."""
+    parser = Parser(prog="python -m analysis.score", description="Compare a forecast with the run it is about.")
+    parser.add_argument("forecast", help="forecast.json of analysis.forecast")
+    parser.add_argument("landed", help="the run's directory, its sweep, or a table with its row")
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="relative, on params and tokens")
+    parser.add_argument("--tally", help=f"JSON lines of all scores; {TALLY} beside --out if not given")
+    parser.add_argument("--out", required=True, help="the JSON file to write")
+    with exit_on_bad_input():
+        options = parser.parse_args(arguments)
+        if not 0 < options.tolerance < 1:
+            raise BadInput(f"--tolerance {options.tolerance:g}: must be between 0 and 1")
+        made, sha256 = read_forecast(options.forecast)
+        result = score(made, landed_of(options.landed, made["params"], made["tokens"], options.tolerance))
+        result["forecast"] = {"path": str(options.forecast), "sha256": sha256}
+        result["fit_unchanged"] = fit_unchanged(made, Path(options.forecast).parent)
+        tally = Path(options.tally) if options.tally else Path(options.out).parent / TALLY
+        write_result(options.out, result)
+        rows = _keep(tally, result)
+        sys.stdout.write(_said(result, tally_of(rows), tally))
+
+
+def _keep(tally: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Append the score to the tally unless it is there already, and return all rows."""
+
+    def mark(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        source = row.get("forecast")
+        return (
+            source.get("sha256") if isinstance(source, Mapping) else None,
+            row.get("run"),
+            row.get("observed"),
+        )
+
+    try:
+        rows = list(read_json_lines(tally))
+        if mark(result) not in {mark(row) for row in rows}:
+            with JsonLines(tally) as file:
+                file.append(dict(result))
+            rows.append(dict(result))
+    except OSError as error:
+        raise BadInput(f"{tally}: cannot be written ({error.strerror})") from None
+    return rows
+
+
+def _said(result: Mapping[str, Any], tally: Mapping[str, Any], path: Path) -> str:
+    low, high = result["interval"]
+    when = {
+        True: "made before the run started",
+        False: "made AFTER the run started: not counted",
+        None: "the run's start is not recorded: not counted",
+    }[result["made_before"]]
+    lines = [
+        f"{result['run']}: loss {result['observed']:.4f}, predicted {result['predicted']:.4f} "
+        f"({result['error_percent']:+.2f}%), {'inside' if result['inside'] else 'OUTSIDE'} the "
+        f"{result['level']:.0%} interval {low:.4f} to {high:.4f}; {when}",
+        f"tally of {tally['made_before']} counted forecasts ({tally['scored']} scored): {tally['inside']} inside, "
+        f"{tally['expected_inside']:.1f} expected; {path}",
+    ]
+    return "\n".join(lines) + "\n"

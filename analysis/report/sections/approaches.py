@@ -1,0 +1,239 @@
+"""The three approaches of Hoffmann et al. 2022 (arXiv 2203.15556) side by side, under one count of FLOPs."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from analysis.figures.families import Family, Panel, colours, family_panels
+from analysis.figures.style import count_text
+from analysis.fit.fit import Fit
+from analysis.isoflop.find import Isoflop
+from analysis.isoflop.slices import flops_of
+from analysis.report.document import Paragraph, Rows
+from analysis.report.sections.base import Drawing, Known, Section
+from core.numbers import number, span
+
+LEVEL = 0.95
+# Hoffmann et al. 2022, table 2: exponents of N_opt by approach; their intervals of approach 3 are known to be too
+# narrow (Besiroglu et al. 2024, arXiv 2404.10102).
+PUBLISHED = {"1, envelope": "0.50 (0.488 to 0.502)", "2, isoFLOP": "0.49 (0.462 to 0.534)",
+             "3, law": "0.46 (0.454 to 0.455)"}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Approach:
+    """Best size and tokens as powers of compute: N = params_coefficient C^a, D = tokens_coefficient C^b.
+
+    `points` are (FLOPs, best size) that the power law goes through; empty for the parametric law.
+    """
+
+    name: str
+    a: float
+    b: float
+    a_interval: tuple[float, float] | None
+    b_interval: tuple[float, float] | None
+    params_coefficient: float
+    tokens_coefficient: float
+    points: tuple[tuple[float, float], ...]
+
+
+def section(known: Known) -> Section | None:
+    """N_opt by envelope, by isoFLOP valleys and by the law, where at least two of the three say something."""
+    found, silent = approaches(known)
+    if len(found) < 2:
+        return None
+    columns = {name: values[known.single] for name, values in known.columns.items()}
+    flops = flops_of(columns)
+    target = float(flops.max())
+    said = (_sentence(found, target),)
+    words = "; ".join(f"{name}: {why}" for name, why in silent.items())
+    return Section(
+        title="Three approaches to the best size",
+        said=said,
+        blocks=(
+            Paragraph(
+                "Approach 1 is the lower envelope of the sizes' loss curves, 2 the valleys of loss against size at "
+                "equal compute, 3 the minimum of the fitted law (Hoffmann et al. 2022, arXiv 2203.15556). All three "
+                "count FLOPs as the runs' own column does; for approach 3 the FLOPs of a token are a power of size "
+                f"fitted to the runs. Intervals: {LEVEL:.0%}; 1 and 2 under the noise of a run, 3 by the resamples of "
+                "the fit." + (f" Silent: {words}." if words else "")
+            ),
+            Rows(
+                (
+                    "approach",
+                    "a in N ~ C^a",
+                    "interval",
+                    "b in D ~ C^b",
+                    "interval ",
+                    f"best size at {target:.2g} FLOPs",
+                    "its tokens",
+                    "published a",
+                ),
+                [
+                    (
+                        one.name,
+                        number(one.a),
+                        _interval(one.a_interval),
+                        number(one.b),
+                        _interval(one.b_interval),
+                        count_text(one.params_coefficient * target**one.a),
+                        count_text(one.tokens_coefficient * target**one.b),
+                        PUBLISHED[one.name],
+                    )
+                    for one in found
+                ],
+            ),
+        ),
+        drawings=(
+            Drawing(
+                "approaches",
+                "Best size against compute by each approach; points are what approaches 1 and 2 read off the runs.",
+                lambda: family_panels(_panels(found, flops)),
+            ),
+        ),
+        results={
+            "approaches.json": {
+                "level": LEVEL,
+                "approaches": [dataclasses.asdict(one) for one in found],
+                "silent": silent,
+            }
+        },
+    )
+
+
+def approaches(known: Known) -> tuple[list[Approach], dict[str, str]]:
+    """Those that give an exponent, and why the others do not."""
+    found, silent = [], {}
+    for name, result in (("1, envelope", known.envelope), ("2, isoFLOP", known.isoflop)):
+        one = None if result is None else _of_valleys(name, result)
+        if one is None:
+            silent[name] = (
+                "too few sizes" if result is None else "too few budgets with a best size inside the sizes"
+            )
+        else:
+            found.append(one)
+    if known.fit is None:
+        silent["3, law"] = "no law is fitted"
+    else:
+        columns = {name: values[known.single] for name, values in known.columns.items()}
+        found.append(_of_law("3, law", known.fit, columns))
+    return found, silent
+
+
+def _of_valleys(name: str, result: Isoflop) -> Approach | None:
+    derived = result.derived
+    if any(derived[key] is None for key in ("a_opt", "b_opt", "params_coefficient", "tokens_coefficient")):
+        return None
+    return Approach(
+        name=name,
+        a=float(derived["a_opt"] or 0.0),
+        b=float(derived["b_opt"] or 0.0),
+        a_interval=result.intervals["a_opt"],
+        b_interval=result.intervals["b_opt"],
+        params_coefficient=float(derived["params_coefficient"] or 0.0),
+        tokens_coefficient=float(derived["tokens_coefficient"] or 0.0),
+        points=tuple((one.flops, float(one.params_opt)) for one in result.valleys if one.ok and one.params_opt),
+    )
+
+
+def cost_of_token(columns: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """(c, p) of FLOPs per token = c N^p, by least squares of logs over the runs; (6, 1) would be C = 6 N D."""
+    log_params = np.log(columns["params"])
+    power, front = np.polyfit(log_params, np.log(flops_of(columns) / columns["tokens"]), 1)
+    return float(np.exp(front)), float(power)
+
+
+def best_of_law(
+    parameters: Mapping[str, np.ndarray | float], cost: float, power: float
+) -> dict[str, np.ndarray]:
+    """Exponents and coefficients of the minimum of E + A / N^alpha + B / D^beta under C = cost N^power D.
+
+    The derivative in N is zero at N^(alpha + power beta) = alpha A / (power beta B) (C / cost)^beta; with cost 6 and
+    power 1 this is Hoffmann et al. 2022, eq. 4.
+    """
+    e = {name: np.asarray(value, dtype=float) for name, value in parameters.items()}
+    total = e["alpha"] + power * e["beta"]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        log_front = (np.log(e["alpha"] * e["A"]) - np.log(power * e["beta"] * e["B"])) / total
+        a = e["beta"] / total
+        log_params = log_front - a * np.log(cost)
+        return {
+            "a": a,
+            "b": 1 - power * a,
+            "params_coefficient": np.exp(log_params),
+            "tokens_coefficient": np.exp(-np.log(cost) - power * log_params),
+        }
+
+
+def _of_law(name: str, fit: Fit, columns: Mapping[str, np.ndarray]) -> Approach:
+    cost, power = cost_of_token(columns)
+    best = {key: float(value) for key, value in best_of_law(fit.parameters, cost, power).items()}
+    ends: dict[str, tuple[float, float] | None] = {"a": None, "b": None}
+    if fit.draws is not None:
+        drawn = best_of_law(
+            {key: fit.draws[:, place] for place, key in enumerate(fit.parameter_names)}, cost, power
+        )
+        for key in ends:
+            low, high = np.nanquantile(drawn[key], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            ends[key] = (float(low), float(high))
+    return Approach(
+        name,
+        best["a"],
+        best["b"],
+        ends["a"],
+        ends["b"],
+        best["params_coefficient"],
+        best["tokens_coefficient"],
+        (),
+    )
+
+
+def _interval(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else span(ends)
+
+
+def _sentence(found: Sequence[Approach], target: float) -> str:
+    said = ", ".join(f"{number(one.a)} by approach {one.name}" for one in found)
+    ends = [one.a_interval for one in found if one.a_interval is not None]
+    verdict = ""
+    if len(ends) == len(found):
+        low, high = max(low for low, _ in ends), min(high for _, high in ends)
+        verdict = (
+            f" All intervals hold {number(low)} to {number(high)}."
+            if low <= high
+            else " Their intervals have no value in common: the approaches disagree here."
+        )
+    sizes = [one.params_coefficient * target**one.a for one in found]
+    return (
+        f"The best size grows with compute with exponent {said}.{verdict} At {target:.2g} FLOPs they put it between "
+        f"{count_text(min(sizes))} and {count_text(max(sizes))} parameters."
+    )
+
+
+def _panels(found: Sequence[Approach], flops: np.ndarray) -> list[Panel]:
+    line = np.geomspace(flops.min(), flops.max(), 50)
+    drawn = [
+        Family(
+            one.name,
+            np.array([point[0] for point in one.points]),
+            np.array([point[1] for point in one.points]),
+            line,
+            one.params_coefficient * line**one.a,
+            tint,
+        )
+        for one, tint in zip(found, colours(len(found)), strict=True)
+    ]
+    exponents = ", ".join(f"{one.name}: C^{number(one.a)}" for one in found)
+    return [
+        Panel(
+            "Best size against compute",
+            drawn,
+            "training FLOPs C",
+            "best size, parameters",
+            exponents,
+            key="approach",
+            flops=True,
+            counts=True,
+        )
+    ]

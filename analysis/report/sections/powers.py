@@ -1,0 +1,243 @@
+"""Power laws in one variable at a time: size, data, compute (Kaplan et al. 2020, arXiv 2001.08361, eqs. 1.1 to 1.3)."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from analysis.figures.curves import PARAMS_LABEL, TOKENS_LABEL
+from analysis.figures.families import Family, Panel, family_panels
+from analysis.figures.style import BLUE, GREEN, PALE, VERMILION, count_text
+from analysis.fit.fit import Fit, fit_law
+from analysis.fit.uncertainty import student_quantile
+from analysis.isoflop.slices import flops_of
+from analysis.report.document import Paragraph, Rows
+from analysis.report.sections.base import Drawing, Known, Section
+from core.errors import BadInput
+from core.numbers import number, percent, span
+
+FEWEST = 4  # points of a law with two parameters
+FEWEST_WITH_FLOOR = 5
+LEVEL = 0.95
+# Kaplan et al. 2020, eqs. 1.1 to 1.3; for compute the exponent of the compute-efficient frontier, C_min.
+PUBLISHED = {"N": "0.076", "N without embedding and head": "0.076", "D": "0.095", "C": "0.050"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Power:
+    """L = A / x^alpha by least squares on logs: a straight line, so its interval is Student's.
+
+    `residual_sd` is the standard deviation of log loss about the line.
+    """
+
+    alpha: float
+    coefficient: float
+    interval: tuple[float, float]
+    residual_sd: float
+
+    def at(self, x: np.ndarray) -> np.ndarray:
+        return self.coefficient * x**-self.alpha
+
+
+@dataclasses.dataclass(frozen=True)
+class Variable:
+    """What one law is of: its name, over which runs (places in the table), and x of them."""
+
+    name: str
+    runs: str
+    place: np.ndarray
+    x: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class OneVariable(Variable):
+    """One law: x and loss of its runs, its fits without and with a floor."""
+
+    loss: np.ndarray
+    power: Power
+    floored: Fit | None
+
+
+def section(known: Known) -> Section | None:
+    """N, D and C laws, where at least 4 sizes share the largest data size and 4 data sizes the largest model."""
+    if not known.single.any():
+        return None
+    columns = {name: values[known.single] for name, values in known.columns.items()}
+    asked = variables(columns)
+    if not {"N", "D", "C"} <= {one.name for one in asked}:
+        return None
+    found = [_fitted(one, columns["loss"], known.seed) for one in asked]
+    return Section(
+        title="Power laws in one variable",
+        said=(_sentence(found),),
+        blocks=(
+            Paragraph(
+                "L = A / x^alpha by least squares on log loss, and with a floor E where there are 5 points or more "
+                "(Kaplan et al. 2020, arXiv 2001.08361, eqs. 1.1 to 1.3, whose exponents stand at the right; they "
+                "counted N without embeddings). N: the runs on the most tokens that enough sizes share. D: those of "
+                "the largest size with enough data sizes. C: the runs that no run of at most their compute beats. 95% "
+                "intervals. Where a pure power law leaves more unexplained than one with a floor, its exponent "
+                "holds in this range only."
+            ),
+            Rows(
+                ("law", "runs", "points", "alpha", "interval", "unexplained", "alpha with a floor", "its interval",
+                 "floor", "unexplained ", "Kaplan et al."),
+                [_row(one) for one in found],
+                text=frozenset({"runs"}),
+            ),
+        ),
+        drawings=(
+            Drawing(
+                "powers",
+                "Loss against size at the most tokens, against tokens at the largest size, and against compute along "
+                "the best runs, with the power law in one variable (solid) and the one with a floor (dashed).",
+                lambda: family_panels(_panels(found, columns), 3.7),
+            ),
+        ),
+        results={"powers.json": {"laws": [_json(one) for one in found]}},
+    )  # fmt: skip
+
+
+def variables(columns: Mapping[str, np.ndarray]) -> list[Variable]:
+    """Of which laws the table has enough runs."""
+    params, tokens, flops = columns["params"], columns["tokens"], flops_of(columns)
+    found: list[Variable] = []
+    most = _largest_with_enough(tokens, params)
+    if most is not None:
+        place, runs = np.flatnonzero(tokens == most), f"{count_text(most)} tokens"
+        found.append(Variable("N", runs, place, params[place]))
+        if "params_non_embedding" in columns and (columns["params_non_embedding"][place] > 0).all():
+            bare = columns["params_non_embedding"]
+            found.append(Variable("N without embedding and head", runs, place, bare[place]))
+    largest = _largest_with_enough(params, tokens)
+    if largest is not None:
+        place, runs = np.flatnonzero(params == largest), f"{count_text(largest)} parameters"
+        found.append(Variable("D", runs, place, tokens[place]))
+    best = unbeaten(flops, columns["loss"])
+    if best.size >= FEWEST:
+        found.append(Variable("C", "unbeaten at their compute", best, flops[best]))
+    return found
+
+
+def unbeaten(flops: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Places of the runs that no other run of at most their compute beats, by increasing compute."""
+    order = np.lexsort((loss, flops))
+    lowest = np.minimum.accumulate(loss[order])
+    first = np.concatenate([[True], loss[order][1:] < lowest[:-1]])
+    return order[first]
+
+
+def _largest_with_enough(fixed: np.ndarray, varied: np.ndarray) -> float | None:
+    """The largest value of `fixed` at which `varied` takes enough values; None where there is none."""
+    for value in np.unique(fixed)[::-1]:
+        if np.unique(varied[fixed == value]).size >= FEWEST:
+            return float(value)
+    return None
+
+
+def _fitted(one: Variable, every_loss: np.ndarray, seed: int) -> OneVariable:
+    floored, x, loss = None, one.x, every_loss[one.place]
+    if np.unique(x).size >= FEWEST_WITH_FLOOR:
+        # One law for every variable: x stands in its column `params`, so that it is compiled once for all.
+        table = {"params": x, "loss": loss}
+        try:
+            floored = fit_law("power_params_floor", table, robust="l2", seed=seed)
+        except BadInput:
+            floored = None  # the pure power stands alone, and its row in the report has empty cells
+    return OneVariable(one.name, one.runs, one.place, x, loss, pure_power(x, loss), floored)
+
+
+def pure_power(x: np.ndarray, loss: np.ndarray) -> Power:
+    """The straight line through log loss over log x, three points or more."""
+    log_x, log_loss = np.log(x), np.log(loss)
+    slope, front = np.polyfit(log_x, log_loss, 1)
+    freedom = x.size - 2
+    residual_sd = float(np.sqrt(((log_loss - front - slope * log_x) ** 2).sum() / freedom))
+    error = residual_sd / float(np.sqrt(((log_x - log_x.mean()) ** 2).sum()))
+    reach = student_quantile(0.5 + LEVEL / 2, freedom) * error
+    return Power(
+        float(-slope), float(np.exp(front)), (float(-slope - reach), float(-slope + reach)), residual_sd
+    )
+
+
+def _row(one: OneVariable) -> tuple[str, ...]:
+    floor = one.floored
+    return (
+        one.name,
+        one.runs,
+        str(one.place.size),
+        number(one.power.alpha),
+        span(one.power.interval),
+        percent(one.power.residual_sd),
+        "" if floor is None else number(floor.parameters["alpha"]),
+        "" if floor is None else span(floor.intervals["alpha"]),
+        "" if floor is None else number(floor.parameters["E"]),
+        "" if floor is None else percent(floor.residual_sd),
+        PUBLISHED[one.name],
+    )
+
+
+def _sentence(found: list[OneVariable]) -> str:
+    by_name = {one.name: one for one in found}
+
+    def said(name: str) -> str:
+        power = by_name[name].power
+        return f"{name}^-{number(power.alpha)} ({span(power.interval)})"
+
+    return (
+        f"One variable at a time, as pure powers: loss falls as {said('N')} in size at {by_name['N'].runs}, as "
+        f"{said('D')} in data at {by_name['D'].runs}, as {said('C')} in compute along the best runs."
+    )
+
+
+def _panels(found: list[OneVariable], columns: Mapping[str, np.ndarray]) -> list[Panel]:
+    by_name = {one.name: one for one in found}
+    flops = flops_of(columns)
+    others = np.setdiff1d(np.arange(flops.size), by_name["C"].place)
+    rest = Family("", flops[others], columns["loss"][others], colour=PALE)
+    panels = []
+    for name, label, tint in (
+        ("N", PARAMS_LABEL.replace(" (", "\n("), BLUE),
+        ("D", TOKENS_LABEL, GREEN),
+        ("C", "training FLOPs C", VERMILION),
+    ):
+        one = by_name[name]
+        fine = np.geomspace(one.x.min(), one.x.max(), 60)
+        drawn = [Family("", one.x, one.loss, fine, one.power.at(fine), tint)]
+        if one.floored is not None:
+            curve = one.floored.predict({"params": fine})
+            drawn.append(Family("", np.zeros(0), np.zeros(0), fine, curve, tint, dashed=True))
+        if name == "C" and others.size:
+            drawn.insert(0, rest)
+        panels.append(
+            Panel(
+                f"{name}: exponent {number(one.power.alpha)}",
+                drawn,
+                label,
+                note=one.runs,
+                flops=name == "C",
+            )
+        )
+    return panels
+
+
+def _json(one: OneVariable) -> dict[str, object]:
+    floor = one.floored
+    return {
+        "law": one.name,
+        "runs": one.runs,
+        "x": one.x.tolist(),
+        "loss": one.loss.tolist(),
+        "alpha": one.power.alpha,
+        "interval": list(one.power.interval),
+        "coefficient": one.power.coefficient,
+        "residual_sd": one.power.residual_sd,
+        "with_floor": None
+        if floor is None
+        else {
+            "parameters": floor.parameters,
+            "intervals": {name: list(ends) for name, ends in floor.intervals.items()},
+            "residual_sd": floor.residual_sd,
+        },
+        "published_alpha": float(PUBLISHED[one.name]),
+    }

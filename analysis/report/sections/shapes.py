@@ -1,0 +1,149 @@
+"""Depth against width: losses of different shapes at the same number of parameters."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.figures.families import Family, Panel, family_panels
+from analysis.figures.style import count_text, size_colours
+from analysis.logs.load_run import Run, at, number
+from analysis.report.document import Paragraph, Rows
+from analysis.report.sections.base import Drawing, Known, Section
+from core.numbers import percent
+
+SAME_SIZE = 1.02  # parameters within this factor count as equal
+FEWEST_SHAPES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """One shape on one number of tokens; loss is the mean over seeds."""
+
+    params: float
+    tokens: float
+    width: float
+    depth: float
+    loss: float
+    runs: int
+
+    @property
+    def aspect(self) -> float:
+        return self.width / self.depth
+
+
+def section(known: Known) -> Section | None:
+    """Loss by aspect ratio, where at least 3 shapes share a size and a number of tokens."""
+    groups = families(known.sweep.usable)
+    if not groups:
+        return None
+    rows = [
+        (
+            count_text(shape.params),
+            count_text(shape.tokens),
+            f"{shape.depth:g}",
+            f"{shape.width:g}",
+            f"{shape.aspect:.3g}",
+            str(shape.runs),
+            f"{shape.loss:.4f}",
+            percent(shape.loss / min(one.loss for one in group) - 1),
+        )
+        for group in groups
+        for shape in group
+    ]
+    said = tuple(_sentence(group) for group in _longest(groups))
+    header = ("parameters", "tokens", "depth", "width", "width / depth", "runs", "loss", "above the best")
+    return Section(
+        title="Depth against width",
+        said=said,
+        blocks=(
+            Paragraph(
+                f"Shapes whose parameters agree within {SAME_SIZE - 1:.0%}, each group on the same number of tokens. "
+                "The learning rate is the same for all shapes of a size, so a shape that wants another one is at a "
+                "disadvantage; FLOPs a token differ a little, as attention costs more in deep networks."
+            ),
+            Rows(header, rows),
+        ),
+        drawings=(
+            Drawing(
+                "shapes",
+                "Loss above that of the best shape of the same size and tokens, against width over depth.",
+                lambda: family_panels(_panels(groups)),
+            ),
+        ),
+        results={
+            "shapes.json": {
+                "same_size_within": SAME_SIZE - 1,
+                "groups": [[dataclasses.asdict(shape) for shape in group] for group in groups],
+            }
+        },
+        front=True,
+    )
+
+
+def families(runs: Sequence[Run]) -> list[list[Shape]]:
+    """Groups of shapes of about equal size on equal tokens, by size and tokens; each from shallow to deep."""
+    measured: dict[tuple[float, float, float, float], list[float]] = {}
+    for run in runs:
+        width, depth = (number(at(run.spec, "model", name)) for name in ("width", "depth"))
+        params, loss = run.count(), run.final()
+        if width and depth and params and loss and run.tokens:
+            measured.setdefault((run.tokens, params, width, depth), []).append(loss)
+    groups: list[list[Shape]] = []
+    for (tokens, params, width, depth), losses in sorted(measured.items()):
+        shape = Shape(params, tokens, width, depth, float(np.mean(losses)), len(losses))
+        last = groups[-1][0] if groups else None
+        if last and last.tokens == tokens and params <= last.params * SAME_SIZE:
+            groups[-1].append(shape)
+        else:
+            groups.append([shape])
+    wanted = [group for group in groups if len({(one.width, one.depth) for one in group}) >= FEWEST_SHAPES]
+    ordered = [sorted(group, key=lambda one: (one.depth, one.width)) for group in wanted]
+    return sorted(ordered, key=lambda group: (group[0].params, group[0].tokens))
+
+
+def _longest(groups: Sequence[list[Shape]]) -> list[list[Shape]]:
+    """Of each size, the group on the most tokens."""
+    chosen: list[list[Shape]] = []
+    for group in groups:
+        if chosen and chosen[-1][0].params * SAME_SIZE >= group[0].params >= chosen[-1][0].params / SAME_SIZE:
+            chosen[-1] = group
+        else:
+            chosen.append(group)
+    return chosen
+
+
+def _sentence(group: Sequence[Shape]) -> str:
+    best, worst = min(group, key=lambda one: one.loss), max(group, key=lambda one: one.loss)
+    aspects = [one.aspect for one in group]
+    return (
+        f"At {count_text(best.params)} parameters on {count_text(best.tokens)} tokens the best of {len(group)} shapes "
+        f"is {best.depth:g} deep and {best.width:g} wide (width / depth {best.aspect:.3g}); from {min(aspects):.3g} to "
+        f"{max(aspects):.3g} in width / depth no shape is worse by more than {percent(worst.loss / best.loss - 1)}."
+    )
+
+
+def _panels(groups: Sequence[list[Shape]]) -> list[Panel]:
+    panels = []
+    for longest in _longest(groups):
+        size = longest[0].params
+        same = [group for group in groups if 1 / SAME_SIZE <= group[0].params / size <= SAME_SIZE]
+        tints = size_colours([group[0].tokens for group in same])
+        drawn = []
+        for group, tint in zip(same, tints, strict=True):
+            best = min(one.loss for one in group)
+            ordered = sorted(group, key=lambda one: one.aspect)
+            x = np.array([one.aspect for one in ordered])
+            y = np.array([100 * (one.loss / best - 1) for one in ordered])
+            drawn.append(Family(count_text(group[0].tokens), x, y, x, y, tint))
+        panels.append(
+            Panel(
+                f"{count_text(size)} parameters",
+                drawn,
+                "width / depth",
+                "loss above the best shape (%)",
+                key="tokens",
+                linear=True,
+            )
+        )
+    return panels

@@ -1,0 +1,60 @@
+"""The figure of a coordinate check: scales of activations against width, one panel a parametrization.
+
+python -m bench.coordinate_check --out coordinates.json
+python -m bench.coordinate_figure coordinates.json --out docs/coordinate_check.png
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.commands import Parser
+from core.errors import BadInput, exit_on_bad_input
+from core.files import read_json, write_atomic
+
+COLUMNS = ("parametrization", "width", "name", "scale")
+KINDS = (".png", ".svg")
+
+
+def read_rows(path: Path) -> list[Mapping[str, Any]]:
+    """The measurements in the file.
+
+    Raises:
+      BadInput: no such file, or not what a coordinate check writes.
+    """
+    content = read_json(path)
+    rows = content.get("rows") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise BadInput(f"{path}: has no rows, as bench.coordinate_check writes them")
+    for row in rows:
+        if not isinstance(row, dict) or any(key not in row for key in COLUMNS):
+            raise BadInput(f"{path}: every row needs {', '.join(COLUMNS)}")
+        if not all(isinstance(row[key], int | float) and row[key] > 0 for key in ("width", "scale")):
+            raise BadInput(f"{path}: width={row['width']!r}, scale={row['scale']!r}: must be positive numbers")
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; see the module's first lines."""
+    parser = Parser(prog="python -m bench.coordinate_figure", description="The figure of a coordinate check.")
+    parser.add_argument("measurements", type=Path, help="what bench.coordinate_check wrote")
+    parser.add_argument("--out", type=Path, required=True, help="figure to write, .png or .svg")
+    with exit_on_bad_input():
+        options = parser.parse_args(arguments)
+        if options.out.suffix not in KINDS:
+            raise BadInput(f"--out {options.out}: must end in {' or '.join(KINDS)}")
+        rows = read_rows(options.measurements)
+        from analysis.figures.style import render
+        from bench.coordinate_drawing import coordinate_figure
+
+        source = hashlib.sha256(options.measurements.read_bytes()).hexdigest()
+        svg, png = render(coordinate_figure(rows), "coordinates", source)
+        try:
+            write_atomic(options.out, png if options.out.suffix == ".png" else svg)
+        except OSError as error:
+            raise BadInput(f"{options.out}: cannot be written ({error.strerror})") from None
+
+
+if __name__ == "__main__":
+    main()

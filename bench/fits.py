@@ -1,0 +1,104 @@
+"""Our fit beside a plain scipy L-BFGS-B fit of the same table from the same starts.
+
+    python -m bench.fits [--starts 4500] [--resamples 4000] [--scipy-starts 45] [--scipy-resamples 20]
+
+scipy runs on a share of the starts and resamples (its time is scaled up, and said to be); objectives are compared where
+both ran.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from analysis.fit.fit import fit_law
+from analysis.fit.objectives import Objective
+from analysis.fit.problem import prepare
+from analysis.fit.solver import solve
+from analysis.fit.uncertainty import pair_weights
+from analysis.laws import get_law
+from bench.published import load_epoch
+from core.errors import exit_on_bad_input
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.fits", description=__doc__)
+    parser.add_argument("--starts", type=int, default=4500)
+    parser.add_argument("--resamples", type=int, default=4000)
+    parser.add_argument("--scipy-starts", type=int, default=45)
+    parser.add_argument("--scipy-resamples", type=int, default=20)
+    with exit_on_bad_input():
+        asked = parser.parse_args(arguments)
+        console = Console(soft_wrap=True, highlight=False)
+        columns = load_epoch()
+        law = get_law("chinchilla")
+        kept = np.sort(np.argsort(-columns["loss"])[5:])
+        table = {name: values[kept] for name, values in columns.items()}
+        starts = law.to_natural(law.starts(table)[: asked.starts])
+        options: dict[str, Any] = {"bootstrap": asked.resamples, "starts": starts}
+        first, fit = timed(lambda: fit_law(law, table, **options))
+        second, fit = timed(lambda: fit_law(law, table, **options))
+        console.print(f"ours: {len(starts)} starts and {asked.resamples} resamples: {second:.2f} s")
+        console.print(f"      with compilation {first:.2f} s; objective {fit.value:.13f}")
+        every = max(1, len(starts) // asked.scipy_starts)
+        seconds, best = timed(lambda: min(scipy_fit(table, start)[1] for start in law.starts(table)[::every]))
+        share = len(law.starts(table)[::every])
+        console.print(f"scipy L-BFGS-B, exact gradient: {share} starts: {seconds:.2f} s; objective {best:.13f}")
+        weights = pair_weights(kept.size, asked.scipy_resamples, 0)
+        centre = law.to_internal(np.array([fit.parameters[name] for name in law.names]))
+        resampled, theirs = timed(lambda: [scipy_fit(table, centre, row)[1] for row in weights])
+        scaled = seconds * len(starts) / share + resampled * asked.resamples / max(asked.scipy_resamples, 1)
+        console.print(
+            f"      {asked.scipy_resamples} resamples: {resampled:.2f} s; all of it, scaled up: {scaled:.0f} s"
+        )
+        prepared = prepare(law, table, Objective(), {})
+        problem = type(prepared.problem)(law, "log", prepared.problem.design, prepared.problem.y, weights)
+        begin = np.tile(prepared.centring.forward(centre), (len(weights), 1))
+        ours = solve(problem, begin, prepared.box).objective
+        ours = np.minimum(ours, solve(problem, begin, prepared.box, anneal=False).objective)
+        worst = float(np.max(ours / np.array(theirs) - 1)) if len(weights) else 0.0
+        console.print(f"      resamples: our objective over scipy's, the worst: {worst:+.2e}")
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    begin = time.perf_counter()
+    result = work()
+    return time.perf_counter() - begin, result
+
+
+def scipy_fit(
+    columns: dict[str, np.ndarray], start: np.ndarray, weights: np.ndarray | None = None, delta: float = 1e-3
+) -> tuple[np.ndarray, float]:
+    """The usual fit: Huber on log residuals, parameters (log E, log A, log B, alpha, beta), gradient by hand."""
+    from scipy.optimize import minimize
+
+    log_n, log_d, log_l = (np.log(columns[name]) for name in ("params", "tokens", "loss"))
+    weights = np.ones(log_n.size) if weights is None else weights
+
+    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        e, a, b, alpha, beta = theta
+        logs = np.stack([np.full(log_n.size, e), a - alpha * log_n, b - beta * log_d])
+        top = logs.max(axis=0)
+        parts = np.exp(logs - top)
+        total = parts.sum(axis=0)
+        residual = top + np.log(total) - log_l
+        inner = np.minimum(np.abs(residual), delta)
+        slope = weights * np.clip(residual, -delta, delta) * parts / total
+        gradient = np.array([
+            slope[0].sum(), slope[1].sum(), slope[2].sum(), -(slope[1] * log_n).sum(), -(slope[2] * log_d).sum()
+        ])  # fmt: skip
+        return float((weights * inner * (np.abs(residual) - inner / 2)).sum()), gradient
+
+    # scipy's own stopping rules are absolute: the objective is scaled so that they do not stop it at once
+    result = minimize(
+        lambda theta: tuple(1e3 * part for part in objective(theta)), start, jac=True, method="L-BFGS-B",
+        options={"maxiter": 5000, "maxfun": 50000, "ftol": 1e-15, "gtol": 1e-12, "maxcor": 30},
+    )  # fmt: skip
+    return result.x, objective(result.x)[0]
+
+
+if __name__ == "__main__":
+    main()

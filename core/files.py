@@ -1,0 +1,115 @@
+"""Files that survive a kill: whole-file writes are atomic, JSON lines are appended whole."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from core.errors import BadInput
+
+
+def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
+    """Write `content` to a temporary name beside `path`, flush it to disk, and rename it into place."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    payload = content.encode() if isinstance(content, str) else content
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write `value` as indented JSON, atomically. NaN and infinities are refused (ValueError): JSON has none."""
+    write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def canonical_sha256(value: dict[str, Any], leave_out: str) -> str:
+    """SHA-256 of the canonical JSON of all entries but one, which may hold this very hash: an edited file shows."""
+    rest = {key: entry for key, entry in value.items() if key != leave_out}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Parse one JSON file.
+
+    Raises:
+      BadInput: the file is missing, unreadable or not JSON; the message names it.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    except (ValueError, OSError) as error:
+        raise BadInput(f"{path}: not readable as JSON ({error})") from None
+
+
+class JsonLines:
+    """An append-only JSON-lines file; each row reaches the file in one write.
+
+    A last line torn by a kill is closed with a newline before the first row of the next attempt, so that
+    the torn line spoils nothing but itself.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self._descriptor: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        size = os.fstat(self._descriptor).st_size
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            os.write(self._descriptor, b"\n")
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Append one row. Raises OSError where the disk does not take the whole row."""
+        if self._descriptor is None:
+            raise ValueError(f"{self.path} is closed")
+        payload = (json.dumps(row, allow_nan=True) + "\n").encode()
+        written = os.write(self._descriptor, payload)
+        if written != len(payload):
+            raise OSError(f"{self.path}: only {written} of {len(payload)} bytes written (disk full?)")
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> "JsonLines":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def read_json_lines(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a JSON-lines file; a torn line (the mark of a kill) is left out with a warning."""
+    path = Path(path)
+    if path.exists():
+        with path.open("rb") as file:
+            yield from json_lines(file, path)
+
+
+def json_lines(lines: Iterable[bytes], path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+    """The same of lines that were read already; `path` is what the warning names."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            warnings.warn(f"{path}: line {number} is torn and was left out", stacklevel=2)
+            continue
+        yield row

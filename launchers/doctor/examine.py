@@ -1,0 +1,186 @@
+"""Find and explain everything that is wrong in a sweep's folder; mend what can be mended without training."""
+
+import collections
+import dataclasses
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from core.errors import EXIT_COMPLETE, EXIT_FAILED, BadInput
+from launchers.doctor.checks import SETTLED_SECONDS, Finding, examine_run, quiet
+from launchers.status import RunStatus, join_queue, sweep_status
+from training.records import RunIsLocked, read_spec, run_lock
+
+# Below this a run may not be able to save: a choice, some hundred checkpoints of the quickstart.
+LEAST_FREE_BYTES = 1 << 30
+
+
+def examine(sweep: Path) -> list[Finding]:
+    """Every finding of a sweep, its runs in order of name.
+
+    Raises:
+      BadInput: no such folder.
+    """
+    if not sweep.is_dir():
+        raise BadInput(f"{sweep}: no such sweep")
+    folders = sorted(path for path in sweep.iterdir() if path.is_dir() and not path.name.startswith("."))
+    runs = [path for path in folders if (path / "spec.json").exists()]
+    findings = _sweep(sweep)
+    with quiet():
+        for path in runs:
+            findings += examine_run(path)
+    findings += _strays(sweep, [path for path in folders if path not in runs])
+    findings += _families(sweep, runs)
+    if runs:
+        rows, warning = join_queue(sweep_status(sweep), sweep)
+        findings += [Finding("slurm", warning, "ask again once it does")] if warning else []
+        findings += _states(rows) + _differences(rows)
+    return findings
+
+
+def _sweep(sweep: Path) -> list[Finding]:
+    found = []
+    if not os.access(sweep, os.W_OK | os.X_OK):
+        found.append(Finding(".", "the sweep's folder cannot be written", f"chmod u+wx {sweep}"))
+    free = shutil.disk_usage(sweep).free
+    if free < LEAST_FREE_BYTES:
+        found.append(
+            Finding(".", f"only {free >> 20} MiB are free on its disk", "free some before the next launch")
+        )
+    for path in sorted(sweep.glob(".*.tmp")):
+        if time.time() - path.stat().st_mtime > SETTLED_SECONDS:
+            found.append(
+                Finding(path.name, "is what a killed write left behind", "--repair removes it", path.unlink)
+            )
+    return found
+
+
+def _strays(sweep: Path, folders: list[Path]) -> list[Finding]:
+    """Folders with a run's files but no spec.json."""
+    return [
+        Finding(
+            f"{path.name}/spec.json",
+            "is missing, though the folder holds a run's files: no command sees this run",
+            "launch the sweep again: it writes the spec anew where the run is part of it; otherwise delete the folder",
+        )
+        for path in folders
+        if any((path / name).exists() for name in ("metrics.jsonl", "env.json", "checkpoints", "result.json"))
+    ]
+
+
+def _families(sweep: Path, runs: list[Path]) -> list[Finding]:
+    """Branches that can never start."""
+    found = []
+    for path in runs:
+        try:
+            spec = read_spec(path)
+        except BadInput:
+            continue  # named by its own check
+        if spec.parent is None or (path / "result.json").exists() or any((path / "checkpoints").glob("[0-9]*")):
+            continue
+        trunk = sweep / spec.parent
+        if not (trunk / "spec.json").exists():
+            found.append(
+                Finding(path.name, f"its trunk {spec.parent} is not in the sweep", "launch the whole sweep")
+            )
+        elif (trunk / "result.json").exists() and not (
+            trunk / "checkpoints" / str(spec.branch_at_tokens)
+        ).is_dir():
+            found.append(
+                Finding(
+                    path.name,
+                    f"its trunk {spec.parent} is complete but has no checkpoint at {spec.branch_at_tokens} tokens",
+                    f"delete {trunk} to train the trunk again",
+                )
+            )
+    return found
+
+
+def _states(rows: list[RunStatus]) -> list[Finding]:
+    remedies = {
+        "failed": "launch again to resume it from its last checkpoint, after mending the cause",
+        "lost": "submit again: only what is neither complete nor queued is sent",
+    }
+    return [
+        Finding(row.run, f"{row.state}: {row.note}", remedies[row.state])
+        for row in rows
+        if row.state in remedies
+    ]
+
+
+def _differences(rows: list[RunStatus]) -> list[Finding]:
+    found = []
+    for what, harm in (("commit", "code"), ("corpus", "text")):
+        seen = collections.Counter(value for row in rows if (value := getattr(row, what)))
+        if len(seen) > 1:
+            (_, most), *rest = seen.most_common()
+            odd = [row.run for row in rows if getattr(row, what) in dict(rest)]
+            names = ", ".join(odd[:3]) + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
+            found.append(
+                Finding(
+                    ".",
+                    f"{len(seen)} different records of {what}: {names} trained on other {harm} than the {most} most",
+                    "compare them apart, or delete those directories to train them again",
+                )
+            )
+    return found
+
+
+def repair(sweep: Path, findings: list[Finding]) -> list[Finding]:
+    """Mend what can be mended, run by run under the run's lock; returns what was mended."""
+    mended = []
+    for finding in findings:
+        if finding.repair is None:
+            continue
+        directory = sweep / finding.where.split("/")[0]
+        try:
+            if (directory / "spec.json").exists():
+                with run_lock(directory):
+                    finding.repair()
+            else:
+                finding.repair()
+        except RunIsLocked:
+            continue  # it has come to life since: its own process mends it
+        mended.append(finding)
+    return mended
+
+
+def examine_and_show(sweep: Path, *, repair: bool, as_json: bool) -> int:
+    """The command: 0 where nothing is wrong or all is mended, 1 where something is left to do."""
+    findings = examine(sweep)
+    mended = _repair(sweep, findings) if repair else []
+    if as_json:
+        print(  # noqa: T201
+            json.dumps(
+                [
+                    {
+                        **{
+                            field.name: getattr(item, field.name)
+                            for field in dataclasses.fields(item)
+                            if field.name != "repair"
+                        },
+                        "repairable": item.repair is not None,
+                        "repaired": item in mended,
+                    }
+                    for item in findings
+                ],
+                indent=1,
+            )
+        )
+    else:
+        for item in findings:
+            word = "mended" if item in mended else "problem"
+            sys.stdout.write(f"{word}: {item.where}: {item.problem}\n    {item.remedy}\n")
+        left = len(findings) - len(mended)
+        could = sum(item.repair is not None for item in findings) - len(mended)
+        words = f"{sweep}: {len(findings)} problems" if findings else f"{sweep}: nothing is wrong"
+        words += f", {len(mended)} mended" if mended else ""
+        words += f"; --repair mends {could}" if could and left and not repair else ""
+        sys.stdout.write(f"{words}\n")
+    return EXIT_FAILED if len(findings) > len(mended) else EXIT_COMPLETE
+
+
+_repair = repair

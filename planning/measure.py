@@ -1,0 +1,133 @@
+"""`python launch.py bench EXPERIMENT`: how fast the shapes of a sweep train here, measured by training them briefly.
+
+The launcher itself trains short runs of every shape, with as many workers at once as a sweep would have, on the same
+corpus; what they record is measured. So data loading, logging, evaluation and neighbours on the machine are in it.
+"""
+
+import dataclasses
+import datetime
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import EXIT_COMPLETE
+from core.files import read_json
+from launchers.local.devices import places
+from launchers.local.launch import LocalOptions, Summary, launch
+from planning.throughput import FORWARD_SHARE, Measurement, device_of, versions_of
+from training.cost import shape_of
+from training.spec import RunSpec
+
+FIRST_STEPS = 16  # of the first run of a shape: it compiles, and says how long the timed ones should be
+IN_MEMORY = (
+    0.3  # a run that compiled in less than this share of the first one's seconds had its programs in memory
+)
+
+
+def measure(
+    specs: Sequence[RunSpec], options: LocalOptions, seconds: float, report: Callable[[str], None]
+) -> list[Measurement]:
+    """Train every shape of `specs` twice briefly and measure.
+
+    Args:
+      options: workers and cache, as the sweep would run. seconds: of training, of each timed run.
+      report: called with one line a shape.
+
+    Raises:
+      RuntimeError: a short run failed.
+    """
+    shapes = list({shape_of(spec): spec for spec in specs}.values())
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        options = dataclasses.replace(options, cache_root=_without_programs(options.cache_root, Path(folder)))
+        short = [shortened(spec, FIRST_STEPS, 0) for spec in shapes]
+        first = _train(Path(folder) / "first", short, options)
+        steps = [
+            max(FIRST_STEPS, round(seconds * _rate(result) / spec.batch_tokens))
+            for spec, (result, _) in zip(shapes, first, strict=True)
+        ]
+        timed = [
+            shortened(spec, count, seed) for spec, count in zip(shapes, steps, strict=True) for seed in (0, 1)
+        ]
+        second = _train(Path(folder) / "timed", timed, options)
+    workers = len(places(len(specs), options.workers, options.cores_per_worker))
+    rows = []
+    for index, spec in enumerate(shapes):
+        rows.append(measured(spec, first[index], second[2 * index], second[2 * index + 1], workers))
+        report(sentence(rows[-1]))
+    return rows
+
+
+def _without_programs(cache_root: Path, folder: Path) -> Path:
+    """A cache folder with the same corpora and tokens and no compiled programs, so that compilation is measured."""
+    fresh = folder / "cache"
+    fresh.mkdir()
+    for entry in cache_root.absolute().iterdir():
+        if entry.name != "xla":
+            (fresh / entry.name).symlink_to(entry)
+    return fresh
+
+
+def shortened(spec: RunSpec, steps: int, seed: int) -> RunSpec:
+    """The same network, data and batch for so many steps, evaluated once at the end."""
+    tokens = steps * spec.batch_tokens
+    optim = dataclasses.replace(spec.optim, schedule="constant", warmup_tokens=0, cooldown_tokens=0)
+    return dataclasses.replace(
+        spec, tokens=tokens, seed=seed, optim=optim, evaluation_marks=(), checkpoint_marks=(), parent=None,
+        branch_at_tokens=None,
+    )  # fmt: skip
+
+
+Record = tuple[dict[str, Any], dict[str, Any]]
+
+
+def measured(spec: RunSpec, first: Record, loading: Record, again: Record, workers: int) -> Measurement:
+    """One row from result.json and env.json of the first run of a shape, one in a new worker, and one more."""
+    result, environment = again
+    attempt = environment["attempts"][-1]
+    device, threads = device_of(attempt)
+    rate = statistics.mean([_rate(loading[0]), _rate(result)])
+    beside = [one["wall_seconds"] - one["train_seconds"] for one in (first[0], loading[0], result)]
+    if result["compile_seconds"] < IN_MEMORY * first[0]["compile_seconds"]:
+        run_seconds = max(0.0, beside[2])
+    else:  # another worker took it, and loaded its programs too
+        run_seconds = min(beside[1:] + [spec.data.validation_tokens / (FORWARD_SHARE * rate)])
+    return Measurement(
+        device=device, threads=threads, workers=workers, model=spec.model,
+        sequence_length=spec.data.sequence_length, batch_tokens=spec.batch_tokens, tokens_per_second=rate,
+        compile_seconds=max(0.0, beside[0] - run_seconds), load_seconds=max(0.0, beside[1] - run_seconds),
+        run_seconds=run_seconds, validation_tokens=spec.data.validation_tokens,
+        start_seconds=max(0.0, first[1]["delay_seconds"]), source="bench",
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), versions=versions_of(attempt),
+    )  # fmt: skip
+
+
+def _rate(result: dict[str, Any]) -> float:
+    """Tokens a second without the first step, which is compiled and timed apart."""
+    steps = result["steps"]
+    return result["trained_tokens"] * (steps - 1) / steps / result["train_seconds"]
+
+
+def _train(directory: Path, specs: Sequence[RunSpec], options: LocalOptions) -> list[Record]:
+    began = datetime.datetime.now(datetime.UTC)
+    summary: Summary = launch(directory, specs, options)
+    if summary.status != EXIT_COMPLETE:
+        said = "; ".join([*summary.failed.values(), *summary.refused.values()][:1]) or "it was stopped"
+        raise RuntimeError(f"a short run did not finish: {said}")
+    records = [
+        (read_json(directory / s.run_id / "result.json"), read_json(directory / s.run_id / "env.json"))
+        for s in specs
+    ]
+    earliest = min(datetime.datetime.fromisoformat(environment["started"]) for _, environment in records)
+    delay = (earliest - began).total_seconds()
+    return [(result, {**environment, "delay_seconds": delay}) for result, environment in records]
+
+
+def sentence(row: Measurement) -> str:
+    """One shape in one line."""
+    return (
+        f"{row.model.width}x{row.model.depth}  {row.tokens_per_second:>10,.0f} tokens/s  "
+        f"compile {row.compile_seconds:.1f} s, from the cache {row.load_seconds:.1f} s  "
+        f"a run besides training {row.run_seconds:.1f} s  (workers {row.workers}, {row.device})"
+    )

@@ -1,0 +1,116 @@
+"""The held-out tasks of runs: prepared once, checked against the training text, described in tasks.json."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import BadInput
+from core.files import read_json, write_json
+from data.cache import TokenCache, open_or_build
+from data.config import DataConfig
+from data.overlap import GRAM, Overlap, overlaps
+from data.skills import parse_skills, stream_fingerprint
+from data.tasks.registry import load
+from training.evaluate.score import PreparedTask, prepare_task
+
+# A problem in a hundred may stand in a large training text by accident (short sums, common brackets); more is a task
+# that was trained on.
+FOUND_AT_MOST = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutTasks:
+    """Tasks ready to be scored, and what tasks.json says of each."""
+
+    prepared: tuple[PreparedTask, ...]
+    records: dict[str, dict[str, Any]]
+
+
+@functools.lru_cache(maxsize=8)
+def held_out_tasks(names: tuple[str, ...], count: int, data: DataConfig, cache_root: Path) -> HeldOutTasks:
+    """The tasks of a run in tokens, refused where they are in its training text.
+
+    Raises:
+      BadInput: an unknown task, too few or too long problems, or a task whose text is in the training text
+        although it is no positive control.
+    """
+    cache = open_or_build(data, cache_root)
+    prepared = tuple(prepare_task(load(name), count, cache.tokenizer, data.sequence_length) for name in names)
+    found = _overlaps(prepared, data, cache, cache_root)
+    trained = {skill.task.family for skill in parse_skills(data.skills)}
+    records = {task.name: _record(task, found[task.name], task.task.family in trained) for task in prepared}
+    for name, record in records.items():
+        share = record["overlap"]["items_found"] / record["items"]
+        if share > FOUND_AT_MOST and not record["positive_control"]:
+            raise BadInput(
+                f"task {name}: {record['overlap']['items_found']} of {record['items']} problems are in the training "
+                f"text; a held-out task may have {FOUND_AT_MOST:.0%} there, and a positive control is a task "
+                "that data.skills names"
+            )
+    return HeldOutTasks(prepared, records)
+
+
+def _record(task: PreparedTask, found: Overlap, trained: bool) -> dict[str, Any]:
+    """What is known of a task before any model is scored on it."""
+    return {
+        "family": task.task.family,
+        "items": len(task.problems),
+        "chance": task.task.guess,
+        "choice_chance": task.choice_chance,
+        "positive_control": trained,
+        "memorised": task.task.memorised,
+        "fingerprint": task.fingerprint,
+        "overlap": {"gram_tokens": GRAM, **dataclasses.asdict(found)},
+    }
+
+
+def _overlaps(
+    tasks: Sequence[PreparedTask], data: DataConfig, cache: TokenCache, cache_root: Path
+) -> dict[str, Overlap]:
+    """The overlap of each task with the corpus and its skills; read from disk where it was counted before."""
+    result, missing = {}, []
+    text = [cache.fingerprint, stream_fingerprint(data.skills, data.skill_tokens)]
+    for task in tasks:
+        path = _overlap_path(cache_root, [*text, task.name, task.fingerprint])
+        if path.exists():
+            result[task.name] = Overlap(**read_json(path))
+        else:
+            missing.append((task, path))
+    if missing:
+        problems = {
+            task.name: [np.asarray(problem[0].tokens[1:]) for problem in task.problems] for task, _ in missing
+        }
+        fresh = overlaps(problems, [cache.split("train").tokens, *cache.skills])
+        for task, path in missing:
+            write_json(path, dataclasses.asdict(fresh[task.name]))
+        result |= fresh
+    return result
+
+
+def _overlap_path(cache_root: Path, decides: list[str]) -> Path:
+    digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+    return cache_root / "overlap" / f"{digest}.json"
+
+
+def write_records(directory: Path, records: dict[str, dict[str, Any]]) -> None:
+    """Add tasks to the run's tasks.json, or replace those of the same name."""
+    path = directory / "tasks.json"
+    known = read_json(path) if path.exists() else {}
+    if {**known, **records} != known:
+        write_json(path, {**known, **records})
+
+
+def overlap_line(name: str, record: dict[str, Any]) -> str:
+    """One line for the screen: how much of a task stands in the training text."""
+    own = record["overlap"]
+    label = ", positive control (trained on)" if record["positive_control"] else ""
+    return (
+        f"task {name}: {own['items_found']} of {record['items']} problems and {own['grams_found']} of "
+        f"{own['grams']} n-grams are in the training text{label}"
+    )

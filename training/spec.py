@@ -1,0 +1,341 @@
+"""What one run is: network, data, optimizer, length. Frozen values that round-trip through JSON.
+
+A `RunSpec` is the identity of a run: the same spec is the same run. Where and how fast it executes
+(`Execution`) is not part of it.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from core.errors import BadInput
+from data.config import DataConfig
+from model.config import ModelConfig
+
+T = TypeVar("T")
+
+# A run's name is a folder in its sweep and nothing else: never a path, never an option, never hidden.
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) and its schedule; lengths in tokens.
+
+    Attributes:
+      learning_rate: peak.
+      beta1, beta2, epsilon: of Adam.
+      weight_decay: decoupled from the gradient; how much of a parameter each step removes follows from `decay`.
+      decay: coupled removes learning_rate * weight_decay (as PyTorch's AdamW does); independent removes
+        weight_decay * learning_rate / peak, so that the peak can change without it (Loshchilov and Hutter's form;
+        Wortsman et al. 2023, arXiv 2309.14322, section 3.2.2).
+      decay_all: also decay norms and embeddings.
+      clip_norm: largest global gradient norm, 0 for no clipping.
+      schedule: wsd (warmup, stable, cooldown; Hägele et al. 2024, arXiv 2405.18392), cosine or constant.
+      warmup_tokens: linear warmup from 0.
+      cooldown_tokens: wsd only, length of the final decay.
+      cooldown_shape: wsd only, linear or sqrt (1 - square root, the better one in Hägele et al.).
+      final_fraction: learning rate at the end as a fraction of the peak (cosine and wsd).
+      z_loss: weight of the squared log-partition penalty (PaLM, arXiv 2204.02311, section 5).
+      microbatch_tokens: gradients are accumulated over parts of this size; 0 for one part.
+    """
+
+    learning_rate: float = 3e-3
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1
+    decay_all: bool = False
+    clip_norm: float = 1.0
+    schedule: Literal["wsd", "cosine", "constant"] = "wsd"
+    warmup_tokens: int = 0
+    cooldown_tokens: int = 0
+    cooldown_shape: Literal["linear", "sqrt"] = "sqrt"
+    final_fraction: float = 0.0
+    z_loss: float = 0.0
+    microbatch_tokens: int = 0
+    decay: Literal["coupled", "independent"] = dataclasses.field(
+        default="coupled", metadata={"identity": "if set"}
+    )
+
+    def __post_init__(self) -> None:
+        for key in ("learning_rate", "epsilon"):
+            if not getattr(self, key) > 0:
+                raise BadInput(f"optim.{key}={getattr(self, key)}: must be positive")
+        for key in ("beta1", "beta2"):
+            if not 0 <= getattr(self, key) < 1:
+                raise BadInput(f"optim.{key}={getattr(self, key)}: must be at least 0 and below 1")
+        if not 0 <= self.final_fraction <= 1:
+            raise BadInput(f"optim.final_fraction={self.final_fraction}: must be between 0 and 1")
+        for key in (
+            "weight_decay",
+            "clip_norm",
+            "z_loss",
+            "warmup_tokens",
+            "cooldown_tokens",
+            "microbatch_tokens",
+        ):
+            if not getattr(self, key) >= 0:
+                raise BadInput(f"optim.{key}={getattr(self, key)}: must not be negative")
+        if self.decay not in ("coupled", "independent"):
+            raise BadInput(f"optim.decay={self.decay!r}: must be one of coupled, independent")
+        if self.cooldown_tokens and self.schedule != "wsd":
+            raise BadInput(
+                f"optim.cooldown_tokens={self.cooldown_tokens}: only schedule wsd has a cooldown, "
+                f"not {self.schedule}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+    """One trained model.
+
+    Attributes:
+      model, data, optim: what is trained, on what, how.
+      seed: of initialization and data order.
+      tokens: D, length of training; a multiple of batch_tokens.
+      batch_tokens: tokens of one optimizer step; a multiple of data.sequence_length.
+      evaluation_marks: token counts at which the held-out slice is evaluated, besides the end.
+      checkpoint_marks: token counts whose checkpoints are kept for good: where branches may start.
+      parent: run_id of the trunk that a branch starts from, in the same sweep.
+      branch_at_tokens: token count of the trunk's checkpoint that a branch starts from.
+      tasks: held-out tasks that are scored at every evaluation mark and at the end (data/tasks/).
+      task_items: problems of each task.
+    """
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    seed: int = 0
+    tokens: int = 1_048_576
+    batch_tokens: int = 4096
+    evaluation_marks: tuple[int, ...] = ()
+    checkpoint_marks: tuple[int, ...] = ()
+    parent: str | None = None
+    branch_at_tokens: int | None = None
+    tasks: tuple[str, ...] = dataclasses.field(default=(), metadata={"identity": "if set"})
+    task_items: int = dataclasses.field(default=500, metadata={"identity": "if set"})
+
+    def __post_init__(self) -> None:
+        length = self.data.sequence_length
+        for key in ("tokens", "batch_tokens"):
+            if getattr(self, key) < 1:
+                raise BadInput(f"{key}={getattr(self, key)}: must be at least 1")
+        if not 0 <= self.seed < 2**31:
+            raise BadInput(f"seed={self.seed}: must be at least 0 and below 2^31")
+        if self.batch_tokens % length:
+            raise BadInput(
+                f"batch_tokens={self.batch_tokens}: must be a multiple of data.sequence_length={length}"
+            )
+        if self.tokens < self.batch_tokens:
+            raise BadInput(f"tokens={self.tokens}: below one batch (batch_tokens={self.batch_tokens})")
+        if self.tokens % self.batch_tokens:
+            below = self.tokens // self.batch_tokens * self.batch_tokens
+            raise BadInput(
+                f"tokens={self.tokens}: must be a multiple of batch_tokens={self.batch_tokens}, "
+                f"such as {below} or {below + self.batch_tokens}"
+            )
+        micro = self.optim.microbatch_tokens
+        if micro and (micro % length or self.batch_tokens % micro):
+            raise BadInput(
+                f"optim.microbatch_tokens={micro}: must be a multiple of data.sequence_length={length} "
+                f"and divide batch_tokens={self.batch_tokens}"
+            )
+        if self.optim.warmup_tokens + self.optim.cooldown_tokens > self.tokens:
+            raise BadInput(
+                f"optim.warmup_tokens={self.optim.warmup_tokens} and optim.cooldown_tokens="
+                f"{self.optim.cooldown_tokens}: together longer than the run (tokens={self.tokens})"
+            )
+        for key, first in (("evaluation_marks", 0), ("checkpoint_marks", self.batch_tokens)):
+            marks = getattr(self, key)
+            for mark in marks:
+                if mark % self.batch_tokens or not first <= mark <= self.tokens:
+                    raise BadInput(
+                        f"{key}={mark}: must be a multiple of batch_tokens={self.batch_tokens} "
+                        f"between {first} and tokens={self.tokens}"
+                    )
+            if tuple(sorted(set(marks))) != marks:
+                raise BadInput(f"{key}={list(marks)}: must be strictly increasing")
+        if (self.parent is None) != (self.branch_at_tokens is None):
+            raise BadInput("parent and branch_at_tokens: a branch needs both, another run neither")
+        if self.parent is not None and not RUN_NAME.fullmatch(self.parent):
+            raise BadInput(f"parent={self.parent!r}: must be the name of a run: letters, digits, dots, dashes")
+        if self.branch_at_tokens is not None:
+            self._check_branch(self.branch_at_tokens)
+
+    def _check_branch(self, start: int) -> None:
+        stable_until = self.tokens - self.optim.cooldown_tokens
+        if start % self.batch_tokens or not self.optim.warmup_tokens <= start <= stable_until or start == 0:
+            raise BadInput(
+                f"branch_at_tokens={start}: must be a multiple of batch_tokens={self.batch_tokens} where the learning "
+                f"rate is constant, between {self.optim.warmup_tokens} and {stable_until}"
+            )
+        if start == self.tokens or self.optim.schedule == "cosine":
+            raise BadInput(
+                f"branch_at_tokens={start}: a branch needs tokens to train and schedule wsd or constant"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.tokens // self.batch_tokens
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that this run itself trains on: all but those that a branch shares with its trunk."""
+        return self.tokens - (self.branch_at_tokens or 0)
+
+    @property
+    def is_trunk(self) -> bool:
+        """Whether branches may start here; a trunk's own losses come before any cooldown."""
+        return bool(self.checkpoint_marks)
+
+    @property
+    def all_marks(self) -> tuple[int, ...]:
+        """Evaluation marks, the end of training included."""
+        return tuple(sorted({*self.evaluation_marks, self.tokens}))
+
+    @functools.cached_property
+    def halts(self) -> frozenset[int]:
+        """Token counts after which training pauses: to evaluate, or to keep a checkpoint."""
+        return frozenset({*self.all_marks, *self.checkpoint_marks})
+
+    @functools.cached_property
+    def run_id(self) -> str:
+        """Readable name that ends in 8 hex digits of the hash of the canonical JSON."""
+        digest = hashlib.sha256(canonical_json(self).encode()).hexdigest()[:8]
+        return f"w{self.model.width}-l{self.model.depth}-t{short_count(self.tokens)}-s{self.seed}-{digest}"
+
+
+def short_count(count: float) -> str:
+    """3 significant digits with k, M, B or T: 1048576 -> 1.05M."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.3g}"
+
+
+def to_json(spec: Any) -> Any:
+    """A dataclass as plain JSON values."""
+    return {field.name: _plain(getattr(spec, field.name)) for field in dataclasses.fields(spec)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_json(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def canonical_json(spec: RunSpec) -> str:
+    """Every field in sorted order without spaces: what run_id hashes.
+
+    A field whose metadata says identity "if set" is left out at its default, so that a field added later does not
+    rename the runs that were trained before it.
+    """
+    tree = _identifying(spec, to_json(spec))
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _identifying(value: Any, tree: dict[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        if field.metadata.get("identity") == "if set" and inner == field.default:
+            continue
+        nested = dataclasses.is_dataclass(inner)
+        kept[field.name] = _identifying(inner, tree[field.name]) if nested else tree[field.name]
+    return kept
+
+
+def from_json(kind: type[T], value: Any, where: str = "") -> T:
+    """Build the frozen dataclass `kind` from JSON values; a missing key takes its default.
+
+    Raises:
+      BadInput: an unknown or wrong-typed key, naming the key, the value and what is allowed.
+    """
+    if not isinstance(value, Mapping):
+        raise BadInput(f"{where or kind.__name__}={value!r}: must be an object with keys")
+    hints = _hints(typing.cast(Any, kind))
+    names = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
+    for key in value:
+        if key not in names:
+            raise BadInput(f"unknown key {where + '.' if where else ''}{key}: allowed are {', '.join(names)}")
+    return kind(
+        **{
+            key: _convert(hints[key], item, f"{where + '.' if where else ''}{key}")
+            for key, item in value.items()
+        }
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_json(typing.cast(type, hint), value, key)
+    if origin is Literal:
+        if value not in arguments:
+            raise BadInput(f"{key}={value!r}: must be one of {', '.join(map(str, arguments))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(item for item in arguments if item is not type(None)), value, key)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise BadInput(f"{key}={value!r}: must be a list")
+        return tuple(_convert(arguments[0], item, key) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise BadInput(f"{key}={value!r}: must be {_describe(hint)}")
+    if hint is float and value != value:
+        raise BadInput(f"{key}=nan: must be a number")
+    return value
+
+
+def _describe(hint: type) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[hint]
+
+
+def with_settings(spec: RunSpec, settings: Mapping[str, str]) -> RunSpec:
+    """Replace fields by dotted key: {"model.width": "96"}. Values are JSON, or bare text.
+
+    Raises:
+      BadInput: an unknown key or a value that the field cannot take.
+    """
+    tree = to_json(spec)
+    for key, text in settings.items():
+        node, parts = tree, key.split(".")
+        for part in parts[:-1]:
+            if not isinstance(node.get(part), dict):
+                raise BadInput(f"unknown key {key}: allowed at {part!r} are {', '.join(node)}")
+            node = node[part]
+        if parts[-1] not in node or isinstance(node[parts[-1]], dict):
+            raise BadInput(f"unknown key {key}: allowed are {', '.join(flat_keys(tree))}")
+        try:
+            node[parts[-1]] = json.loads(text)
+        except ValueError:
+            node[parts[-1]] = text
+    return from_json(RunSpec, tree)
+
+
+def flat_keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of all leaves."""
+    return [
+        name
+        for key, value in tree.items()
+        for name in (flat_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key])
+    ]
