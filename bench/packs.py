@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from bench.speed import Bench, Side, started
+from bench.side import Bench, Side, started
 from model.ledger import ledger
 
 

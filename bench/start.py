@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.speed import ROOT, Bench, environment_of
+from bench.side import ROOT, Bench, environment_of
 from data.config import DataConfig
 from model.ledger import ledger
 from training.records import write_spec

@@ -15,11 +15,10 @@ import numpy as np
 from core.errors import BadInput
 from core.files import write_atomic, write_json
 from data import corpus as corpora
-from data.cache import CACHE_FORMAT, META, TOKENIZER, checksum
 from data.config import DataConfig
 from data.corpus import CorpusIndex, Source, SplitIndex
 from data.documents import SPLITS
-from data.integrity import describe
+from data.integrity import CACHE_FORMAT, META, TOKENIZER, checksum, describe
 from data.pool import map_in_order
 from data.tokenizers import Tokenizer, load, make
 

@@ -28,12 +28,9 @@ from core.errors import BadInput, exit_on_bad_input
 from core.files import read_json
 from data.config import DataConfig
 from data.documents import SPLITS
-from data.integrity import build_folder, damage, only_one
+from data.integrity import CACHE_FORMAT, META, TOKENIZER, build_folder, checksum, damage, only_one
 from data.tokenizers import Tokenizer, identity, load
 
-CACHE_FORMAT = 1  # raised when the same corpus and tokenizer would give other bytes on disk
-META = "meta.json"
-TOKENIZER = "tokenizer.json"
 _DISK_FAULTS = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -205,12 +202,6 @@ def _checked_meta(folder: Path) -> dict[str, Any]:
         raise DamagedCache(f"{META} does not match its checksum")
     _check_files(folder, meta)
     return meta
-
-
-def checksum(meta: dict[str, Any]) -> str:
-    """SHA-256 of a header's canonical JSON without its own checksum."""
-    content = {key: value for key, value in meta.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _check_files(folder: Path, meta: dict[str, Any], *, whole: bool = False) -> None:

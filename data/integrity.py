@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -11,8 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+CACHE_FORMAT = 1  # raised when the same corpus and tokenizer would give other bytes on disk
+META = "meta.json"
+TOKENIZER = "tokenizer.json"
+
 _BLOCK = 4096
 _BLOCKS = 64
+
+
+def checksum(meta: dict[str, Any]) -> str:
+    """SHA-256 of a header's canonical JSON without its own checksum."""
+    content = {key: value for key, value in meta.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def quick_digest(path: Path) -> str:

@@ -14,11 +14,11 @@ import jax
 import numpy as np
 import tyro
 
+from analysis.emergence.calibration import calibrate
 from analysis.emergence.figures import save_figures
 from analysis.emergence.settings import Settings
 from analysis.emergence.table import TaskTable, read_task_table
 from analysis.emergence.verdict import judge_all
-from bench.calibrate_emergence import calibrate
 from core.errors import BadInput, exit_on_bad_input
 from core.files import write_json
 

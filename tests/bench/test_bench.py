@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import protocol
+from bench import protocol, side
 from bench import speed as bench
 from bench import start as start_bench
 from core.errors import BadInput
@@ -52,17 +52,17 @@ def test_without_torch_it_measures_our_side_alone(tmp_path, capsys):
 
 
 def test_a_peer_that_dies_is_an_error_and_not_a_missing_number():
-    options = bench.Bench(sizes=("10k",), torch_python="/bin/false")
+    options = side.Bench(sizes=("10k",), torch_python="/bin/false")
     with (
-        bench.started(options, ["torch"]) as sides,
+        side.started(options, ["torch"]) as sides,
         pytest.raises(RuntimeError, match=r"bench\.torch_peer.* ended .*: exit status 1$"),
     ):
         sides["torch"].ask("steps", count=1)
 
 
 def test_a_peer_that_is_killed_says_so():
-    options = bench.Bench(sizes=("10k",))
-    with bench.started(options, ["jax"]) as sides:
+    options = side.Bench(sizes=("10k",))
+    with side.started(options, ["jax"]) as sides:
         sides["jax"].process.kill()
         with pytest.raises(RuntimeError, match=r"killed by signal 9; was there memory for all sides"):
             sides["jax"].ask("steps", count=1)
@@ -94,11 +94,11 @@ def test_a_peer_counts_the_pages_that_it_meets():
 
 def test_every_size_has_a_shape_on_either_device():
     for device in ("cpu", "cuda"):
-        options = bench.Bench(sizes=tuple(bench.SIZES), device=device)  # type: ignore[arg-type]
-        for size in bench.SIZES:
+        options = side.Bench(sizes=tuple(side.SIZES), device=device)  # type: ignore[arg-type]
+        for size in side.SIZES:
             sequence, batch_tokens = options.shape(size)
             assert batch_tokens % sequence == 0
-            assert sequence == 2048 or bench.SIZES[size].width < 512
+            assert sequence == 2048 or side.SIZES[size].width < 512
             config = options.model(size)
             assert (config.compute_dtype, config.scan) == (
                 ("float32", False) if device == "cpu" else ("bfloat16", True)
@@ -106,7 +106,7 @@ def test_every_size_has_a_shape_on_either_device():
 
 
 def test_the_largest_steps_on_a_gpu_fit_one_of_80_gigabytes():
-    options = bench.Bench(sizes=("124M", "350M", "760M", "1.3B"), device="cuda")
+    options = side.Bench(sizes=("124M", "350M", "760M", "1.3B"), device="cuda")
     for size in options.sizes:
         sequence, batch_tokens = options.shape(size)
         spec = RunSpec(
@@ -137,14 +137,14 @@ def test_the_largest_steps_on_a_gpu_fit_one_of_80_gigabytes():
 )
 def test_bad_arguments_are_refused(fields, message):
     with pytest.raises(BadInput) as refusal:
-        bench.Bench(**fields)
+        side.Bench(**fields)
     assert str(refusal.value).startswith(message)
 
 
-@pytest.mark.parametrize("name", bench.SIZES)
+@pytest.mark.parametrize("name", side.SIZES)
 def test_sizes_have_about_the_parameters_of_their_name(name):
     named = float(name[:-1]) * {"k": 1e3, "M": 1e6, "B": 1e9}[name[-1]]
-    assert 0.8 < ledger(bench.SIZES[name], 128)["params"]["total"] / named < 1.3
+    assert 0.8 < ledger(side.SIZES[name], 128)["params"]["total"] / named < 1.3
 
 
 TOUCH_SCRATCH = """
@@ -220,13 +220,13 @@ def test_a_run_is_timed_by_the_rows_that_it_writes(tmp_path):
         batch_tokens=64,
     )
     began = time.monotonic()
-    timed = start_bench.train(bench.Bench(sizes=("10k",), threads=1), spec, tmp_path, tmp_path / "cache", 1e9)
+    timed = start_bench.train(side.Bench(sizes=("10k",), threads=1), spec, tmp_path, tmp_path / "cache", 1e9)
     assert timed.first > 0.3  # no process imports JAX in less
     assert 0 < timed.training < time.monotonic() - began - timed.first
 
 
 def test_a_run_that_cannot_be_timed_is_an_error_in_its_own_words(tmp_path):
-    options = bench.Bench(sizes=("10k",), threads=1)
+    options = side.Bench(sizes=("10k",), threads=1)
     spec = RunSpec(data=DataConfig(corpus=f"text:{tmp_path / 'none.txt'}"))
     with pytest.raises(RuntimeError, match=r"ended with 2: .*none\.txt"):
         start_bench.train(options, spec, tmp_path, tmp_path / "cache", start_bench.NEVER)

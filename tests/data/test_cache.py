@@ -14,8 +14,9 @@ import pytest
 
 from core.errors import BadInput
 from data import build
-from data.cache import META, DamagedCache, TokenCache, open_or_build
+from data.cache import DamagedCache, TokenCache, open_or_build
 from data.config import DataConfig
+from data.integrity import META
 from data.loader import validation_bytes
 from tests.data.conftest import write_documents
 
