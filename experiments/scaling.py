@@ -5,11 +5,12 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from core.codec import from_json
 from core.errors import BadInput
 from core.files import read_json
 from data.config import DataConfig
 from experiments import hyperparameters
-from experiments.spec import OptimConfig, RunSpec, from_json
+from experiments.spec import OptimConfig, RunSpec
 from model.config import ModelConfig
 from model.ledger import ledger
 

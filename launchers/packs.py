@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from core.codec import to_json
 from core.errors import BadInput
 from launchers.local.devices import Place
 from training.cost import shape_of
 from training.packs.size import decide, known_rates
-from training.spec import RunSpec, to_json
+from training.spec import RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_ON_A_CPU = "packs: off, they gain nothing on a CPU; --pack N packs all the same"

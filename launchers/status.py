@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from core.errors import BadInput
 from core.files import read_json, read_json_lines
+from core.numbers import short_count
 from launchers.slurm.queue import Queued, SlurmDoesNotAnswer, read_queue, submitted_runs
 from training.records import is_locked, read_spec
-from training.spec import RunSpec, short_count
+from training.spec import RunSpec
 
 State = Literal["complete", "running", "queued", "failed", "stopped", "lost", "missing", "broken"]
 

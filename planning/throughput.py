@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from core.codec import from_json, to_json
 from core.errors import BadInput
 from core.files import read_json, write_json
 from model.config import ModelConfig
 from model.ledger import ledger
-from training.spec import RunSpec, from_json, to_json
+from training.spec import RunSpec
 
 FILE = "throughput.json"
 FORMAT = 1
