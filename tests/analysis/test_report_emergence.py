@@ -40,7 +40,11 @@ def add_tasks(run, position, positive):
             for name, value in values.items()
         ]
         records[task] = {
+            "family": task,
             "items": ITEMS,
+            "chance": 0.25,
+            "choice_chance": 0.25,
+            "fingerprint": "feed",
             "positive_control": task == positive,
             "overlap": {"gram_tokens": 13, "items_found": position, "grams": 900, "grams_found": 40 + position},
         }
@@ -106,6 +110,6 @@ def test_a_damaged_record_of_tasks_is_named_and_left_out(sweep, tmp_path, damage
     shutil.copytree(sweep, copy, ignore=shutil.ignore_patterns("report"))
     path = sorted(copy.glob("*/tasks.json"))[0]
     path.write_text(damage)
-    overlaps, damaged = emergence._overlaps(load_sweep(copy))
+    records, damaged = emergence._records(load_sweep(copy))
     assert damaged == [f"{path.parent.name}/tasks.json: damaged and left out"]
-    assert overlaps["recall"].items_found == 5
+    assert records["recall"]["overlap"]["items_found"] == 5
