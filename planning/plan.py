@@ -21,8 +21,9 @@ from planning import memory, throughput
 from planning import memory_of_sweep as planning_memory
 from planning.simulate import Timeline, simulate
 from planning.throughput import Estimate, Throughput
-from training.cost import counted, shape_of, training_flops
+from training.cost import counted, training_flops
 from training.packs.size import known_rates
+from training.program import shape_of
 from training.spec import short_count
 
 SHOWN_LAWS = 64  # plausible laws over which the expected intervals are medians

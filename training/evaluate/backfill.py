@@ -137,9 +137,9 @@ def _score(directory: Path, spec: RunSpec, tasks: Sequence[Any]) -> None:
 
 def _final_parameters(directory: Path, spec: RunSpec, mesh: Any) -> Any:
     from training.checkpoint import Checkpoints
-    from training.step import make_initialization
+    from training.step import abstract_state
 
-    _, target = make_initialization(spec.model, mesh)
+    target = abstract_state(spec.model, mesh, spec.optim.name)
     folder = directory / "checkpoints"
     checkpoints = Checkpoints(folder, read_only=True) if folder.is_dir() else None
     try:
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from core.errors import EXIT_COMPLETE, EXIT_FAILED
     from training.evaluate.tasks import overlap_line
-    from training.run import configure_jax
+    from training.processes.start import configure_jax
 
     parser = argparse.ArgumentParser(
         prog="python launch.py backfill", description="Score tasks on the complete runs of a sweep."
