@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from training.spec import RunSpec, canonical_json
+from core.codec import canonical_json
+from training.spec import RunSpec
 
 PLAIN_KEY = re.compile(r"[A-Za-z][A-Za-z_]{2,}")
 

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from core.codec import to_json
 from core.errors import BadInput
 from core.files import read_json
-from experiments.spec import RunSpec, Sweep, to_json
+from core.numbers import short_bytes, short_count
+from core.rundir import SweepDirectory
+from experiments.spec import RunSpec, Sweep
 from launchers.local.devices import places, visible_gpus
 from launchers.packs import measured_sizes, pack_gain, parse_pack
 from planning import budget as planning_budget
@@ -24,7 +27,6 @@ from planning.throughput import Estimate, Throughput
 from training.cost import counted, training_flops
 from training.packs.size import known_rates
 from training.program import shape_of
-from training.spec import short_count
 
 SHOWN_LAWS = 64  # plausible laws over which the expected intervals are medians
 MOST_ROWS = 200  # of runs on a terminal; --json has them all
@@ -183,7 +185,7 @@ def describe(name: str, sweep: Sweep, directory: Path, options: argparse.Namespa
     """The whole plan as plain values: what --json prints."""
     specs = list(sweep)
     costs = Costs(specs, directory, options)
-    states = {spec.run_id: (directory / spec.run_id / "result.json").exists() for spec in specs}
+    states = {spec.run_id: SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs}
     runs = [_run(spec, costs, states[spec.run_id]) for spec in specs]
     todo = [spec for spec in specs if not states[spec.run_id]]
     shapes = _shapes(specs, costs, options)
@@ -400,14 +402,6 @@ def short_seconds(seconds: float | None) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
-def short_bytes(count: float) -> str:
-    """3 significant digits with KB, MB, GB or TB, powers of ten."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= 0.9995 * size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count / 1e3:.3g} kB"
 
 
 def bench(name: str, sweep: Sweep, options: argparse.Namespace) -> None:

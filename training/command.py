@@ -5,9 +5,10 @@ import json
 import logging
 from pathlib import Path
 
+from core.codec import from_json
 from core.errors import EXIT_BAD_INPUT, EXIT_FAILED, BadInput
 from training.records import write_spec
-from training.spec import RunSpec, from_json
+from training.spec import RunSpec
 
 # Into a file, a line of progress this often.
 PLAIN_SECONDS = 30.0

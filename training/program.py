@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from core.codec import to_json
 from core.errors import BadInput
 from model.config import ModelConfig
-from training.spec import OptimConfig, RunSpec, to_json
+from training.spec import OptimConfig, RunSpec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from core.codec import to_json
 from experiments import registry
-from experiments.spec import Sweep, to_json
+from experiments.spec import Sweep
 from training.cost import parameter_count, training_flops
 
 GOLDEN = Path(__file__).resolve().parent / "golden"

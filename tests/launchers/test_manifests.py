@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import launch
+from core.codec import from_json
 from core.errors import BadInput
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
@@ -26,7 +27,7 @@ from launchers.skypilot import SkyPilotOptions, manifest, skypilot_options
 from launchers.skypilot import write as write_skypilot
 from training.pack import main as train_pack
 from training.records import read_spec
-from training.spec import RunSpec, from_json
+from training.spec import RunSpec
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 TPU = JobSetOptions(

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from core.codec import to_json
 from core.files import read_json_lines, write_json
 from data.config import DataConfig
 from model import network as functional
@@ -21,7 +22,7 @@ from model.sharding import make_mesh
 from tests.support.small import ROOT, cache_folder, write_corpus
 from training.objectives import next_token
 from training.program import Program
-from training.spec import OptimConfig, RunSpec, to_json
+from training.spec import OptimConfig, RunSpec
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
 

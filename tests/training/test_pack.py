@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 
+from core.codec import to_json
 from core.errors import BadInput
 from core.files import read_json_lines, write_json
 from data.config import DataConfig
@@ -30,7 +31,7 @@ from training.processes.group import Outcome
 from training.processes.start import StopSignal
 from training.program import Program, check_one_shape
 from training.records import run_lock
-from training.spec import OptimConfig, RunSpec, to_json
+from training.spec import OptimConfig, RunSpec
 from training.state import hyperparameters
 from training.step import make_initialization
 

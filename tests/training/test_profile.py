@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from core.codec import to_json
 from core.errors import BadInput
 from data.config import DataConfig
 from model.config import ModelConfig
@@ -18,7 +19,7 @@ from tests.support.small import ROOT, cache_folder, write_corpus
 from training.hooks import Asked
 from training.hooks.profile import Profile
 from training.program import Program
-from training.spec import OptimConfig, RunSpec, to_json
+from training.spec import OptimConfig, RunSpec
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
 

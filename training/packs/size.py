@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from core.cli import parse
+from core.codec import from_json, to_json
 from core.errors import EXIT_COMPLETE, exit_on_bad_input
 from core.files import read_json, write_json
 from training.processes.start import configure_jax
-from training.spec import OptimConfig, RunSpec, from_json, to_json
+from training.spec import OptimConfig, RunSpec
 
 WORTH = 1.1  # total tokens a second, relative to one run alone, from which a pack is worth having
 ENOUGH = 0.95  # of the best: a smaller pack finishes sooner and shares its fate with fewer
