@@ -5,13 +5,14 @@ from pathlib import Path
 
 import jax
 
-from core.files import write_json
+from core.records import Corpus
+from core.rundir import RunDirectory
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
 from data.skills import stream_fingerprint
-from model.ledger import ledger
 from training import objectives
 from training.checkpoint import Checkpoints
+from training.cost import ledger_of
 from training.evaluate.loss import HeldOut, evaluation_sequences, held_out
 from training.evaluate.score import PreparedTask
 from training.evaluate.tasks import held_out_tasks, write_records
@@ -56,7 +57,8 @@ def begin(
         "data", lambda: _open_data(spec.data, execution.cache_root, evaluation_sequences(spec, mesh))
     )
     check_vocabulary(spec, cache)
-    corpus = {
+    files = RunDirectory(directory)
+    corpus: Corpus = {
         "name": spec.data.corpus,
         "fingerprint": cache.fingerprint,
         "corpus_fingerprint": cache.corpus_fingerprint,
@@ -72,18 +74,16 @@ def begin(
         seed=spec.seed,
         share=data_share(mesh, spec.batch_tokens // spec.data.sequence_length),
     )
-    checkpoints = Checkpoints(directory / "checkpoints", spec.checkpoint_marks)
+    checkpoints = Checkpoints(files.checkpoints, spec.checkpoint_marks)
     state, tokens, clock = restored(spec, directory, checkpoints, mesh)
     hooks: list[Hook] = [
         Evaluate(spec, directory, mesh, slice_, _tasks(spec, directory, execution, group), attempt)
     ]
     if execution.profile and not pack:
-        hooks.append(
-            Profile(directory / "profile", tokens=tokens, batch_tokens=spec.batch_tokens, end=spec.tokens)
-        )
+        hooks.append(Profile(files.profile, tokens=tokens, batch_tokens=spec.batch_tokens, end=spec.tokens))
     save = Save(spec, checkpoints, clock, execution.checkpoint_seconds, attempt)
     hooks += [save, Stop(spec)]
-    counts = ledger(spec.model, spec.data.sequence_length)
+    counts = ledger_of(spec)
     peak = peak_flops(mesh.devices.flat[0].device_kind)
     log = MetricsLog(
         spec,
@@ -96,7 +96,7 @@ def begin(
         report=functools.partial(execution.report, directory),
     )
     if group.is_leader:
-        write_json(directory / "ledger.json", counts)
+        files.write_ledger(counts)
     member = Member(
         spec,
         directory,

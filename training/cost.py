@@ -1,15 +1,17 @@
 """Parameters and FLOPs of a run, before it starts."""
 
 import functools
+from typing import cast
 
+from core import records
 from model.config import ModelConfig
 from model.ledger import Ledger, ledger
 from training.spec import RunSpec
 
 
-def ledger_of(spec: RunSpec) -> Ledger:
+def ledger_of(spec: RunSpec) -> records.Ledger:
     """Parameters and FLOPs a token of a run under every convention: the content of its ledger.json."""
-    return ledger(spec.model, spec.data.sequence_length)
+    return cast(records.Ledger, ledger(spec.model, spec.data.sequence_length))
 
 
 def training_flops(spec: RunSpec) -> float:

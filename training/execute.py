@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 from core.errors import EXIT_COMPLETE, BadInput
-from core.files import read_json
+from core.rundir import SPEC, RunDirectory
 from training.attempt import begin
 from training.execution import Execution
 from training.hooks import Asked
@@ -105,9 +105,12 @@ def _read(directories: Sequence[Path], ends: Ends) -> dict[Path, RunSpec]:
 
 
 def _is_complete(directory: Path) -> bool:
-    """Whether there is a result; raises BadInput where it cannot be read."""
-    path = directory / "result.json"
-    return path.exists() and bool(read_json(path))
+    """Whether there is a result; raises BadInput where it is damaged."""
+    files = RunDirectory(directory)
+    completion = files.completion()
+    if completion.problem:
+        raise BadInput(f"{files.result}: {completion.problem}")
+    return completion.result is not None
 
 
 def _hold(
@@ -120,11 +123,11 @@ def _hold(
             if group.is_leader:
                 locks.enter_context(run_lock(directory, max(0.0, deadline - time.monotonic())))
             group.decide("locked", lambda: True)
-            group.same("spec.json", spec.run_id)
+            group.same(SPEC, spec.run_id)
             if group.decide("complete", functools.partial(_is_complete, directory)):
                 ends.complete(directory)  # by the process that held the lock until now
             elif group.is_leader:
-                (directory / "error.txt").unlink(missing_ok=True)
+                RunDirectory(directory).clear_error()
 
 
 def _train(specs: Mapping[Path, RunSpec], execution: Execution, ends: Ends) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import jax
 
 from core.files import JsonLines
-from model.ledger import Ledger
+from core.records import Ledger, MetricRow
+from core.rundir import RunDirectory
 from training.checkpoint import Checkpoints
 from training.spec import RunSpec
 from training.step import exploded_loss
@@ -55,7 +56,7 @@ class MetricsLog:
         self._spec, self._attempt, self._peak_flops, self._report = spec, attempt, peak_flops, report
         self._flops_per_token = ledger["flops_per_token"]
         self._checkpoints = checkpoints
-        self._rows = JsonLines(directory / "metrics.jsonl" if jax.process_index() == 0 else os.devnull)
+        self._rows = JsonLines(RunDirectory(directory).metrics if jax.process_index() == 0 else os.devnull)
         self._is_first = True
         self._reported = time.monotonic()
 
@@ -86,22 +87,21 @@ class MetricsLog:
         # The first step of an attempt is compiled and timed as one, so it has no rate of its own.
         tokens_per_second = None if self._is_first else spec.batch_tokens / elapsed
         self._is_first = False
-        self._rows.append(
-            {
-                "step": tokens // spec.batch_tokens,
-                "tokens": tokens,
-                "flops": self._flops_per_token["exact"] * tokens,
-                "seconds": round(clock.training, 6),
-                "attempt": self._attempt,
-                "loss": loss,
-                "lr": rate,
-                "grad_norm": grad_norm,
-                "tokens_per_second": tokens_per_second and round(tokens_per_second, 1),
-                "mfu": self._peak_flops
-                and tokens_per_second
-                and tokens_per_second * self._flops_per_token["palm"] / self._peak_flops,
-            }
-        )
+        row: MetricRow = {
+            "step": tokens // spec.batch_tokens,
+            "tokens": tokens,
+            "flops": self._flops_per_token["exact"] * tokens,
+            "seconds": round(clock.training, 6),
+            "attempt": self._attempt,
+            "loss": loss,
+            "lr": rate,
+            "grad_norm": grad_norm,
+            "tokens_per_second": tokens_per_second and round(tokens_per_second, 1),
+            "mfu": self._peak_flops
+            and tokens_per_second
+            and tokens_per_second * self._flops_per_token["palm"] / self._peak_flops,
+        }
+        self._rows.append(dict(row))
         if tokens_per_second and time.monotonic() - self._reported > REPORT_SECONDS:
             self._reported = time.monotonic()
             self._report(tokens, loss, tokens_per_second / sharers)

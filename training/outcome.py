@@ -4,6 +4,7 @@ import traceback
 from pathlib import Path
 
 from core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput
+from core.rundir import RunDirectory
 from training.causes import advice
 from training.hooks.stop import Stopped
 from training.log import Diverged
@@ -34,4 +35,4 @@ def outcome_of(directory: Path, error: BaseException, group: Group | None = None
     except EndedElsewhere as ended:
         return ended.outcome
     said = more or f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
-    return Outcome(EXIT_FAILED, f"{said} (see {directory / 'error.txt'})", detail)
+    return Outcome(EXIT_FAILED, f"{said} (see {RunDirectory(directory).error})", detail)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from core.errors import BadInput
+from core.rundir import RunDirectory
 from training.checkpoint import Checkpoints
 from training.log import Clock
 from training.records import read_spec
@@ -46,7 +47,7 @@ def restore_trunk(spec: RunSpec, directory: Path, target: TrainState) -> TrainSt
             f"branch_at_tokens={spec.branch_at_tokens}: the trunk {spec.parent} keeps checkpoints at "
             f"{', '.join(map(str, trunk.checkpoint_marks)) or 'no token count'}"
         )
-    checkpoints = Checkpoints(trunk_directory / "checkpoints", read_only=True)
+    checkpoints = Checkpoints(RunDirectory(trunk_directory).checkpoints, read_only=True)
     try:
         return checkpoints.restore(spec.branch_at_tokens, target)[0]
     except Exception as error:  # noqa: BLE001  Orbax raises a bare Exception for a torn array file

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 
 from core.files import JsonLines
+from core.rundir import RunDirectory
 from training.evaluate.loss import HeldOut, score_held_out
 from training.evaluate.score import PreparedTask, score_tasks, write_scores
 from training.hooks import Asked
@@ -39,7 +40,7 @@ class Evaluate:
         self._marks = frozenset(spec.all_marks)
         self._step = make_evaluation_step(spec.model, mesh, spec.objective)
         self._leads = jax.process_index() == 0
-        self._log = JsonLines(directory / "evals.jsonl" if self._leads else os.devnull)
+        self._log = JsonLines(RunDirectory(directory).evaluations if self._leads else os.devnull)
 
     def is_due(self, tokens: int, asked: Asked) -> bool:
         return tokens in self._marks
