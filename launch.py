@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 
 from core import cli as flags
 from core.errors import EXIT_COMPLETE, BadInput, exit_on_bad_input
+from core.rundir import SweepDirectory
 
 VERBS = ("plan", "run", "submit", "status", "cancel", "doctor", "backfill", "bench")
 
@@ -178,9 +179,10 @@ def due_now(specs: list[Any], held: Sequence[str], directory: Path) -> list[Any]
 
     order.hold_back(directory, specs, held)
     small = [spec for spec in specs if spec.run_id not in held]
-    if not all((directory / spec.run_id / "result.json").exists() for spec in small):
+    runs = SweepDirectory(directory)
+    if not all(runs.run(spec.run_id).is_complete() for spec in small):
         return small
-    if not (directory / order.FORECAST).exists() and order.register(directory):
+    if not runs.forecast.exists() and order.register(directory):
         raise BadInput(f"{directory}: the forecast cannot be written; the larger runs stay held back")
     return specs
 
@@ -224,7 +226,7 @@ def run(sweep: Any, directory: Path, options: argparse.Namespace) -> int:
         if pack not in ("auto", 1):
             raise BadInput(f"--pack={options.pack}: {flag} is for runs that train alone; must be auto or off")
         pack = 1
-    missing = [spec for spec in sweep if not (directory / spec.run_id / "result.json").exists()]
+    missing = [spec for spec in sweep if not SweepDirectory(directory).run(spec.run_id).is_complete()]
     for name, record in prepare(missing, options.cache).items():
         from training.evaluate.tasks import overlap_line
 

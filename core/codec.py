@@ -119,7 +119,10 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
             raise BadInput(f"{key or 'value'}={value!r}: must be an object with keys")
         return {name: _convert(arguments[1], item, _dotted(key, name)) for name, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise BadInput(f"{key}={value}: must be a number that a float can hold") from None
     if hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

@@ -137,6 +137,15 @@ def whole_rows(lines: Iterable[bytes | str]) -> tuple[list[dict[str, Any]], int]
     return rows, len(values) - len(rows)
 
 
+def read_rows(path: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
+    """`whole_rows` of a file; none where there is no file."""
+    try:
+        with Path(path).open("rb") as file:
+            return whole_rows(file)
+    except FileNotFoundError:
+        return [], 0
+
+
 def read_json_lines(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
     """Yield the rows of a JSON-lines file, none where there is no file; a torn line is left out with a warning."""
     path = Path(path)

@@ -23,6 +23,16 @@ def short_bytes(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def finite(value: object) -> float | None:
+    """`value` if it is a finite number, as JSON has them; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond the largest float
+        return None
+
+
 def number(value: float, digits: int = 3) -> str:
     """Three significant digits, without an exponent where none is needed."""
     if not math.isfinite(value):

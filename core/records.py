@@ -8,6 +8,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NotRequired, TypedDict
 
+from core.codec import typed
+from core.errors import BadInput
+from core.numbers import finite
+
 # Names of evaluations. A task's are task/<name>/<metric>.
 LOSS: Final = "val/loss"  # nats per token
 BITS_PER_BYTE: Final = "val/bits_per_byte"
@@ -159,6 +163,20 @@ class HeldBack(TypedDict):
     trunks: list[str]
 
 
+def held_back_of(value: Any, where: object) -> HeldBack:
+    """The content of a held_back.json.
+
+    Raises:
+      BadInput: it is something else; `where` names the file.
+    """
+    try:
+        return typed(HeldBack, value)
+    except BadInput:
+        raise BadInput(
+            f"{where}: not a list of held-back runs (names no held-back run with its params and tokens)"
+        ) from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Completion:
     """Whether a run is complete.
@@ -190,6 +208,12 @@ def completion_of(run: str, payload: bytes | None) -> Completion:
     if value.get("run") != run:
         return Completion(problem=f"belongs to run {value.get('run')!r}")
     return Completion(value)
+
+
+def final_evaluation(result: Mapping[str, Any], name: str = LOSS) -> float | None:
+    """A number of the run's end by its name; None where a result.json has no such finite number."""
+    evaluations = result.get("evals")
+    return finite(evaluations.get(name)) if isinstance(evaluations, Mapping) else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,7 @@ from typing import Any, Final, TypeVar, cast
 
 from core.codec import typed
 from core.errors import BadInput
-from core.files import read_object, whole_rows, write_atomic, write_json
+from core.files import json_lines, read_json, read_object, read_rows, write_atomic, write_json
 from core.records import (
     Completion,
     Environment,
@@ -42,6 +42,7 @@ from core.records import (
     RunResult,
     TaskRecord,
     completion_of,
+    held_back_of,
 )
 
 T = TypeVar("T")
@@ -162,12 +163,24 @@ class RunDirectory:
 
     def read_metrics(self) -> tuple[list[MetricRow], int]:
         """Rows of all attempts, in the order they were written, and the number of torn lines, which are left out."""
-        rows, torn = _rows(self.metrics)
+        rows, torn = read_rows(self.metrics)
         return cast(list[MetricRow], rows), torn
+
+    def last_metrics(self) -> tuple[MetricRow | None, int]:
+        """The row that was written last, and the number of torn lines: a log of any length in little memory."""
+        last, torn = None, 0
+        if self.metrics.exists():
+            with self.metrics.open("rb") as file:
+                for line in json_lines(file):
+                    if isinstance(line.value, dict):
+                        last = line.value
+                    else:
+                        torn += 1
+        return cast(MetricRow | None, last), torn
 
     def read_evaluations(self) -> tuple[list[EvaluationRow], int]:
         """As `read_metrics`."""
-        rows, torn = _rows(self.evaluations)
+        rows, torn = read_rows(self.evaluations)
         return cast(list[EvaluationRow], rows), torn
 
     def write_error(self, cause: str) -> None:
@@ -209,7 +222,7 @@ class SweepDirectory:
         return [run for run in folders if run.is_run()]
 
     def read_held_back(self) -> HeldBack:
-        return _checked(HeldBack, self.held_back)
+        return held_back_of(read_json(self.held_back), self.held_back)
 
     def write_held_back(self, held_back: HeldBack) -> None:
         write_json(self.held_back, held_back)
@@ -221,10 +234,3 @@ def _checked(kind: type[T], path: Path) -> T:
         return typed(kind, value)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
-
-
-def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
-    if not path.exists():
-        return [], 0
-    with path.open("rb") as file:
-        return whole_rows(file)

@@ -15,6 +15,7 @@ from core.codec import to_json
 from core.errors import BadInput
 from core.files import read_json
 from core.numbers import short_bytes, short_count
+from core.rundir import SweepDirectory
 from experiments.spec import RunSpec, Sweep
 from launchers.local.devices import places, visible_gpus
 from launchers.packs import measured_sizes, pack_gain, parse_pack
@@ -183,7 +184,7 @@ def describe(name: str, sweep: Sweep, directory: Path, options: argparse.Namespa
     """The whole plan as plain values: what --json prints."""
     specs = list(sweep)
     costs = Costs(specs, directory, options)
-    states = {spec.run_id: (directory / spec.run_id / "result.json").exists() for spec in specs}
+    states = {spec.run_id: SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs}
     runs = [_run(spec, costs, states[spec.run_id]) for spec in specs]
     todo = [spec for spec in specs if not states[spec.run_id]]
     shapes = _shapes(specs, costs, options)
