@@ -132,6 +132,8 @@ def check(command: Command, checkout: Path) -> str:
         case ["python", "launch.py", "run" | "submit", *_] if not command.waits:
             done = run(f"{shlex.join(words)} --dry-run", checkout)
             return done.stderr if done.returncode else ""
+        case ["python", "launch.py", "plan", *flags] if "--budget" in flags or "--next" in flags:
+            return _unknown(["launch.py", "plan", "--budget", "1"], flags, checkout)
         case ["python", "launch.py", verb, first, *flags] if not first.startswith("-") and "/" not in first:
             return _unknown(["launch.py", verb, first], flags, checkout)
         case ["python", "launch.py", verb, *flags]:
