@@ -41,6 +41,7 @@ def walk(page: str, folder: Path, *, long: bool) -> None:
             assert block.language in ("text", "json", "toml"), f"{block.where}: a block that nobody can run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WALKED)
 def test_what_a_page_says_works(page, tmp_path):
     walk(page, tmp_path, long=False)
@@ -57,6 +58,7 @@ def code(tmp_path_factory):
     return write_checkout(tmp_path_factory.mktemp("code"), trained=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", NAMED)
 def test_commands_of_results_exist_with_their_flags(page, code):
     """They take minutes; tests/experiments/golden holds what they would train."""

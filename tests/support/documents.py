@@ -8,6 +8,7 @@ A comment after a command says what it takes, for the reader and for the tests a
 """
 
 import dataclasses
+import functools
 import os
 import re
 import shlex
@@ -131,6 +132,8 @@ def check(command: Command, checkout: Path) -> str:
         case ["python", "launch.py", "run" | "submit", *_] if not command.waits:
             done = run(f"{shlex.join(words)} --dry-run", checkout)
             return done.stderr if done.returncode else ""
+        case ["python", "launch.py", "plan", *flags] if "--budget" in flags or "--next" in flags:
+            return _unknown(["launch.py", "plan", "--budget", "1"], flags, checkout)
         case ["python", "launch.py", verb, first, *flags] if not first.startswith("-") and "/" not in first:
             return _unknown(["launch.py", verb, first], flags, checkout)
         case ["python", "launch.py", verb, *flags]:
@@ -140,10 +143,21 @@ def check(command: Command, checkout: Path) -> str:
     return f"no way to check {words[0]}"
 
 
+@functools.cache
+def _help(folder: Path, *program: str) -> str:
+    command = [sys.executable, *program, "--help"]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
 def _unknown(program: list[str], words: list[str], checkout: Path) -> str:
     """Flags among `words` that the program's --help does not have."""
-    done = run(shlex.join(["python", *program, "--help"]), checkout)
-    if done.returncode:
-        return done.stderr
+    try:
+        new = len(program) == 3 and not (ROOT / "experiments" / f"{program[2]}.py").exists()
+        known = _help(checkout if new else ROOT, *program)
+    except subprocess.CalledProcessError as error:
+        return str(error.stderr)
     flags = [word for word in words if word.startswith("--")]
-    return "".join(f"{flag} is no flag of {program[-1]}; " for flag in flags if flag not in done.stdout)
+    return "".join(f"{flag} is no flag of {program[-1]}; " for flag in flags if flag not in known)
