@@ -42,6 +42,7 @@ PICTURES = (
 )
 
 AXIS = "params"
+COUNTS = {"items_found", "grams", "grams_found", "gram_tokens"}  # of an overlap
 
 
 def section(study: Study) -> Section | None:
@@ -125,11 +126,14 @@ def _records(sweep: Sweep) -> tuple[dict[str, TaskRecord], list[str]]:
     for run in sweep.usable:
         try:
             records = typed(dict[str, TaskRecord], json.loads(sweep.read(run.run, TASKS) or b"{}"))
-            for name, record in records.items():
-                if name not in found or _found(record) > _found(found[name]):
-                    found[name] = record
-        except (BadInput, ValueError, KeyError):
+        except (BadInput, ValueError, RecursionError):
+            records = None
+        if records is None or not all(record["overlap"].keys() >= COUNTS for record in records.values()):
             damaged.append(f"{run.run}/{TASKS}: damaged and left out")
+            continue
+        for name, record in records.items():
+            if name not in found or _found(record) > _found(found[name]):
+                found[name] = record
     return found, damaged
 
 
