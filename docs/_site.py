@@ -21,7 +21,14 @@ PAGES = {file: page for page, file in FILES.items()}
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """The text of a page: that of a file of the repository where FILES names one."""
     file = FILES.get(page.file.src_uri)
-    return markdown if file is None else with_links_turned((ROOT / file).read_text(encoding="utf-8"))
+    text = markdown if file is None else with_links_turned((ROOT / file).read_text(encoding="utf-8"))
+    return re.sub(r"^\|.*\|$", lambda row: unbroken(row[0]), text, flags=re.M)
+
+
+def unbroken(row: str) -> str:
+    """A row of a table whose intervals and units stay on one line."""
+    row = re.sub(r"\[([^\s\]]+), ([^\s\]]+)\](?!\()", "[\\1,\u00a0\\2]", row)
+    return re.sub(r"(\d) (s|min|MiB|MB|GB|GFLOP/s)(?=[ |,;])", "\\1\u00a0\\2", row)
 
 
 def with_links_turned(text: str) -> str:
