@@ -310,7 +310,7 @@ def test_no_text_changes_the_structure_of_a_page(text):
         (["small", "--bootstrap", "1"], "--bootstrap 1: must be 0 or at least 2"),
         (["small", "--bootstrap", "-4"], "--bootstrap -4: must be 0 or at least 2"),
         (["small", "--seed", "-1"], "--seed -1: must be at least 0"),
-        (["small", "--style", "x"], "--style, x"),
+        (["small", "--style", "x"], "--style"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, arguments, said):
