@@ -9,16 +9,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.errors import BadInput
+from core.suggest import unknown
 from experiments.spec import Sweep
 
 FOLDER = Path(__file__).resolve().parent
+DEFAULTS = "cpu"  # the preset that every experiment has: its defaults, which are sized for a CPU
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One file of experiments/: its docstring, its sweep function and its presets of arguments, and where its larger
-    runs are forecast before they start, the function that names those."""
+    """One file of experiments/.
+
+    Attributes:
+      name: of the file.
+      docstring: claim, command, cost, what to expect.
+      sweep: its typed arguments are the experiment's flags.
+      presets: arguments by name; those of `cpu` are the defaults.
+      held_back: names the runs that start only once a forecast of them is written; None where none wait.
+    """
 
     name: str
     docstring: str
@@ -60,12 +68,12 @@ def load(name: str) -> Experiment:
       BadInput: no such experiment.
     """
     if name not in names():
-        raise BadInput(f"unknown experiment {name!r}: allowed are {', '.join(names())}")
+        raise unknown("experiment", name, names())
     module = importlib.import_module(f"experiments.{name}")
     return Experiment(
         name,
         inspect.getdoc(module) or "",
         module.sweep,
-        getattr(module, "PRESETS", {}),
+        {DEFAULTS: {}, **getattr(module, "PRESETS", {})},
         getattr(module, "held_back", None),
     )
