@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.txt | cksum | cut -d' ' -f1)
 
-.PHONY: setup quickstart test test-slurm test-faults test-scale test-skypilot lint bench clean
+.PHONY: setup quickstart check test test-long test-slurm test-faults test-scale test-skypilot lint bench clean
 
 setup: $(INSTALLED)
 
@@ -25,8 +25,18 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy launch.py core experiments launchers planning training model data analysis bench
 
+# While you work, under two minutes: linters, types, and the fast tests of the rooms that changed.
+check: lint
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not long" $$($(BIN)/python -m tests.support.changed)
+
+# Before you stop, at most eight minutes on two cores.
 test: lint
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
+
+# Kills, disk faults, several processes, published tables with resampling, the guides' code blocks.
+test-long: setup
+	$(BIN)/python -m pytest -n auto --dist worksteal -m long
+	$(BIN)/python -m pytest -x -rP tests/faults/fifty_kills.py
 
 # A sweep on a real Slurm of three nodes on the loopback address: needs root and apt, installs what is missing.
 test-slurm: setup

@@ -1,7 +1,7 @@
 """Does the scale of a network's activations depend on its width once it trains?  (Yang et al. 2022, section D.1)
 
     python -m bench.coordinate_check --out coordinates.json
-    python -m bench.coordinate_figure coordinates.json --out docs/coordinate_check.png    # the figure
+    python -m bench.coordinate_figure coordinates.json --out docs/results/coordinate_check.png    # the figure
 
 trains networks of several widths for a few steps at one learning rate, on random text with some structure, under the
 standard parametrization and under mup, and measures the root mean square of what flows through them before and after.

@@ -4,7 +4,7 @@ Claim   at equal training FLOPs, longer tokens pay as long as the head that they
 Run     python launch.py run tokenizer --preset cpu
         python -m analysis.report runs/tokenizer
 Cost    7 minutes on 2 CPU cores that other programs used too, and 2 for three token caches the first time
-Expect  RESULTS.md, "tokenizer"
+Expect  docs/results/tokenizer.md
 
 Nats per token say nothing across tokenizers: everything is compared in bits per byte of held-out text. The body of the
 network is the same for all; the head grows with the vocabulary and its FLOPs count, so that a larger vocabulary reads
@@ -12,15 +12,11 @@ fewer tokens. A word tokenizer writes "unknown" for rare words and need not spel
 what spelling would cost. Contexts are equally long in tokens, so not in bytes.
 """
 
-from typing import Any
-
 from core.errors import BadInput
 from data.config import SMALLEST_SIZES, DataConfig
 from experiments.grids import over_tokens, tokens_for
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from core.errors import BadInput
+from core.rundir import SweepDirectory
 from launchers import order
 from training.spec import RunSpec
 
@@ -20,10 +21,11 @@ def due_now(specs: Sequence[RunSpec], held: Collection[str], directory: Path) ->
     if not held:
         return specs
     order.hold_back(directory, specs, held)
+    sweep = SweepDirectory(directory)
     small = [spec for spec in specs if spec.run_id not in held]
-    if not all((directory / spec.run_id / "result.json").exists() for spec in small):
+    if not all(sweep.run(spec.run_id).is_complete() for spec in small):
         return small
-    if not (directory / order.FORECAST).exists() and order.register(directory):
+    if not sweep.forecast.exists() and order.register(directory):
         raise BadInput(f"{directory}: the forecast cannot be written; the larger runs stay held back")
     return specs
 

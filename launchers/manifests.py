@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.spec import RunSpec, canonical_json
+from core.codec import canonical_json
+from training.spec import RunSpec
 
 if TYPE_CHECKING:
     import jinja2

@@ -27,7 +27,7 @@ class SubmitFlags:
 
     Attributes:
       backend: the engine: a file of launchers/engines/, such as slurm, skypilot or jobset.
-      site: TOML file about the cluster; README, 'On a cluster', shows one.
+      site: TOML file about the cluster; docs/guides/clusters.md shows one.
       partition: Slurm partition.
       account: Slurm account.
       time: limit of one attempt: minutes, 4:00:00 or 1-12 [4:00:00].

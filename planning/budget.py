@@ -21,13 +21,13 @@ from rich.table import Table
 from core import cli
 from core.errors import EXIT_COMPLETE, BadInput
 from core.files import read_json, write_json
+from core.numbers import short_count
 from experiments.planner import FORMAT, Shape, nearest, shapes, smallest_params
 from experiments.scaling import ScalingRule
 from planning.design import NOISE, TRUNK_CORRELATION, Expectation, Prior, draw_laws, expect, laws_of_fit
 from planning.grids import Grid, candidates, isoflop_grid
 from planning.printed import half_widths, wide_console
 from planning.search import Limits, choose
-from training.spec import short_count
 
 LAWS = 32  # draws that a grid is chosen for
 SHOWN_LAWS = 200  # draws that its expectation is taken over, others than those

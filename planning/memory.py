@@ -20,12 +20,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from core.codec import from_json, to_json
 from core.errors import BadInput
 from core.files import read_json, write_json
+from core.numbers import short_bytes
 from model.config import ModelConfig
 from model.kernels import choose as choices
 from model.ledger import matrix_parameters, parameter_counts
-from training.spec import RunSpec, from_json, to_json
+from training.spec import RunSpec
 
 FLOAT32_BYTES = 4
 STATE_COPIES = 3  # parameters and the two moments of Adam, float32
@@ -338,14 +340,6 @@ def parse_bytes(text: str, name: str = "--device-memory") -> int:
         raise BadInput(f"{name}={text}: must be bytes, as 80GiB, 80G or 8.5e10")
     unit = UNITS[match[2]]
     return int(number * (1024 ** (list(UNITS).index(match[2])) if match[3] else unit))
-
-
-def short_bytes(count: float) -> str:
-    """1.5 GiB: three digits with a unit of a power of 1,024."""
-    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f} B"
 
 
 def refuse_what_cannot_fit(predicted: Iterable[tuple[RunSpec, Bytes]], device_memory: int) -> None:

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from core.codec import to_json
 from core.errors import EXIT_COMPLETE, BadInput
 from core.files import read_json
+from core.rundir import SweepDirectory
 from experiments.command import Study
-from experiments.spec import RunSpec, to_json
+from experiments.spec import RunSpec
 from planning import memory, memory_of_sweep
 from planning.costs import Costs
 from planning.flags import PlanFlags
@@ -37,7 +39,7 @@ def describe(study: Study, flags: PlanFlags) -> dict[str, Any]:
     """The whole plan as plain values: what --json prints."""
     specs, directory, cache = study.specs, study.directory, study.cache
     costs = Costs(specs, directory, cache, flags)
-    states = {spec.run_id: (directory / spec.run_id / "result.json").exists() for spec in specs}
+    states = {spec.run_id: SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs}
     runs = [_run(spec, costs, states[spec.run_id]) for spec in specs]
     todo = [spec for spec in specs if not states[spec.run_id]]
     shapes = _shapes(specs, costs, cache, flags)

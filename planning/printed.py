@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from training.spec import short_count
+from core.numbers import short_bytes, short_count
 
 MOST_ROWS = 200  # of runs on a terminal; --json has them all
 
@@ -147,14 +147,6 @@ def short_seconds(seconds: float | None) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
-def short_bytes(count: float) -> str:
-    """3 significant digits with KB, MB, GB or TB, powers of ten."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= 0.9995 * size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count / 1e3:.3g} kB"
 
 
 def half_widths(values: Mapping[str, float | None]) -> list[str]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.codec import to_json
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, exit_on_bad_input
 from training.cost import shape_of
 from training.processes.cores import use_cores_as_devices
@@ -31,7 +32,7 @@ from training.run import (
     pin_to_cores,
     train_locked,
 )
-from training.spec import RunSpec, to_json
+from training.spec import RunSpec
 
 # (run directory, tokens, loss, tokens per second of this run's own progress)
 Report = Callable[[Path, int, float, float], None]

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from core.codec import from_json, to_json
 from core.errors import BadInput
 from core.files import read_json, write_atomic, write_json
 from model.kernels import choose as choices
 from training.processes.lease import EXPIRY_SECONDS, acquire, held, holder_elsewhere
-from training.spec import RunSpec, from_json, to_json
+from training.spec import RunSpec
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh

@@ -18,13 +18,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from core.codec import from_json
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, exit_on_bad_input
 from core.files import read_json, read_json_lines, write_json
 from training.causes import advice
 from training.processes.cores import use_cores_as_devices
 from training.processes.group import EndedElsewhere, Group, Outcome, record
 from training.processes.hosts import Membership, from_arguments, from_environment
-from training.spec import RunSpec, from_json
+from training.spec import RunSpec
 
 # Into a file, a line of progress this often.
 PLAIN_SECONDS = 30.0

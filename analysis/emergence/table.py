@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from analysis.logs.load import Sweep, load_sweep
+from analysis.logs.load_run import Run
 from core.errors import BadInput
-from core.files import json_lines
+from core.files import whole_rows
+from core.rundir import EVALUATIONS
 
 AXES = ("scale", "params", "flops", "tokens", "examples", "loss")
 ACCURACY = ("n", "correct", "chance")
@@ -120,9 +123,9 @@ def sweep_rows(sweep: Sweep) -> tuple[list[dict[str, Any]], str]:
     rows = []
     for run in sweep.usable:
         latest: dict[str, dict[str, tuple[float, float, float]]] = {}
-        evaluations = sweep.read(run.run, "evals.jsonl") or b""
+        evaluations = sweep.read(run.run, EVALUATIONS) or b""
         digest.update(evaluations)
-        for line in json_lines(evaluations.split(b"\n"), run.path / "evals.jsonl"):
+        for line in _rows_of(evaluations, run):
             parts = str(line.get("name")).split("/")
             if len(parts) < 3 or parts[0] != "task" or line.get("value") is None:
                 continue
@@ -148,6 +151,13 @@ def sweep_rows(sweep: Sweep) -> tuple[list[dict[str, Any]], str]:
             f"{sweep.path}: no complete run of this sweep has a task/<name>/exact_match or choice_accuracy"
         )
     return rows, digest.hexdigest()
+
+
+def _rows_of(evaluations: bytes, run: Run) -> list[dict[str, Any]]:
+    rows, torn = whole_rows(evaluations.split(b"\n"))
+    if torn:
+        warnings.warn(f"{run.run}/{EVALUATIONS}: {torn} torn lines were left out", stacklevel=2)
+    return rows
 
 
 def tasks_from_rows(rows: Iterable[Mapping[str, Any]], axis: str | None = None) -> list[Task]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis.logs.files import Read, reader
 
-DEFAULT_PARAMS = "non_embedding_plus_head"  # DESIGN: the default N of the fits (Porian et al. 2024, 2406.19146)
+DEFAULT_PARAMS = "non_embedding_plus_head"  # the default N of the fits (Porian et al. 2024, 2406.19146)
 DEFAULT_FLOPS = "exact"
 LOSS = "val/loss"
 BITS_PER_BYTE = "val/bits_per_byte"

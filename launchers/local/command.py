@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from core.errors import BadInput
+from core.rundir import SweepDirectory
 from launchers.held_back import train_in_order
 from launchers.local.launch import LocalOptions, launch
 from launchers.packs import parse_pack
@@ -83,7 +84,7 @@ def _train_now(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: Ru
     from training.prepare import prepare  # brings JAX, which a mistyped flag does not wait for
 
     options = local_options(flags, cache)
-    missing = [spec for spec in specs if not (directory / spec.run_id / "result.json").exists()]
+    missing = [spec for spec in specs if not SweepDirectory(directory).run(spec.run_id).is_complete()]
     for name, record in prepare(missing, cache).items():
         print(overlap_line(name, record))
     summary = launch(directory, specs, options)

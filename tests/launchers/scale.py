@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from core.codec import to_json
 from experiments.scaling import ScalingRule
 from tests.support.small import ROOT
 from training.cost import ledger_of, training_flops
-from training.spec import RunSpec, to_json
+from training.spec import RunSpec
 
 RUNS = 10_000
 SECONDS = 10.0

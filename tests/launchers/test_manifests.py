@@ -17,6 +17,7 @@ from kubeflow_trainer_api.models import JobsetV1alpha2JobSet
 from pydantic import ValidationError
 
 import launch
+from core.codec import from_json
 from core.errors import BadInput
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
@@ -29,7 +30,7 @@ from launchers.packs import form_packs
 from launchers.site import from_table
 from training.pack import main as train_pack
 from training.records import read_spec
-from training.spec import RunSpec, from_json
+from training.spec import RunSpec
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 TPU = JobSetOptions(

@@ -11,6 +11,7 @@ import pytest
 
 from analysis.logs.load import load_sweep
 from analysis.task_table import COLUMNS, as_csv, task_table
+from core.codec import to_json
 from core.errors import BadInput
 from core.files import read_json, read_json_lines, write_json
 from data.config import DataConfig
@@ -21,7 +22,7 @@ from training.evaluate.score import METRICS
 from training.loop import Execution
 from training.prepare import prepare
 from training.run import execute
-from training.spec import OptimConfig, RunSpec, to_json
+from training.spec import OptimConfig, RunSpec
 
 TASK, OTHER = "copying:length=2", "associative-recall:pairs=3"
 ITEMS = 40

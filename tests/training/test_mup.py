@@ -13,13 +13,14 @@ import numpy as np
 import optax
 import pytest
 
+from core.codec import to_json
 from core.files import read_json_lines, write_json
 from data.config import DataConfig
 from model import network as functional
 from model.config import ModelConfig
 from model.sharding import make_mesh
 from tests.support.small import ROOT, cache_folder, write_corpus
-from training.spec import OptimConfig, RunSpec, to_json
+from training.spec import OptimConfig, RunSpec
 from training.state import hyperparameters
 from training.step import loss_and_metrics, make_initialization, make_train_step
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 
+from core.codec import to_json
 from core.errors import BadInput
 from core.files import read_json_lines, write_json
 from data.config import DataConfig
@@ -28,7 +29,7 @@ from training.pack_step import empty_lanes, make_pack_step, pack_mesh, put_lane,
 from training.processes.group import Outcome
 from training.records import run_lock
 from training.run import StopSignal, execute
-from training.spec import OptimConfig, RunSpec, to_json
+from training.spec import OptimConfig, RunSpec
 from training.state import hyperparameters
 from training.step import make_initialization
 

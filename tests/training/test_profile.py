@@ -10,13 +10,14 @@ import jax
 import numpy as np
 import pytest
 
+from core.codec import to_json
 from core.errors import BadInput
 from data.config import DataConfig
 from model.config import ModelConfig
 from model.sharding import make_mesh
 from tests.support.small import ROOT, cache_folder, write_corpus
 from training.profile import profiled
-from training.spec import OptimConfig, RunSpec, to_json
+from training.spec import OptimConfig, RunSpec
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
 

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.codec import canonical_json, from_json, to_json, with_settings
 from core.errors import BadInput
+from core.numbers import short_count
 from data.config import DataConfig
 from experiments.spec import Sweep
 from model.config import ModelConfig
-from training.spec import OptimConfig, RunSpec, canonical_json, from_json, short_count, to_json, with_settings
+from training.spec import OptimConfig, RunSpec
 
 
 @given(

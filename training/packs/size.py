@@ -21,10 +21,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.codec import from_json, to_json
 from core.errors import EXIT_COMPLETE
 from core.files import read_json, write_json
 from training.causes import MEMORY_WORDS
-from training.spec import RunSpec, from_json, to_json
+from training.spec import RunSpec
 
 WORTH = 1.1  # total tokens a second, relative to one run alone, from which a pack is worth having
 ENOUGH = 0.95  # of the best: a smaller pack finishes sooner and shares its fate with fewer

@@ -10,10 +10,17 @@ import numpy as np
 from analysis.figures.families import Family, Panel, family_panels
 from analysis.figures.style import count_text, size_colours
 from analysis.fit.fit import Fit, fit_law
-from analysis.report.document import Block, Paragraph, Rows
-from analysis.report.sections.base import Drawing, Known, Section, without_draws
-from core.errors import BadInput
+from analysis.report.section import File, Paragraph, Picture, Rows, Section
+from analysis.report.study import Study, attempt
 from core.numbers import number, percent, span
+
+ORDER = 30
+RESULT = File("repeated.json")
+PICTURE = Picture(
+    "repeated",
+    "Loss against training tokens for each amount of distinct text (the largest size), and the loss above that of "
+    "fresh text against epochs (every size).",
+)
 
 LAW = "data_constrained"
 SHARED = ("E", "A", "B", "alpha", "beta")
@@ -40,44 +47,32 @@ class Cell:
         return self.tokens / self.unique
 
 
-def section(known: Known) -> Section | None:
+def section(study: Study) -> Section | None:
     """The data-constrained law and the excess loss, where some runs read their text more than once."""
-    columns = known.columns
+    columns = study.columns
     if "unique_tokens" not in columns or not (columns["unique_tokens"] < columns["tokens"]).any():
         return None
     cells = cells_of(columns)
-    fits, why = _fits(known)
-    blocks: list[Block] = [
-        Paragraph(
-            "Loss of runs that repeat a limited text, and how far it lies above the loss of the same model on as many "
-            "tokens that are all different."
-        ),
-        _table(cells),
-    ]
-    if fits:
-        blocks.append(_laws(fits))
-    else:
-        blocks.append(Paragraph(f"The data-constrained law is not fitted: {why}."))
-    fit = fits.get("two steps") or fits.get("all at once")
+    fits, why = _fits(study)
+    fit = next(iter(fits.values()), None)
     return Section(
         title="Repeated data",
-        said=(*_sentences(cells), *_law_sentence(fits)),
-        blocks=tuple(blocks),
-        drawings=(
-            Drawing(
-                "repeated",
-                "Loss against training tokens for each amount of distinct text (the largest size), and the loss above "
-                "that of fresh text against epochs (every size).",
-                lambda: family_panels(_panels(columns, cells, fit)),
+        said=(*_sentences(cells), *_law_sentence(fit)),
+        blocks=(
+            Paragraph(
+                "Loss of runs that repeat a limited text, and how far it lies above the loss of the same model on as "
+                "many tokens that are all different."
             ),
+            _table(cells),
+            _laws(fits) if fits else Paragraph(f"The data-constrained law is not fitted: {why}."),
+            PICTURE.by(lambda: family_panels(_panels(columns, cells, fit))),
         ),
         results={
-            "repeated.json": {
+            RESULT: {
                 "cells": [{**dataclasses.asdict(cell), "excess": _plain(cell.excess)} for cell in cells],
-                "fits": {name: without_draws(one) for name, one in fits.items()},
+                "fits": {name: _without_draws(one) for name, one in fits.items()},
             }
         },
-        front=True,
     )
 
 
@@ -96,26 +91,17 @@ def cells_of(columns: Mapping[str, np.ndarray]) -> list[Cell]:
     ]
 
 
-def _fits(known: Known) -> tuple[dict[str, Fit], str]:
+def _fits(study: Study) -> tuple[dict[str, Fit], str]:
     """The law in two steps, as in the paper; all of it at once where the first step is not there to build on.
 
     The first step is the law of the runs that repeat nothing (E, A, B, alpha and beta), the second R_D and R_N.
     """
-    columns = {name: known.columns[name] for name in ("params", "tokens", "unique_tokens", "loss")}
-    found: dict[str, Fit] = {}
-    why = "the runs that repeat nothing determine no law of size and data"
-    options: dict[str, Any] = {"seed": known.seed, "bootstrap": known.bootstrap}
-    if known.fit is not None:
-        held = {name: known.fit.parameters[name] for name in SHARED}
-        try:
-            return {"two steps": fit_law(LAW, columns, fixed=held, **options)}, ""
-        except BadInput as error:
-            return {}, str(error)
-    try:
-        found["all at once"] = fit_law(LAW, columns, **options)
-    except BadInput as error:
-        why = str(error)
-    return found, why
+    columns = {name: study.columns[name] for name in ("params", "tokens", "unique_tokens", "loss")}
+    how, held = "all at once", None
+    if study.fit is not None:
+        how, held = "two steps", {name: study.fit.parameters[name] for name in SHARED}
+    fit, why = attempt(fit_law, LAW, columns, fixed=held, seed=study.seed, bootstrap=study.bootstrap)
+    return ({}, why) if fit is None else ({how: fit}, "")
 
 
 def _table(cells: Sequence[Cell]) -> Rows:
@@ -194,8 +180,7 @@ def _rising(cells: Sequence[Cell]) -> int:
     return rises
 
 
-def _law_sentence(fits: Mapping[str, Fit]) -> tuple[str, ...]:
-    fit = fits.get("two steps") or fits.get("all at once")
+def _law_sentence(fit: Fit | None) -> tuple[str, ...]:
     if fit is None:
         return ()
     unsure = "" if fit.identified["R_D"] else "; these runs do not identify it"
@@ -275,6 +260,11 @@ def _curve(
         fit.predict({"params": np.full(60, size), "tokens": fine, "unique_tokens": unique}),
         tint,
     )
+
+
+def _without_draws(fit: Fit) -> dict[str, object]:
+    """A fit as fit.json has it, without the resamples that its intervals were read from."""
+    return {name: value for name, value in fit.to_json().items() if name != "draws"}
 
 
 def _plain(value: float) -> float | None:

@@ -8,11 +8,16 @@ import numpy as np
 from analysis.figures.families import Family, Panel, family_panels
 from analysis.figures.style import count_text, size_colours
 from analysis.logs.load_run import Run, at, number
-from analysis.report.document import Paragraph, Rows
-from analysis.report.sections.base import Drawing, Known, Section
+from analysis.report.section import File, Paragraph, Picture, Rows, Section
+from analysis.report.study import SAME_SIZE, Study
 from core.numbers import percent
 
-SAME_SIZE = 1.02  # parameters within this factor count as equal
+ORDER = 40
+RESULT = File("shapes.json")
+PICTURE = Picture(
+    "shapes", "Loss above that of the best shape of the same size and tokens, against width over depth."
+)
+
 FEWEST_SHAPES = 3
 
 
@@ -32,52 +37,45 @@ class Shape:
         return self.width / self.depth
 
 
-def section(known: Known) -> Section | None:
+def section(study: Study) -> Section | None:
     """Loss by aspect ratio, where at least 3 shapes share a size and a number of tokens."""
-    groups = families(known.sweep.usable)
+    groups = families(study.sweep.usable) if study.columns else []
     if not groups:
         return None
-    rows = [
-        (
-            count_text(shape.params),
-            count_text(shape.tokens),
-            f"{shape.depth:g}",
-            f"{shape.width:g}",
-            f"{shape.aspect:.3g}",
-            str(shape.runs),
-            f"{shape.loss:.4f}",
-            percent(shape.loss / min(one.loss for one in group) - 1),
-        )
-        for group in groups
-        for shape in group
-    ]
-    said = tuple(_sentence(group) for group in _longest(groups))
-    header = ("parameters", "tokens", "depth", "width", "width / depth", "runs", "loss", "above the best")
     return Section(
         title="Depth against width",
-        said=said,
+        said=tuple(_sentence(group) for group in _longest(groups)),
         blocks=(
             Paragraph(
                 f"Shapes whose parameters agree within {SAME_SIZE - 1:.0%}, each group on the same number of tokens. "
                 "The learning rate is the same for all shapes of a size, so a shape that wants another one is at a "
                 "disadvantage; FLOPs a token differ a little, as attention costs more in deep networks."
             ),
-            Rows(header, rows),
-        ),
-        drawings=(
-            Drawing(
-                "shapes",
-                "Loss above that of the best shape of the same size and tokens, against width over depth.",
-                lambda: family_panels(_panels(groups)),
+            Rows(
+                ("parameters", "tokens", "depth", "width", "width / depth", "runs", "loss", "above the best"),
+                [_row(shape, group) for group in groups for shape in group],
             ),
+            PICTURE.by(lambda: family_panels(_panels(groups))),
         ),
         results={
-            "shapes.json": {
+            RESULT: {
                 "same_size_within": SAME_SIZE - 1,
                 "groups": [[dataclasses.asdict(shape) for shape in group] for group in groups],
             }
         },
-        front=True,
+    )
+
+
+def _row(shape: Shape, group: Sequence[Shape]) -> tuple[str, ...]:
+    return (
+        count_text(shape.params),
+        count_text(shape.tokens),
+        f"{shape.depth:g}",
+        f"{shape.width:g}",
+        f"{shape.aspect:.3g}",
+        str(shape.runs),
+        f"{shape.loss:.4f}",
+        percent(shape.loss / min(one.loss for one in group) - 1),
     )
 
 
