@@ -137,7 +137,7 @@ def _headlines() -> list[str]:
 def _preset_in(arguments: Sequence[str]) -> str | None:
     """The preset that these arguments name. It decides the defaults of other flags, so it is read before them."""
     preset = None
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
         flag, equals, value = word.partition("=")
         if flag == "--preset":
             preset = value if equals else following

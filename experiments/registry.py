@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,28 +35,33 @@ class Experiment:
 
     @property
     def headline(self) -> str:
-        return self.docstring.strip().splitlines()[0] if self.docstring.strip() else ""
+        return _headline(self.docstring)
 
 
 def names() -> list[str]:
     """Experiments of the folder, found without importing any of them."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if _defines_sweep(path))
+    return sorted(headlines())
 
 
 def headlines() -> dict[str, str]:
-    """First docstring line of every experiment, without importing any."""
-    result = {}
-    for name in names():
-        docstring = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text())) or ""
-        result[name] = docstring.strip().splitlines()[0] if docstring.strip() else ""
-    return result
+    """First docstring line of every experiment by its name, without importing any."""
+    trees = {path.stem: _tree_of(path) for path in sorted(FOLDER.glob("*.py"))}
+    return {name: _headline(ast.get_docstring(tree)) for name, tree in trees.items() if _defines_sweep(tree)}
 
 
-def _defines_sweep(path: Path) -> bool:
+def _headline(docstring: str | None) -> str:
+    return (docstring or "").strip().partition("\n")[0]
+
+
+def _tree_of(path: Path) -> ast.Module:
+    """The source of a file; empty where it cannot be understood."""
     try:
-        tree = ast.parse(path.read_text())
-    except SyntaxError:
-        return False
+        return ast.parse(path.read_text())
+    except (SyntaxError, OSError):
+        return ast.Module([], [])
+
+
+def _defines_sweep(tree: ast.Module) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == "sweep" for node in tree.body)
 
 
@@ -67,7 +71,7 @@ def load(name: str) -> Experiment:
     Raises:
       BadInput: no such experiment.
     """
-    if name not in names():
+    if not (name.isidentifier() and _defines_sweep(_tree_of(FOLDER / f"{name}.py"))):
         raise unknown("experiment", name, names())
     module = importlib.import_module(f"experiments.{name}")
     return Experiment(
