@@ -13,8 +13,8 @@ from pathlib import Path
 from core.codec import to_json
 from core.errors import BadInput
 from launchers.local.devices import Place
-from training.cost import shape_of
 from training.packs.size import decide, known_rates
+from training.program import shape_of
 from training.spec import RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,8 +11,8 @@ from planning import throughput
 from planning.flags import PlanFlags
 from planning.simulate import Timeline, simulate
 from planning.throughput import Estimate, Throughput
-from training.cost import shape_of
 from training.packs.size import known_rates
+from training.program import shape_of
 
 
 class Costs:

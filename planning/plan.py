@@ -18,7 +18,8 @@ from experiments.spec import RunSpec
 from planning import memory, memory_of_sweep
 from planning.costs import Costs
 from planning.flags import PlanFlags
-from training.cost import counted, shape_of, training_flops
+from training.cost import counted, training_flops
+from training.program import shape_of
 
 SHOWN_LAWS = 64  # plausible laws over which the expected intervals are medians
 

@@ -217,6 +217,23 @@ def test_files_of_an_earlier_report_go_and_others_stay(tmp_path, capsys):
     assert (sweep / "report" / "notes.txt").read_text() == "mine"
 
 
+def test_files_that_only_an_earlier_version_knew_go_and_nothing_outside_the_folder(tmp_path, capsys):
+    sweep = small_sweep(tmp_path)
+    folder = sweep / "report"
+    folder.mkdir()
+    spec = f"../{run_name(16, 524_288, 0)}/spec.json"
+    earlier = {"logs_sha256": "a", "code_sha256": "b", "bootstrap": 0, "seed": 0, "summary": []}
+    (folder / MADE_FROM).write_text(
+        json.dumps({**earlier, "files": {"hull.svg": "c", "gone.png": "d", spec: "e", "..": "f", "": "g"}})
+    )
+    (folder / "hull.svg").write_text("of an earlier version")
+    report.main([str(sweep), "--bootstrap", "0"])
+    assert not (folder / "hull.svg").exists()
+    assert (folder / spec).exists()
+    made = json.loads((folder / MADE_FROM).read_text())
+    assert set(made["files"]) | {MADE_FROM} == set(hashes(folder))
+
+
 def test_missing_and_failed_runs_are_told_and_markup_is_not_believed(tmp_path, capsys):
     sweep = small_sweep(tmp_path)
     evil = "<script>alert('x')</script> & | `code` **bold** <img src=x onerror=y>"
