@@ -107,11 +107,20 @@ class EvaluationRow(TypedDict):
     attempt: int
 
 
+class TaskOverlap(TypedDict):
+    """Problems and n-grams of a task that were found in the training text, and how many n-grams it has."""
+
+    gram_tokens: int
+    items_found: int
+    grams: int
+    grams_found: int
+
+
 class TaskRecord(TypedDict):
     """What tasks.json says of a task, by its name.
 
     chance and choice_chance are accuracies of a guess. positive_control: its problems are in the training text by
-    intent. overlap counts problems (`items_found`) and n-grams that are there.
+    intent.
     """
 
     family: str
@@ -119,9 +128,9 @@ class TaskRecord(TypedDict):
     chance: float
     choice_chance: float
     positive_control: bool
-    memorised: NotRequired[bool]
+    memorised: bool
     fingerprint: str
-    overlap: dict[str, int]
+    overlap: TaskOverlap
 
 
 class RunResult(TypedDict):

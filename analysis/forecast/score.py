@@ -17,7 +17,7 @@ import numpy as np
 
 from analysis.commands import Parser, digest_of, read_object, write_result
 from analysis.logs.load_run import BITS_PER_BYTE, Run, read_run
-from analysis.logs.table import read_table
+from analysis.logs.read import read_table
 from core.errors import BadInput, exit_on_bad_input
 from core.files import JsonLines, read_json_lines
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.logs.table import read_table
+from analysis.logs.read import read_table
 from analysis.report import command as report
 from analysis.report.document import Block, Bullets, Command, Heading, Paragraph, Rows, to_html, to_markdown
 from tests.support.synthetic_sweep import TRUTH, params_of, run_name, write_run, write_sweep

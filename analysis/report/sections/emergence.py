@@ -16,7 +16,8 @@ from analysis.logs.load_run import Run
 from analysis.report.command import EMERGENCE_PICTURES
 from analysis.report.document import Block, Bullets, Command, Heading, Paragraph, Picture, Rows
 from core.errors import BadInput
-from core.files import read_json
+from core.records import TaskRecord
+from core.rundir import EVALUATIONS, RunDirectory
 
 AXIS = "params"
 TABLE, RESULT = "tasks.csv", "emergence.json"
@@ -53,15 +54,14 @@ def emergence_part(sweep: Sweep) -> tuple[list[Block], dict[str, str | bytes]]:
 
 
 def _has_task(sweep: Sweep, run: Run) -> bool:
-    return b'"task/' in (sweep.read(run.run, "evals.jsonl") or b"")
+    return b'"task/' in (sweep.read(run.run, EVALUATIONS) or b"")
 
 
-def _records(sweep: Sweep) -> dict[str, dict[str, Any]]:
+def _records(sweep: Sweep) -> dict[str, TaskRecord]:
     """What the runs' tasks.json say of each task; the run with the most of it in its training text speaks."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, TaskRecord] = {}
     for run in sweep.usable:
-        path = run.path / "tasks.json"
-        for name, record in (read_json(path) if path.exists() else {}).items():
+        for name, record in RunDirectory(run.path).read_tasks().items():
             if name not in found or record["overlap"]["items_found"] > found[name]["overlap"]["items_found"]:
                 found[name] = record
     return found
