@@ -107,20 +107,11 @@ class EvaluationRow(TypedDict):
     attempt: int
 
 
-class TaskOverlap(TypedDict):
-    """Problems and n-grams of a task that were found in the training text, and how many n-grams it has."""
-
-    gram_tokens: int
-    items_found: int
-    grams: int
-    grams_found: int
-
-
 class TaskRecord(TypedDict):
     """What tasks.json says of a task, by its name.
 
     chance and choice_chance are accuracies of a guess. positive_control: its problems are in the training text by
-    intent.
+    intent. overlap with that text: items_found of the problems, grams_found of `grams` n-grams of gram_tokens each.
     """
 
     family: str
@@ -130,7 +121,7 @@ class TaskRecord(TypedDict):
     positive_control: bool
     memorised: bool
     fingerprint: str
-    overlap: TaskOverlap
+    overlap: dict[str, int]
 
 
 class RunResult(TypedDict):

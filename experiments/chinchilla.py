@@ -6,7 +6,7 @@ Run     python launch.py run chinchilla --preset cpu
         python -m analysis.report runs/chinchilla
 Cost    6 minutes on 2 CPU cores that other programs used too; --preset h100 is sized by its FLOPs for 25 minutes
         of one H100 at an assumed 8% of 989 TFLOP/s, and has not been run
-Expect  RESULTS.md, "chinchilla"
+Expect  docs/results/chinchilla.md
 
 Every size is one trunk with a cooldown for each data size (Hägele et al. 2024, arXiv 2405.18392), so that every point
 of a size's curve has been cooled down. `most_flops` keeps large models from data sizes that only small ones can afford.

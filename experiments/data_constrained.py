@@ -5,7 +5,7 @@ Claim   a few epochs are worth nearly as much as new text, and their worth decay
 Run     python launch.py run data_constrained --preset cpu
         python -m analysis.report runs/data_constrained
 Cost    7 minutes on 2 CPU cores that other programs used too
-Expect  RESULTS.md, "data_constrained"
+Expect  docs/results/data_constrained.md
 
 A run whose limit is not below its tokens is the run without the limit, so it is trained once, without one.
 """

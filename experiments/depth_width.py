@@ -5,7 +5,7 @@ Claim   loss is flat in width / depth over a wide range (Kaplan et al. 2020, arX
 Run     python launch.py run depth_width --preset cpu
         python -m analysis.report runs/depth_width
 Cost    9 minutes on 2 CPU cores that other programs used too
-Expect  RESULTS.md, "depth_width"
+Expect  docs/results/depth_width.md
 
 For each depth the width is the nearest multiple of 4, and the feed-forward width takes up the rest, so that sizes agree
 within 1%. Every shape has the same learning rate.

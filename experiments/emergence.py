@@ -4,7 +4,7 @@ Claim   associative recall and induction appear between one layer and two (Olsso
         memorised facts (asked as often as the text has them), a bigram language and a grammar improve smoothly
 Run     python launch.py run emergence --preset cpu
 Cost    about 25 minutes on 2 CPU cores; about 25 minutes on one H100 (--preset h100, a plan that has not been run)
-Expect  RESULTS.md, "emergence"
+Expect  docs/results/emergence.md
 
 Then    python -m analysis.task_table runs/emergence --out runs/emergence/tasks.csv
         python -m analysis.emergence runs/emergence/tasks.csv --out runs/emergence/emergence.json

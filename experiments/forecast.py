@@ -3,7 +3,7 @@
 Claim   the losses of a model twice as large as any fitted one land in the 90% interval that was written before it began
 Run     python launch.py run forecast --preset cpu
 Cost    under 5 minutes on 2 CPU cores
-Expect  RESULTS.md, "forecast"
+Expect  docs/results/forecast.md
 
 The launcher holds the largest size back until runs/forecast/forecast/forecast.json is written
 (analysis/forecast/register.py: the law with the lowest AICc on the small runs, 1,000 resamples), then trains it,

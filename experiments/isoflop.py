@@ -5,7 +5,7 @@ Claim   loss against size has a valley at every budget, and the best size grows 
 Run     python launch.py run isoflop --preset cpu
         python -m analysis.report runs/isoflop
 Cost    5 minutes on 2 CPU cores that other programs used too
-Expect  RESULTS.md, "isoflop"
+Expect  docs/results/isoflop.md
 
 Sizes come from one ladder for all budgets, so that a size that serves several budgets is one trunk with a cooldown
 for each.

@@ -5,7 +5,7 @@ Claim   loss falls as a power of N where data abound, of D where size abounds, a
 Run     python launch.py run kaplan --preset cpu
         python -m analysis.report runs/kaplan
 Cost    4 minutes on 2 CPU cores that other programs used too
-Expect  RESULTS.md, "kaplan"
+Expect  docs/results/kaplan.md
 
 The N law reads the runs on the most tokens, the D law those of the largest model, the C law those that no cheaper run
 beats. Kaplan et al. counted N without embeddings; the report gives both counts.

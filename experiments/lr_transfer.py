@@ -5,7 +5,7 @@ Claim   under maximal update the best peak moves by less than a factor 2 over 8 
 Run     python launch.py run lr_transfer --preset cpu
         python -m analysis.report runs/lr_transfer
 Cost    about 6 minutes on 2 CPU cores
-Expect  RESULTS.md, "lr_transfer"
+Expect  docs/results/lr_transfer.md
 """
 
 import dataclasses

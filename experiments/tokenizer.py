@@ -4,7 +4,7 @@ Claim   at equal training FLOPs, longer tokens pay as long as the head that they
 Run     python launch.py run tokenizer --preset cpu
         python -m analysis.report runs/tokenizer
 Cost    7 minutes on 2 CPU cores that other programs used too, and 2 for three token caches the first time
-Expect  RESULTS.md, "tokenizer"
+Expect  docs/results/tokenizer.md
 
 Nats per token say nothing across tokenizers: everything is compared in bits per byte of held-out text. The body of the
 network is the same for all; the head grows with the vocabulary and its FLOPs count, so that a larger vocabulary reads

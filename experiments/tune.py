@@ -1,13 +1,13 @@
 """Find the learning rate on small models once, and let every later sweep use it.
 
-Claim   under maximal update the peak that is best for small models is near the best for larger ones (RESULTS.md,
-        "lr_transfer"), so that tuning costs a small part of a sweep
+Claim   under maximal update the peak that is best for small models is near the best for larger ones
+        (docs/results/lr_transfer.md), so that tuning costs a small part of a sweep
 Run     python launch.py run tune --preset cpu
         python -m analysis.learning_rate runs/tune --rule rule.json
         python launch.py run quickstart --rule rule.json
 Cost    about 1 minute on 2 CPU cores
 Expect  a rule file of a few lines: the best peak, and the batch, decay and base shape that it was found with
-        (RESULTS.md, "Tuning")
+        (docs/results/tune.md)
 """
 
 import dataclasses

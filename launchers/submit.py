@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of submit; each wins over the same key of the site file."""
     parser.add_argument("--backend", default="slurm", help=f"one of {', '.join(BACKENDS)} (default: slurm)")
     parser.add_argument(
-        "--site", type=Path, help="TOML file about the cluster; README, 'On a cluster', shows one"
+        "--site", type=Path, help="TOML file about the cluster; docs/guides/clusters.md shows one"
     )
     parser.add_argument("--partition", help="Slurm partition")
     parser.add_argument("--account", help="Slurm account")

@@ -18,7 +18,7 @@ from core.rundir import SweepDirectory
 from launchers.local.devices import places
 from launchers.local.launch import LocalOptions, Summary, launch
 from planning.throughput import FORWARD_SHARE, Measurement, device_of, versions_of
-from training.cost import shape_of
+from training.program import shape_of
 from training.spec import RunSpec
 
 FIRST_STEPS = 16  # of the first run of a shape: it compiles, and says how long the timed ones should be

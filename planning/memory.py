@@ -257,6 +257,7 @@ def _compile_here(request: dict[str, Any]) -> Bytes:
     import jax.numpy as jnp
 
     from model.sharding import make_mesh
+    from training.program import program_of
     from training.state import hyperparameters
     from training.step import make_initialization, make_train_step
 
@@ -270,14 +271,13 @@ def _compile_here(request: dict[str, Any]) -> Bytes:
             "the estimate needs none"
         )
     mesh = make_mesh((data, fsdp, tensor), devices[:count])
-    _, state = make_initialization(spec.model, mesh)
-    microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
+    _, state = make_initialization(spec.model, mesh, spec.optim.name)
     length = spec.data.sequence_length
     batch_BT = jax.ShapeDtypeStruct((spec.batch_tokens // length, length + 1), jnp.int32)
-    step = make_train_step(spec.model, spec.optim.decay_all, microbatches, mesh)
+    step = make_train_step(program_of(spec), mesh)
     with jax.set_mesh(mesh):
         compiled = step.lower(  # type: ignore[attr-defined]
-            state, batch_BT, {**hyperparameters(spec.optim), "learning_rate": 1e-3}
+            state, batch_BT, {**hyperparameters(spec.optim, spec.objective), "learning_rate": 1e-3}
         ).compile()
     account = compiled.memory_analysis()
     # Donated memory is counted as argument and as output; the alias is what they share.

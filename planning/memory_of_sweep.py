@@ -7,8 +7,8 @@ from typing import Any
 
 from experiments.spec import RunSpec
 from planning import memory
-from training.cost import shape_of
 from training.processes.cores import cores_may_share, device_count
+from training.program import shape_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

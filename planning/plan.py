@@ -24,8 +24,9 @@ from planning import memory, throughput
 from planning import memory_of_sweep as planning_memory
 from planning.simulate import Timeline, simulate
 from planning.throughput import Estimate, Throughput
-from training.cost import counted, shape_of, training_flops
+from training.cost import counted, training_flops
 from training.packs.size import known_rates
+from training.program import shape_of
 
 SHOWN_LAWS = 64  # plausible laws over which the expected intervals are medians
 MOST_ROWS = 200  # of runs on a terminal; --json has them all

@@ -8,13 +8,17 @@ import dataclasses
 import functools
 import hashlib
 import re
+from pathlib import Path
 from typing import Literal
 
+from core import discover
 from core.codec import canonical_json
 from core.errors import BadInput
 from core.numbers import short_count
 from data.config import DataConfig
 from model.config import ModelConfig
+
+HERE = Path(__file__).resolve().parent
 
 # A run's name is a folder in its sweep and nothing else: never a path, never an option, never hidden.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -22,9 +26,10 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) and its schedule; lengths in tokens.
+    """The optimizer and its schedule; lengths in tokens.
 
     Attributes:
+      name: a file of training/optimizers/.
       learning_rate: peak.
       beta1, beta2, epsilon: of Adam.
       weight_decay: decoupled from the gradient; how much of a parameter each step removes follows from `decay`.
@@ -59,6 +64,7 @@ class OptimConfig:
     decay: Literal["coupled", "independent"] = dataclasses.field(
         default="coupled", metadata={"identity": "if set"}
     )
+    name: str = dataclasses.field(default="adamw", metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         for key in ("learning_rate", "epsilon"):
@@ -79,6 +85,7 @@ class OptimConfig:
         ):
             if not getattr(self, key) >= 0:
                 raise BadInput(f"optim.{key}={getattr(self, key)}: must not be negative")
+        discover.check("optim.name", self.name, HERE / "optimizers")
         if self.decay not in ("coupled", "independent"):
             raise BadInput(f"optim.decay={self.decay!r}: must be one of coupled, independent")
         if self.cooldown_tokens and self.schedule != "wsd":
@@ -103,6 +110,7 @@ class RunSpec:
       branch_at_tokens: token count of the trunk's checkpoint that a branch starts from.
       tasks: held-out tasks that are scored at every evaluation mark and at the end (data/tasks/).
       task_items: problems of each task.
+      objective: what is learned, a file of training/objectives/.
     """
 
     model: ModelConfig = ModelConfig()
@@ -117,8 +125,10 @@ class RunSpec:
     branch_at_tokens: int | None = None
     tasks: tuple[str, ...] = dataclasses.field(default=(), metadata={"identity": "if set"})
     task_items: int = dataclasses.field(default=500, metadata={"identity": "if set"})
+    objective: str = dataclasses.field(default="next_token", metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
+        discover.check("objective", self.objective, HERE / "objectives")
         length = self.data.sequence_length
         for key in ("tokens", "batch_tokens"):
             if getattr(self, key) < 1:
@@ -196,11 +206,6 @@ class RunSpec:
     def all_marks(self) -> tuple[int, ...]:
         """Evaluation marks, the end of training included."""
         return tuple(sorted({*self.evaluation_marks, self.tokens}))
-
-    @functools.cached_property
-    def halts(self) -> frozenset[int]:
-        """Token counts after which training pauses: to evaluate, or to keep a checkpoint."""
-        return frozenset({*self.all_marks, *self.checkpoint_marks})
 
     @functools.cached_property
     def run_id(self) -> str:

@@ -20,7 +20,7 @@ from core.errors import BadInput, exit_on_bad_input
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags of DESIGN.md, and a few more."""
+    """The flags of `python -m analysis.fit`."""
     laws = "\n".join(f"  {law.name:22s} {law.text}\n{'':24s} {law.source}" for law in LAWS.values())
     result = Parser(
         prog="python -m analysis.fit",

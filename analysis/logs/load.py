@@ -20,10 +20,8 @@ import numpy as np
 from analysis.logs.files import Logs, Read, folders_of, reader
 from analysis.logs.load_curves import EVALUATION_COLUMNS, METRIC_COLUMNS, Curves, read_curves
 from analysis.logs.load_run import (
-    BITS_PER_BYTE,
     DEFAULT_FLOPS,
     DEFAULT_PARAMS,
-    LOSS,
     Run,
     at,
     number,
@@ -31,6 +29,7 @@ from analysis.logs.load_run import (
 )
 from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values, suspicions
 from core.errors import BadInput
+from core.records import BITS_PER_BYTE, LOSS
 from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC
 
 # Settings in which equal runs may differ: distinct tokens have a column of their own, and a trunk's name follows them.

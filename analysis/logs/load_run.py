@@ -12,10 +12,8 @@ from typing import Any
 
 from analysis.logs.files import Read, reader
 from core.numbers import finite
-from core.records import BITS_PER_BYTE, LOSS, Provenance, completion_of, final_evaluation, provenance_of
+from core.records import LOSS, Provenance, completion_of, final_evaluation, provenance_of
 from core.rundir import ENVIRONMENT, ERROR, LEDGER, RESULT, SPEC
-
-__all__ = ["BITS_PER_BYTE", "DEFAULT_FLOPS", "DEFAULT_PARAMS", "LOSS", "Run", "at", "number", "read_run"]
 
 DEFAULT_PARAMS = "non_embedding_plus_head"  # the N of the fits: Porian et al. 2024 (arXiv 2406.19146)
 DEFAULT_FLOPS = "exact"

@@ -19,9 +19,9 @@ from model.config import ModelConfig
 from tests.support.small import ROOT, cache_folder, write_corpus
 from training.evaluate.backfill import backfill, main
 from training.evaluate.score import METRICS
-from training.loop import Execution
+from training.execute import execute
+from training.execution import Execution
 from training.prepare import prepare
-from training.run import execute
 from training.spec import OptimConfig, RunSpec
 
 TASK, OTHER = "copying:length=2", "associative-recall:pairs=3"
@@ -59,7 +59,7 @@ def trained(tmp_path_factory):
         spec = spec_of(corpus, seed)
         write_json(sweep / spec.run_id / "spec.json", to_json(spec))
         if seed < 2:
-            outcome = execute(sweep / spec.run_id, Execution(cache_root=cache))
+            (outcome,) = execute([sweep / spec.run_id], Execution(cache_root=cache)).values()
             assert outcome.status == 0, outcome.message
     return sweep, cache, corpus
 

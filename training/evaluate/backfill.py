@@ -5,13 +5,14 @@ are filled, from the run's last checkpoint; rows that are there stay as they are
 """
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import BadInput
-from core.files import JsonLines, read_json, read_json_lines
+from core.files import JsonLines
+from core.records import TaskRecord
+from core.rundir import SPEC, RunDirectory, SweepDirectory
 from training.records import RunIsLocked, read_spec, run_lock
 from training.spec import RunSpec
 
@@ -34,7 +35,7 @@ class Summary:
     present: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     incomplete: list[str] = dataclasses.field(default_factory=list)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
-    records: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    records: dict[str, TaskRecord] = dataclasses.field(default_factory=dict)
 
 
 def run_directories(sweep: Path) -> list[Path]:
@@ -45,9 +46,9 @@ def run_directories(sweep: Path) -> list[Path]:
     """
     if not sweep.is_dir():
         raise BadInput(f"{sweep}: no such directory of a sweep")
-    found = sorted(path.parent for path in sweep.glob("*/spec.json"))
+    found = [run.path for run in SweepDirectory(sweep).runs()]
     if not found:
-        raise BadInput(f"{sweep}: no runs in it (no folder with a spec.json)")
+        raise BadInput(f"{sweep}: no runs in it (no folder with a {SPEC})")
     return found
 
 
@@ -73,7 +74,7 @@ def backfill(
         raise BadInput("--tasks: name at least one task")
     summary = Summary()
     for directory in run_directories(sweep):
-        if not (directory / "result.json").exists():
+        if not RunDirectory(directory).is_complete():
             summary.incomplete.append(directory.name)
             continue
         spec = read_spec(directory)
@@ -93,25 +94,20 @@ def backfill(
     return summary
 
 
-def missing_tasks(directory: Path, spec: RunSpec, records: dict[str, dict[str, Any]]) -> list[str]:
+def missing_tasks(directory: Path, spec: RunSpec, records: dict[str, TaskRecord]) -> list[str]:
     """The tasks of `records` that lack a score at the end of the run, or have those of other problems."""
     from training.evaluate.score import METRICS
 
-    path = directory / "tasks.json"
-    known = read_json(path) if path.exists() else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a torn line is a hole, and is filled
-        rows = {
-            row.get("name")
-            for row in read_json_lines(directory / "evals.jsonl")
-            if row.get("tokens") == spec.tokens
-        }
+    files = RunDirectory(directory)
+    known = files.read_tasks()
+    evaluations, _ = files.read_evaluations()  # a torn line is a hole, and is filled
+    names = {row.get("name") for row in evaluations if row.get("tokens") == spec.tokens}
     holes = []
     for name, record in records.items():
         has_choices = record["choice_chance"] < 1
         wanted = [metric for metric in METRICS if has_choices or metric not in NO_CHOICE]
-        whole = all(f"task/{name}/{metric}" in rows for metric in wanted)
-        if not whole or known.get(name, {}).get("fingerprint") != record["fingerprint"]:
+        whole = all(f"task/{name}/{metric}" in names for metric in wanted)
+        if not whole or name not in known or known[name]["fingerprint"] != record["fingerprint"]:
             holes.append(name)
     return holes
 
@@ -130,17 +126,18 @@ def _score(directory: Path, spec: RunSpec, tasks: Sequence[Any]) -> None:
     with jax.set_mesh(mesh):
         params = _final_parameters(directory, spec, mesh)
         scores = score_tasks(tasks, spec.model, mesh, params, spec.data.sequence_length)
-    attempt = read_json(directory / "result.json")["attempts"]
-    with JsonLines(directory / "evals.jsonl") as log:
+    files = RunDirectory(directory)
+    attempt = files.read_result()["attempts"]
+    with JsonLines(files.evaluations) as log:
         write_scores(log, directory, tasks, scores, tokens=spec.tokens, attempt=attempt)
 
 
 def _final_parameters(directory: Path, spec: RunSpec, mesh: Any) -> Any:
     from training.checkpoint import Checkpoints
-    from training.step import make_initialization
+    from training.step import abstract_state
 
-    _, target = make_initialization(spec.model, mesh)
-    folder = directory / "checkpoints"
+    target = abstract_state(spec.model, mesh, spec.optim.name)
+    folder = RunDirectory(directory).checkpoints
     checkpoints = Checkpoints(folder, read_only=True) if folder.is_dir() else None
     try:
         if checkpoints is None or checkpoints.latest_tokens != spec.tokens:
@@ -151,7 +148,7 @@ def _final_parameters(directory: Path, spec: RunSpec, mesh: Any) -> Any:
             checkpoints.close()
 
 
-def _write_records(directory: Path, records: dict[str, dict[str, Any]]) -> None:
+def _write_records(directory: Path, records: dict[str, TaskRecord]) -> None:
     from training.evaluate.tasks import write_records
 
     write_records(directory, records)
@@ -172,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from core.errors import EXIT_COMPLETE, EXIT_FAILED
     from training.evaluate.tasks import overlap_line
-    from training.run import configure_jax
+    from training.processes.start import configure_jax
 
     parser = argparse.ArgumentParser(
         prog="python launch.py backfill", description="Score tasks on the complete runs of a sweep."

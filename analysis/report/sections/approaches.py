@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from analysis.figures.families import Family, Panel, colours, family_panels
-from analysis.figures.style import count_text
 from analysis.fit.fit import Fit
 from analysis.isoflop.find import Isoflop
 from analysis.isoflop.slices import flops_of
-from analysis.report.document import Paragraph, Rows
-from analysis.report.sections.base import Drawing, Known, Section
-from core.numbers import number, span
+from analysis.report.section import File, Paragraph, Picture, Rows, Section
+from analysis.report.study import Study
+from core.numbers import number, short_count, span
+
+ORDER = 100
+RESULT = File("approaches.json")
+PICTURE = Picture(
+    "approaches",
+    "Best size against compute by each approach; points are what approaches 1 and 2 read off the runs.",
+)
 
 LEVEL = 0.95
 # Hoffmann et al. 2022, table 2: exponents of N_opt by approach; their intervals of approach 3 are known to be too
@@ -38,19 +44,17 @@ class Approach:
     points: tuple[tuple[float, float], ...]
 
 
-def section(known: Known) -> Section | None:
+def section(study: Study) -> Section | None:
     """N_opt by envelope, by isoFLOP valleys and by the law, where at least two of the three say something."""
-    found, silent = approaches(known)
+    found, silent = approaches(study)
     if len(found) < 2:
         return None
-    columns = {name: values[known.single] for name, values in known.columns.items()}
-    flops = flops_of(columns)
+    flops = flops_of(study.comparable)
     target = float(flops.max())
-    said = (_sentence(found, target),)
     words = "; ".join(f"{name}: {why}" for name, why in silent.items())
     return Section(
         title="Three approaches to the best size",
-        said=said,
+        said=(_sentence(found, target),),
         blocks=(
             Paragraph(
                 "Approach 1 is the lower envelope of the sizes' loss curves, 2 the valleys of loss against size at "
@@ -59,41 +63,11 @@ def section(known: Known) -> Section | None:
                 f"fitted to the runs. Intervals: {LEVEL:.0%}; 1 and 2 under the noise of a run, 3 by the resamples of "
                 "the fit." + (f" Silent: {words}." if words else "")
             ),
-            Rows(
-                (
-                    "approach",
-                    "a in N ~ C^a",
-                    "interval",
-                    "b in D ~ C^b",
-                    "interval ",
-                    f"best size at {target:.2g} FLOPs",
-                    "its tokens",
-                    "published a",
-                ),
-                [
-                    (
-                        one.name,
-                        number(one.a),
-                        _interval(one.a_interval),
-                        number(one.b),
-                        _interval(one.b_interval),
-                        count_text(one.params_coefficient * target**one.a),
-                        count_text(one.tokens_coefficient * target**one.b),
-                        PUBLISHED[one.name],
-                    )
-                    for one in found
-                ],
-            ),
-        ),
-        drawings=(
-            Drawing(
-                "approaches",
-                "Best size against compute by each approach; points are what approaches 1 and 2 read off the runs.",
-                lambda: family_panels(_panels(found, flops)),
-            ),
+            _table(found, target),
+            PICTURE.by(lambda: family_panels(_panels(found, flops))),
         ),
         results={
-            "approaches.json": {
+            RESULT: {
                 "level": LEVEL,
                 "approaches": [dataclasses.asdict(one) for one in found],
                 "silent": silent,
@@ -102,10 +76,38 @@ def section(known: Known) -> Section | None:
     )
 
 
-def approaches(known: Known) -> tuple[list[Approach], dict[str, str]]:
+def _table(found: Sequence[Approach], target: float) -> Rows:
+    size = f"best size at {target:.2g} FLOPs"
+    header = (
+        "approach",
+        "a in N ~ C^a",
+        "interval",
+        "b in D ~ C^b",
+        "interval ",
+        size,
+        "its tokens",
+        "published a",
+    )
+    rows = [
+        (
+            one.name,
+            number(one.a),
+            _interval(one.a_interval),
+            number(one.b),
+            _interval(one.b_interval),
+            short_count(one.params_coefficient * target**one.a),
+            short_count(one.tokens_coefficient * target**one.b),
+            PUBLISHED[one.name],
+        )
+        for one in found
+    ]
+    return Rows(header, rows)
+
+
+def approaches(study: Study) -> tuple[list[Approach], dict[str, str]]:
     """Those that give an exponent, and why the others do not."""
     found, silent = [], {}
-    for name, result in (("1, envelope", known.envelope), ("2, isoFLOP", known.isoflop)):
+    for name, result in (("1, envelope", study.envelope), ("2, isoFLOP", study.isoflop)):
         one = None if result is None else _of_valleys(name, result)
         if one is None:
             silent[name] = (
@@ -113,11 +115,10 @@ def approaches(known: Known) -> tuple[list[Approach], dict[str, str]]:
             )
         else:
             found.append(one)
-    if known.fit is None:
+    if study.fit is None:
         silent["3, law"] = "no law is fitted"
     else:
-        columns = {name: values[known.single] for name, values in known.columns.items()}
-        found.append(_of_law("3, law", known.fit, columns))
+        found.append(_of_law("3, law", study.fit, study.comparable))
     return found, silent
 
 
@@ -207,7 +208,7 @@ def _sentence(found: Sequence[Approach], target: float) -> str:
     sizes = [one.params_coefficient * target**one.a for one in found]
     return (
         f"The best size grows with compute with exponent {said}.{verdict} At {target:.2g} FLOPs they put it between "
-        f"{count_text(min(sizes))} and {count_text(max(sizes))} parameters."
+        f"{short_count(min(sizes))} and {short_count(max(sizes))} parameters."
     )
 
 

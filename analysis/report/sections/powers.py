@@ -7,14 +7,22 @@ import numpy as np
 
 from analysis.figures.curves import PARAMS_LABEL, TOKENS_LABEL
 from analysis.figures.families import Family, Panel, family_panels
-from analysis.figures.style import BLUE, GREEN, PALE, VERMILION, count_text
+from analysis.figures.style import BLUE, GREEN, PALE, VERMILION
 from analysis.fit.fit import Fit, fit_law
 from analysis.fit.uncertainty import student_quantile
 from analysis.isoflop.slices import flops_of
-from analysis.report.document import Paragraph, Rows
-from analysis.report.sections.base import Drawing, Known, Section
+from analysis.report.section import File, Paragraph, Picture, Rows, Section
+from analysis.report.study import Study
 from core.errors import BadInput
-from core.numbers import number, percent, span
+from core.numbers import number, percent, short_count, span
+
+ORDER = 110
+RESULT = File("powers.json")
+PICTURE = Picture(
+    "powers",
+    "Loss against size at the most tokens, against tokens at the largest size, and against compute along the best "
+    "runs, with the power law in one variable (solid) and the one with a floor (dashed).",
+)
 
 FEWEST = 4  # points of a law with two parameters
 FEWEST_WITH_FLOOR = 5
@@ -58,15 +66,15 @@ class OneVariable(Variable):
     floored: Fit | None
 
 
-def section(known: Known) -> Section | None:
+def section(study: Study) -> Section | None:
     """N, D and C laws, where at least 4 sizes share the largest data size and 4 data sizes the largest model."""
-    if not known.single.any():
+    if not study.single.any():
         return None
-    columns = {name: values[known.single] for name, values in known.columns.items()}
+    columns = study.comparable
     asked = variables(columns)
     if not {"N", "D", "C"} <= {one.name for one in asked}:
         return None
-    found = [_fitted(one, columns["loss"], known.seed) for one in asked]
+    found = [_fitted(one, columns["loss"], study.seed) for one in asked]
     return Section(
         title="Power laws in one variable",
         said=(_sentence(found),),
@@ -85,16 +93,9 @@ def section(known: Known) -> Section | None:
                 [_row(one) for one in found],
                 text=frozenset({"runs"}),
             ),
+            PICTURE.by(lambda: family_panels(_panels(found, columns), 3.7)),
         ),
-        drawings=(
-            Drawing(
-                "powers",
-                "Loss against size at the most tokens, against tokens at the largest size, and against compute along "
-                "the best runs, with the power law in one variable (solid) and the one with a floor (dashed).",
-                lambda: family_panels(_panels(found, columns), 3.7),
-            ),
-        ),
-        results={"powers.json": {"laws": [_json(one) for one in found]}},
+        results={RESULT: {"laws": [_json(one) for one in found]}},
     )  # fmt: skip
 
 
@@ -104,14 +105,14 @@ def variables(columns: Mapping[str, np.ndarray]) -> list[Variable]:
     found: list[Variable] = []
     most = _largest_with_enough(tokens, params)
     if most is not None:
-        place, runs = np.flatnonzero(tokens == most), f"{count_text(most)} tokens"
+        place, runs = np.flatnonzero(tokens == most), f"{short_count(most)} tokens"
         found.append(Variable("N", runs, place, params[place]))
         if "params_non_embedding" in columns and (columns["params_non_embedding"][place] > 0).all():
             bare = columns["params_non_embedding"]
             found.append(Variable("N without embedding and head", runs, place, bare[place]))
     largest = _largest_with_enough(params, tokens)
     if largest is not None:
-        place, runs = np.flatnonzero(params == largest), f"{count_text(largest)} parameters"
+        place, runs = np.flatnonzero(params == largest), f"{short_count(largest)} parameters"
         found.append(Variable("D", runs, place, tokens[place]))
     best = unbeaten(flops, columns["loss"])
     if best.size >= FEWEST:

@@ -8,12 +8,19 @@ from typing import Any
 import numpy as np
 
 from analysis.figures.families import Family, Panel, family_panels
-from analysis.figures.style import count_text, size_colours
+from analysis.figures.style import size_colours
 from analysis.fit.fit import Fit, fit_law
-from analysis.report.document import Block, Paragraph, Rows
-from analysis.report.sections.base import Drawing, Known, Section, without_draws
-from core.errors import BadInput
-from core.numbers import number, percent, span
+from analysis.report.section import File, Paragraph, Picture, Rows, Section
+from analysis.report.study import Study, attempt
+from core.numbers import number, percent, short_count, span
+
+ORDER = 30
+RESULT = File("repeated.json")
+PICTURE = Picture(
+    "repeated",
+    "Loss against training tokens for each amount of distinct text (the largest size), and the loss above that of "
+    "fresh text against epochs (every size).",
+)
 
 LAW = "data_constrained"
 SHARED = ("E", "A", "B", "alpha", "beta")
@@ -40,44 +47,32 @@ class Cell:
         return self.tokens / self.unique
 
 
-def section(known: Known) -> Section | None:
+def section(study: Study) -> Section | None:
     """The data-constrained law and the excess loss, where some runs read their text more than once."""
-    columns = known.columns
+    columns = study.columns
     if "unique_tokens" not in columns or not (columns["unique_tokens"] < columns["tokens"]).any():
         return None
     cells = cells_of(columns)
-    fits, why = _fits(known)
-    blocks: list[Block] = [
-        Paragraph(
-            "Loss of runs that repeat a limited text, and how far it lies above the loss of the same model on as many "
-            "tokens that are all different."
-        ),
-        _table(cells),
-    ]
-    if fits:
-        blocks.append(_laws(fits))
-    else:
-        blocks.append(Paragraph(f"The data-constrained law is not fitted: {why}."))
-    fit = fits.get("two steps") or fits.get("all at once")
+    fits, why = _fits(study)
+    fit = next(iter(fits.values()), None)
     return Section(
         title="Repeated data",
-        said=(*_sentences(cells), *_law_sentence(fits)),
-        blocks=tuple(blocks),
-        drawings=(
-            Drawing(
-                "repeated",
-                "Loss against training tokens for each amount of distinct text (the largest size), and the loss above "
-                "that of fresh text against epochs (every size).",
-                lambda: family_panels(_panels(columns, cells, fit)),
+        said=(*_sentences(cells), *_law_sentence(fit)),
+        blocks=(
+            Paragraph(
+                "Loss of runs that repeat a limited text, and how far it lies above the loss of the same model on as "
+                "many tokens that are all different."
             ),
+            _table(cells),
+            _laws(fits) if fits else Paragraph(f"The data-constrained law is not fitted: {why}."),
+            PICTURE.by(lambda: family_panels(_panels(columns, cells, fit))),
         ),
         results={
-            "repeated.json": {
+            RESULT: {
                 "cells": [{**dataclasses.asdict(cell), "excess": _plain(cell.excess)} for cell in cells],
-                "fits": {name: without_draws(one) for name, one in fits.items()},
+                "fits": {name: _without_draws(one) for name, one in fits.items()},
             }
         },
-        front=True,
     )
 
 
@@ -96,26 +91,17 @@ def cells_of(columns: Mapping[str, np.ndarray]) -> list[Cell]:
     ]
 
 
-def _fits(known: Known) -> tuple[dict[str, Fit], str]:
+def _fits(study: Study) -> tuple[dict[str, Fit], str]:
     """The law in two steps, as in the paper; all of it at once where the first step is not there to build on.
 
     The first step is the law of the runs that repeat nothing (E, A, B, alpha and beta), the second R_D and R_N.
     """
-    columns = {name: known.columns[name] for name in ("params", "tokens", "unique_tokens", "loss")}
-    found: dict[str, Fit] = {}
-    why = "the runs that repeat nothing determine no law of size and data"
-    options: dict[str, Any] = {"seed": known.seed, "bootstrap": known.bootstrap}
-    if known.fit is not None:
-        held = {name: known.fit.parameters[name] for name in SHARED}
-        try:
-            return {"two steps": fit_law(LAW, columns, fixed=held, **options)}, ""
-        except BadInput as error:
-            return {}, str(error)
-    try:
-        found["all at once"] = fit_law(LAW, columns, **options)
-    except BadInput as error:
-        why = str(error)
-    return found, why
+    columns = {name: study.columns[name] for name in ("params", "tokens", "unique_tokens", "loss")}
+    how, held = "all at once", None
+    if study.fit is not None:
+        how, held = "two steps", {name: study.fit.parameters[name] for name in SHARED}
+    fit, why = attempt(fit_law, LAW, columns, fixed=held, seed=study.seed, bootstrap=study.bootstrap)
+    return ({}, why) if fit is None else ({how: fit}, "")
 
 
 def _table(cells: Sequence[Cell]) -> Rows:
@@ -130,11 +116,11 @@ def _table(cells: Sequence[Cell]) -> Rows:
 
     places = sorted({(cell.unique, cell.tokens) for cell in cells})
     return Rows(
-        ("distinct tokens", "tokens", "epochs", *(f"{count_text(size)} parameters" for size in sizes)),
+        ("distinct tokens", "tokens", "epochs", *(f"{short_count(size)} parameters" for size in sizes)),
         [
             (
-                count_text(unique),
-                count_text(tokens),
+                short_count(unique),
+                short_count(tokens),
                 f"{tokens / unique:.3g}",
                 *(shown(unique, tokens, size) for size in sizes),
             )
@@ -178,8 +164,8 @@ def _sentences(cells: Sequence[Cell]) -> tuple[str, ...]:
         bad = max(own, key=lambda cell: (cell.epochs, cell.excess))
         start = f"up to {max(good):.3g} epochs" if good else "no number of epochs tried"
         said.append(
-            f"{count_text(unique)}: {start} within {SMALL:.0%} at every size, {percent(bad.excess)} above at "
-            f"{bad.epochs:.3g} epochs ({count_text(bad.params)} parameters)"
+            f"{short_count(unique)}: {start} within {SMALL:.0%} at every size, {percent(bad.excess)} above at "
+            f"{bad.epochs:.3g} epochs ({short_count(bad.params)} parameters)"
         )
     rising = _rising(cells)
     tail = f" At {rising} places more epochs gave a higher loss, which the law cannot follow." if rising else ""
@@ -194,8 +180,7 @@ def _rising(cells: Sequence[Cell]) -> int:
     return rises
 
 
-def _law_sentence(fits: Mapping[str, Fit]) -> tuple[str, ...]:
-    fit = fits.get("two steps") or fits.get("all at once")
+def _law_sentence(fit: Fit | None) -> tuple[str, ...]:
     if fit is None:
         return ()
     unsure = "" if fit.identified["R_D"] else "; these runs do not identify it"
@@ -212,7 +197,7 @@ def _panels(columns: Mapping[str, np.ndarray], cells: Sequence[Cell], fit: Fit |
     # Fresh text is one family, whatever limit it was read under.
     limits = sorted({cell.unique for cell in cells if cell.params == size})
     fresh = np.flatnonzero(rows & (columns["unique_tokens"] >= columns["tokens"]))
-    families = [(count_text(limit), np.flatnonzero(rows & (columns["unique_tokens"] == limit) & (
+    families = [(short_count(limit), np.flatnonzero(rows & (columns["unique_tokens"] == limit) & (
         columns["tokens"] > limit)), limit) for limit in limits]  # fmt: skip
     families.append(("all", fresh, np.inf))
     tints = size_colours([*limits, max(limits) * 8])
@@ -230,11 +215,11 @@ def _panels(columns: Mapping[str, np.ndarray], cells: Sequence[Cell], fit: Fit |
             if own:
                 x = np.array([cell.epochs for cell in own])
                 y = np.array([100 * cell.excess for cell in own])
-                label = f"{count_text(params)}" if unique == limits[0] else ""
+                label = f"{short_count(params)}" if unique == limits[0] else ""
                 right.append(Family(label, x, y, x, y, marked[unique], dashed=place < len(sizes) - 1))
     return [
         Panel(
-            f"{count_text(size)} parameters",
+            f"{short_count(size)} parameters",
             left,
             "training tokens D, repetitions counted",
             note="" if fit is None else "lines: the data-constrained law",
@@ -275,6 +260,11 @@ def _curve(
         fit.predict({"params": np.full(60, size), "tokens": fine, "unique_tokens": unique}),
         tint,
     )
+
+
+def _without_draws(fit: Fit) -> dict[str, object]:
+    """A fit as fit.json has it, without the resamples that its intervals were read from."""
+    return {name: value for name, value in fit.to_json().items() if name != "draws"}
 
 
 def _plain(value: float) -> float | None:

@@ -1,0 +1,163 @@
+"""Blocks of code in Markdown pages, and how their commands are run or, where that is too much, held to their flags.
+
+A comment after a command says what it takes, for the reader and for the tests alike:
+
+    # ... 20 s, 6 minutes      how long: run at full size only (pytest -m long), and its flags are checked otherwise
+    # ... (after CMD)          reads what a command of some duration wrote: run with it
+    # ... (needs Slurm)        something that this machine may lack: its flags are checked, never run
+"""
+
+import dataclasses
+import functools
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.small import ROOT, cache_folder, write_corpus
+
+STORED = ROOT / "tests" / "stored"
+ROOMS = ("analysis", "bench", "core", "data", "experiments", "launchers", "model", "planning", "training")
+FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', flags=re.M | re.S)
+DURATION = re.compile(r"\b(\d+) (s|minutes?)\b|\bminutes\b")
+LONGEST_SECONDS = 400  # a longer command is checked by its plan; tests/experiments/golden holds those plans
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, the file that it is to be saved as (or ""), its text, and where it stands."""
+
+    language: str
+    title: str
+    text: str
+    where: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One line of a shell block, and the comment after it."""
+
+    line: str
+    comment: str
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes, as its comment says: 0 where it says nothing, infinite where it says only `minutes`."""
+        said = DURATION.search(self.comment)
+        if said is None:
+            return 0.0
+        return float("inf") if said[1] is None else float(said[1]) * (1 if said[2] == "s" else 60)
+
+    @property
+    def waits(self) -> bool:
+        return "(after " in self.comment
+
+    @property
+    def needs(self) -> bool:
+        return "(needs " in self.comment
+
+    def runs(self, long: bool) -> bool:
+        """Whether it is run, at full size or not."""
+        return not self.needs and (
+            self.seconds <= LONGEST_SECONDS if long else not (self.seconds or self.waits)
+        )
+
+
+def blocks(page: Path) -> list[Block]:
+    """The fenced blocks of a page, in order."""
+    text = page.read_text()
+    return [
+        Block(
+            found[1], found[2] or "", found[3], f"{page.name}, line {text.count(chr(10), 0, found.start()) + 1}"
+        )
+        for found in FENCE.finditer(text)
+    ]
+
+
+def commands(block: Block) -> list[Command]:
+    """The lines of a shell block."""
+    pairs = (re.split(r"\s+#\s", line, maxsplit=1) for line in block.text.splitlines() if line.strip())
+    return [Command(pair[0], pair[1] if len(pair) > 1 else "") for pair in pairs]
+
+
+def write_checkout(folder: Path, *, trained: bool) -> Path:
+    """A copy of the code with what the pages take as given: my_text/, table.csv and, if `trained`, runs/quickstart."""
+    checkout = folder / "checkout"
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, checkout / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("launch.py", "Makefile", "requirements.txt", "requirements.lock", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, checkout)
+    write_corpus(checkout / "my_text")
+    shutil.copy(ROOT / "bench" / "published" / "gadre" / "gadre_all104.csv", checkout / "table.csv")
+    if trained:
+        shutil.copytree(STORED / "runs" / "stored", checkout / "runs" / "quickstart")
+        shutil.copytree(STORED / "corpus", checkout / "corpus")
+    cache_folder(checkout)
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    (programs / "python").chmod(0o755)
+    return checkout
+
+
+def run(line: str, checkout: Path) -> subprocess.CompletedProcess[str]:
+    """A line as a user would type it, in the checkout."""
+    path = f"{checkout.parent / 'bin'}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", line], cwd=checkout, env={**os.environ, "PATH": path, "COLUMNS": "200"},
+        capture_output=True, text=True, timeout=1200, check=False,
+    )  # fmt: skip
+
+
+def check(command: Command, checkout: Path) -> str:
+    """What is wrong with a command that is not run; empty where nothing is."""
+    words = shlex.split(command.line)
+    while "=" in words[0]:
+        words = words[1:]  # a variable of the environment
+    if words[0] == "srun":
+        words = words[words.index("python") :]
+    match words:
+        case ["make", target]:
+            done = run(f"make -n {target}", checkout)
+            return done.stderr if done.returncode else ""
+        case ["pip", "install", "-r", name]:
+            return "" if (checkout / name).exists() else f"no file {name}"
+        case ["python", "-m", "pytest", *names]:
+            return "".join(f"no file {name}" for name in names if not (ROOT / name).exists())
+        case ["python", name] if name.endswith(".py"):
+            return "" if (checkout / name).exists() else f"no file {name}"
+        case ["python", "launch.py", "run" | "submit", *_] if not command.waits:
+            done = run(f"{shlex.join(words)} --dry-run", checkout)
+            return done.stderr if done.returncode else ""
+        case ["python", "launch.py", "plan", *flags] if "--budget" in flags or "--next" in flags:
+            return _unknown(["launch.py", "plan", "--budget", "1"], flags, checkout)
+        case ["python", "launch.py", verb, first, *flags] if not first.startswith("-") and "/" not in first:
+            return _unknown(["launch.py", verb, first], flags, checkout)
+        case ["python", "launch.py", verb, *flags]:
+            return _unknown(["launch.py", verb], flags, checkout)
+        case ["python", "-m", module, *flags]:
+            return _unknown(["-m", module], flags, checkout)
+    return f"no way to check {words[0]}"
+
+
+@functools.cache
+def _help(folder: Path, *program: str) -> str:
+    command = [sys.executable, *program, "--help"]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def _unknown(program: list[str], words: list[str], checkout: Path) -> str:
+    """Flags among `words` that the program's --help does not have."""
+    try:
+        new = len(program) == 3 and not (ROOT / "experiments" / f"{program[2]}.py").exists()
+        known = _help(checkout if new else ROOT, *program)
+    except subprocess.CalledProcessError as error:
+        return str(error.stderr)
+    flags = [word for word in words if word.startswith("--")]
+    return "".join(f"{flag} is no flag of {program[-1]}; " for flag in flags if flag not in known)
