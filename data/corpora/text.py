@@ -5,12 +5,12 @@ documents of about that length (a book or a corpus in one file would otherwise b
 """
 
 import collections
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from core.errors import BadInput
+from core.files import json_lines
 from data.documents import Document, decode, digest, drop_duplicates, split_of
 from data.source import Source, build
 
@@ -129,13 +129,9 @@ def _payloads(file: Path) -> Iterator[bytes]:
 
 def _json_rows(file: Path) -> Iterator[bytes]:
     with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise BadInput(f"data.corpus: {file} line {number} is not JSON ({error})") from None
+        for number, row, error in json_lines(lines):
+            if error:
+                raise BadInput(f"data.corpus: {file} line {number} is not JSON ({error})")
             value = row.get("text") if isinstance(row, dict) else None
             if not isinstance(value, str):
                 held = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.logs.table import read_table
+from analysis.logs.read import read_table
 from analysis.report import command as report
 from analysis.report.folder import MADE_FROM
 from analysis.report.page import Page as Content
