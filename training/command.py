@@ -1,12 +1,18 @@
-"""What the commands that train have in common: flags, and the creation of run directories."""
+"""What `python -m training.run` and `python -m training.pack` have in common."""
 
 import dataclasses
 import json
 import logging
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from core.codec import from_json
 from core.errors import EXIT_BAD_INPUT, EXIT_FAILED, BadInput
+from training.execution import Execution, Report
+from training.processes.group import Outcome
+from training.processes.start import pin_to_cores
 from training.records import write_spec
 from training.spec import RunSpec
 
@@ -16,7 +22,7 @@ PLAIN_SECONDS = 30.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """The flags of a process that trains."""
+    """The flags of both."""
 
     cache: Path = Path("cache")
     """corpora, token caches, compiled programs"""
@@ -27,10 +33,21 @@ class Flags:
     lock_patience_seconds: float = 0.0
     """how long to wait for another process that trains the same, before ending with 75"""
 
+    def prepare(self) -> None:
+        """Set this process up as far as that goes without JAX."""
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        if self.cores is not None:
+            pin_to_cores(self.cores)
 
-def log_warnings() -> None:
-    """Warnings of libraries and of ours as plain lines on standard error."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    def execution(self, stop_requested: Callable[[], bool], report: Report) -> Execution:
+        """How runs execute under these flags."""
+        return Execution(
+            cache_root=self.cache,
+            checkpoint_seconds=self.checkpoint_seconds,
+            lock_patience_seconds=self.lock_patience_seconds,
+            stop_requested=stop_requested,
+            report=report,
+        )
 
 
 def create_run(directory: Path, text: str) -> None:
@@ -48,6 +65,33 @@ def create_run(directory: Path, text: str) -> None:
     write_spec(directory, spec)
 
 
-def label(status: int) -> str:
-    """The word before the message of an outcome."""
-    return "error" if status in (EXIT_FAILED, EXIT_BAD_INPUT) else "note"
+class Screen:
+    """Progress and ends of runs on standard error.
+
+    Args:
+      rewrites: show progress on one line that is written over, as often as there is any; else a line now and then.
+      names: say of which run each line is.
+    """
+
+    def __init__(self, *, rewrites: bool, names: bool):
+        self._rewrites, self._names = rewrites, names
+        self._shown = time.monotonic()
+
+    def progress(self, directory: Path, tokens: int, loss: float, rate: float) -> None:
+        if self._rewrites or time.monotonic() - self._shown >= PLAIN_SECONDS:
+            self._shown = time.monotonic()
+            line = f"{self._name(directory)}{tokens:,} tokens  loss {loss:.4f}  {rate:,.0f} tokens/s"
+            self._write(f"\r{line}   " if self._rewrites else f"{line}\n")
+
+    def end(self, directory: Path, outcome: Outcome) -> None:
+        if outcome.message:
+            word = "error" if outcome.status in (EXIT_FAILED, EXIT_BAD_INPUT) else "note"
+            start = "\n" if self._rewrites else ""
+            self._write(f"{start}{word}: {self._name(directory)}{outcome.message}\n")
+
+    def _name(self, directory: Path) -> str:
+        return f"{directory.name}: " if self._names else ""
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -12,7 +12,7 @@ from training.hooks import Asked
 from training.lanes import Lanes
 from training.member import Member
 from training.objectives import Batch
-from training.step_log import StepLog, Taken
+from training.step_log import StepLog
 
 
 def train(
@@ -39,10 +39,7 @@ def train(
                 metrics = lanes.step(batches, hyper)
             for member in group:
                 member.tokens += member.spec.batch_tokens
-            rates = tuple(numbers["learning_rate"] for numbers in hyper.values())
-            log.add(
-                Taken(tuple(group), rates, group[0].tokens, metrics)
-            )  # the device already works on this step
+            log.add(group, hyper, metrics)  # writes the step before: the device already works on this one
             asked = ask(group)
             if due := [member for member in group if member.is_due(asked)]:
                 log.flush()

@@ -6,7 +6,6 @@ Exit status: 0 complete, 75 stopped by a signal and resumable, 1 failed (error.t
 import dataclasses
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,12 +13,11 @@ from tyro.conf import FlagCreatePairsOff, Positional
 
 from core.cli import parse
 from core.errors import BadInput, exit_on_bad_input
-from training.command import PLAIN_SECONDS, Flags, create_run, label, log_warnings
-from training.execution import Execution
+from training.command import Flags, Screen, create_run
 from training.processes.cores import use_cores_as_devices
 from training.processes.group import Group
 from training.processes.hosts import Membership, from_arguments, from_environment
-from training.processes.start import StopSignal, configure_jax, pin_to_cores
+from training.processes.start import StopSignal, configure_jax
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,50 +46,32 @@ class Arguments(Flags):
     join_seconds: float = 300.0
     """how long processes wait for each other"""
 
+    def membership(self) -> Membership | None:
+        """The place of this process among several; None for a process alone.
 
-def membership_of(options: Arguments) -> Membership | None:
-    """The place among several processes that the flags give this one; None for a process alone.
-
-    Raises:
-      BadInput: flags that contradict each other, or --distributed where nothing says who the others are.
-    """
-    named = from_arguments(options.coordinator, options.processes, options.process_index)
-    if not options.join_seconds > 0:
-        raise BadInput(f"--join-seconds={options.join_seconds:g}: must be positive")
-    if not options.distributed:
-        return named
-    if named is not None:
-        raise BadInput("--distributed: takes the place of --coordinator, --processes and --process-index")
-    return from_environment(os.environ)
+        Raises:
+          BadInput: flags that contradict each other, or --distributed where nothing says who the others are.
+        """
+        named = from_arguments(self.coordinator, self.processes, self.process_index)
+        if not self.join_seconds > 0:
+            raise BadInput(f"--join-seconds={self.join_seconds:g}: must be positive")
+        if not self.distributed:
+            return named
+        if named is not None:
+            raise BadInput("--distributed: takes the place of --coordinator, --processes and --process-index")
+        return from_environment(os.environ)
 
 
-def group_of(options: Arguments) -> Group:
-    """The processes that train the run, once all have met."""
-    membership = membership_of(options)
+def meet(options: Arguments) -> Group:
+    """The processes that train the run, once all are there."""
+    membership = options.membership()
     configure_jax(options.cache)
     if membership is None or membership.count == 1:
         use_cores_as_devices()
         return Group()
-    from training.processes.distributed import join  # loads JAX: a mistake in the flags is said before
+    from training.processes.distributed import join  # here, as `execute` below
 
     return join(membership, options.directory, options.join_seconds)
-
-
-class Progress:
-    """One line of progress on standard error: rewritten on a terminal, now and then in a file."""
-
-    def __init__(self, group: Group):
-        self.on_terminal = sys.stderr.isatty()
-        self._leads = group.is_leader
-        self._shown = time.monotonic()
-
-    def __call__(self, directory: Path, tokens: int, loss: float, rate: float) -> None:
-        if not self._leads or (not self.on_terminal and time.monotonic() - self._shown < PLAIN_SECONDS):
-            return
-        self._shown = time.monotonic()
-        line = f"{tokens:,} tokens  loss {loss:.4f}  {rate:,.0f} tokens/s"
-        sys.stderr.write(f"\r{line}   " if self.on_terminal else f"{line}\n")
-        sys.stderr.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,33 +79,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = StopSignal()
     stop.install()
     with exit_on_bad_input():
-        options = parse(
-            FlagCreatePairsOff[Arguments],
-            sys.argv[1:] if arguments is None else arguments,
-            "python -m training.run",
-        )
-        log_warnings()
+        words = sys.argv[1:] if arguments is None else arguments
+        options: Arguments = parse(FlagCreatePairsOff[Arguments], words, "python -m training.run")
         if options.spec is not None:
             create_run(options.directory, options.spec)
-        if options.cores is not None:
-            pin_to_cores(options.cores)
-        group = group_of(options)
-    from training.execute import execute  # loads JAX: a mistake in the flags is said before
+        options.prepare()
+        group = meet(options)
+    from training.execute import execute  # here: JAX takes a second to load, and a bad flag is refused before
 
-    progress = Progress(group)
-    execution = Execution(
-        cache_root=options.cache,
-        checkpoint_seconds=options.checkpoint_seconds,
+    screen = Screen(rewrites=sys.stderr.isatty(), names=False)
+    execution = dataclasses.replace(
+        options.execution(stop, screen.progress if group.is_leader else lambda *_: None),
         mesh=options.mesh,
         profile=options.profile,
-        lock_patience_seconds=options.lock_patience_seconds,
-        stop_requested=stop,
-        report=progress,
     )
-    (outcome,) = execute([options.directory], execution, group).values()
-    if outcome.message:
-        newline = "\n" if progress.on_terminal else ""
-        sys.stderr.write(f"{newline}{label(outcome.status)}: {outcome.message}\n")
+    ((directory, outcome),) = execute([options.directory], execution, group).items()
+    screen.end(directory, outcome)
     return group.exit(outcome.status)
 
 

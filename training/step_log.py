@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -43,26 +43,27 @@ class StepLog:
         elapsed, self._mark = now - self._mark, now
         return elapsed
 
-    def add(self, taken: Taken) -> None:
-        """Keep a step for later, and write the one before."""
+    def add(
+        self, members: Sequence[Member], hyper: Mapping[int, Mapping[str, float]], metrics: Metrics
+    ) -> None:
+        """Keep a step, which these members have just taken, for later; write the one before."""
         if not self._compiled:
-            jax.block_until_ready(taken.metrics)
+            jax.block_until_ready(metrics)
             self._compiled = True
             compiling = [member for member in self._members if not member.has_ended]
             share = self.lap() / len(compiling)
             for member in compiling:
                 member.log.clock.compiling += share
         self.flush()
-        self._waiting = taken
+        rates = tuple(hyper[member.lane]["learning_rate"] for member in members)
+        self._waiting = Taken(tuple(members), rates, members[0].tokens, metrics)
 
     def flush(self) -> None:
         """Write the step that was kept; this waits for the device to have finished it."""
         taken, self._waiting = self._waiting, None
         if taken is None:
             return
-        loss_M, norm_M = (
-            np.ravel(values) for values in jax.device_get((taken.metrics["loss"], taken.metrics["grad_norm"]))
-        )
+        loss_M, norm_M = (np.ravel(np.asarray(taken.metrics[name])) for name in ("loss", "grad_norm"))
         share = self.lap() / len(taken.members)
         for member, rate in zip(taken.members, taken.rates, strict=True):
             if member.cause is None:

@@ -1,10 +1,11 @@
 """Every run, and the table that the fits read."""
 
-from analysis.logs.load_run import BITS_PER_BYTE, Run, at, number
+from analysis.logs.load_run import Run, at, number
 from analysis.report.formats import csv_text
 from analysis.report.section import Block, File, Paragraph, Rows, Section
 from analysis.report.study import Study
 from core.numbers import short_count
+from core.records import BITS_PER_BYTE
 
 ORDER = 1000
 RUNS = File("runs.csv")

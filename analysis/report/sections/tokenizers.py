@@ -7,10 +7,11 @@ import numpy as np
 
 from analysis.figures.families import Family, Panel, colours, family_panels
 from analysis.logs.load_curves import Curves
-from analysis.logs.load_run import BITS_PER_BYTE, Run, at, number
+from analysis.logs.load_run import Run, at, number
 from analysis.report.section import File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study, tokenizers
 from core.numbers import percent, short_count
+from core.records import BITS_PER_BYTE
 
 ORDER = 20
 RESULT = File("tokenizers.json")
