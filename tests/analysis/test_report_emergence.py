@@ -44,7 +44,8 @@ def add_tasks(run, position, positive):
             "items": ITEMS,
             "chance": 0.25,
             "choice_chance": 0.25,
-            "fingerprint": "feed",
+            "memorised": False,
+            "fingerprint": "f" * 16,
             "positive_control": task == positive,
             "overlap": {"gram_tokens": 13, "items_found": position, "grams": 900, "grams_found": 40 + position},
         }
