@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.txt | cksum | cut -d' ' -f1)
 
-.PHONY: setup quickstart check test test-long test-slurm test-faults test-scale test-skypilot lint bench clean
+.PHONY: setup quickstart check test test-long test-slurm test-faults test-scale test-skypilot lint bench docs clean
 
 setup: $(INSTALLED)
 
@@ -56,8 +56,14 @@ test-skypilot:
 	.venv-skypilot/bin/python -m pip install --quiet --disable-pip-version-check skypilot pytest
 	.venv-skypilot/bin/python -m pytest -q -p no:cacheprovider -c /dev/null --noconftest tests/launchers/skypilot_parser.py
 
+# The site, into site/: no network, a broken link is an error. Opens from the disk; its search needs a server:
+# python -m http.server --directory site
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "site/index.html"
+
 bench: setup
 	$(BIN)/python launch.py bench
 
 clean:
-	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache site

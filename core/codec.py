@@ -113,7 +113,9 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if origin in (tuple, list):
         if not isinstance(value, (list, tuple)):
             raise BadInput(f"{key}={value!r}: must be a list")
-        return origin(_convert(arguments[0], item, key) for item in value)
+        if origin is tuple:
+            return tuple(_convert(arguments[0], item, key) for item in value)
+        return [_convert(arguments[0], item, _dotted(key, place)) for place, item in enumerate(value)]
     if origin is dict:
         if not isinstance(value, Mapping):
             raise BadInput(f"{key or 'value'}={value!r}: must be an object with keys")

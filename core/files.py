@@ -138,12 +138,18 @@ def whole_rows(lines: Iterable[bytes | str]) -> tuple[list[dict[str, Any]], int]
 
 
 def read_rows(path: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
-    """`whole_rows` of a file; none where there is no file."""
+    """`whole_rows` of a file; none where there is no file.
+
+    Raises:
+      BadInput: it cannot be read; the message names it.
+    """
     try:
         with Path(path).open("rb") as file:
             return whole_rows(file)
     except FileNotFoundError:
         return [], 0
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def read_json_lines(path: str | os.PathLike) -> Iterator[dict[str, Any]]:

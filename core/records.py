@@ -111,7 +111,7 @@ class TaskRecord(TypedDict):
     """What tasks.json says of a task, by its name.
 
     chance and choice_chance are accuracies of a guess. positive_control: its problems are in the training text by
-    intent. overlap counts problems (`items_found`) and n-grams that are there.
+    intent. overlap with that text: items_found of the problems, grams_found of `grams` n-grams of gram_tokens each.
     """
 
     family: str
@@ -119,7 +119,7 @@ class TaskRecord(TypedDict):
     chance: float
     choice_chance: float
     positive_control: bool
-    memorised: NotRequired[bool]
+    memorised: bool
     fingerprint: str
     overlap: dict[str, int]
 

@@ -21,7 +21,6 @@ from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "cpu": {},
     # 8 sizes from 1M to 60M parameters by 5 data sizes, up to one pass over the default corpus: 1.2e17 FLOPs. Batch
     # and learning rate are far outside of what the rule was set on (experiments/learning_rate.py).
     "h100": {

@@ -11,15 +11,12 @@ A run whose limit is not below its tokens is the run without the limit, so it is
 """
 
 import dataclasses
-from typing import Any
 
 from core.errors import BadInput
 from data.config import DataConfig
 from experiments.grids import distinct_models, over_tokens
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

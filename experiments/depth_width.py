@@ -13,7 +13,6 @@ within 1%. Every shape has the same learning rate.
 
 import dataclasses
 import math
-from typing import Any
 
 from core.errors import BadInput
 from data.config import DataConfig
@@ -22,7 +21,6 @@ from experiments.scaling import ScalingRule, head_width
 from experiments.spec import Sweep, check_at_least
 from model.config import ModelConfig
 
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 USUAL_FF = 8 / 3  # feed-forward width over width of a gated network (Shazeer 2020, arXiv 2002.05202)
 FF_RANGE = (1.5, 5.0)
 CLOSE = 0.01

@@ -45,7 +45,6 @@ ALGORITHMS = (
 )
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "cpu": {},
     "cpu-shallow": {"widths": (16, 24, 32, 40, 48, 56, 64, 72, 80), "depths": (1,) * 9},
     # Fewer, larger steps of 128 times the parameters: an estimate from the FLOPs, not yet run.
     "h100": {

@@ -11,12 +11,9 @@ scores the forecast and draws it.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from experiments import quickstart
 from experiments.spec import RunSpec, Sweep, check_at_least
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

@@ -12,7 +12,6 @@ for each.
 """
 
 import math
-from typing import Any
 
 from core.errors import BadInput
 from data.config import DataConfig
@@ -20,8 +19,6 @@ from experiments.grids import distinct_models, flops_per_token, over_tokens, tok
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
 from model.config import ModelConfig
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

@@ -11,14 +11,10 @@ The N law reads the runs on the most tokens, the D law those of the largest mode
 beats. Kaplan et al. counted N without embeddings; the report gives both counts.
 """
 
-from typing import Any
-
 from data.config import DataConfig
 from experiments.grids import distinct_models, over_tokens
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

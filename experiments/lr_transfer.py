@@ -9,13 +9,11 @@ Expect  docs/results/lr_transfer.md
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
 from experiments.spec import RunSpec, Sweep, check_at_least, with_learning_rate
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

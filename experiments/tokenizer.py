@@ -12,15 +12,11 @@ fewer tokens. A word tokenizer writes "unknown" for rare words and need not spel
 what spelling would cost. Contexts are equally long in tokens, so not in bytes.
 """
 
-from typing import Any
-
 from core.errors import BadInput
 from data.config import SMALLEST_SIZES, DataConfig
 from experiments.grids import over_tokens, tokens_for
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

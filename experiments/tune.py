@@ -11,13 +11,11 @@ Expect  a rule file of a few lines: the best peak, and the batch, decay and base
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least, with_learning_rate
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

@@ -45,13 +45,16 @@ def run_status(directory: Path) -> RunStatus:
     try:
         spec = read_spec(directory)
     except BadInput as error:
-        return RunStatus(run.name, "broken", 0, None, None, str(error))
+        return RunStatus(run.name, "broken", 0, None, None, _one_line(error))
     try:
         return _status(run, spec)
-    except BadInput as error:
-        return RunStatus(spec.run_id, "broken", 0, spec.tokens, None, str(error))
-    except OSError as error:
-        return RunStatus(spec.run_id, "broken", 0, spec.tokens, None, f"{error.filename}: {error.strerror}")
+    except (BadInput, OSError) as error:
+        return RunStatus(spec.run_id, "broken", 0, spec.tokens, None, _one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    return " ".join(said.split())
 
 
 def _status(run: RunDirectory, spec: RunSpec) -> RunStatus:

@@ -9,8 +9,8 @@ import pytest
 
 import launch
 from core.codec import to_json
-from launchers.local import launch as launch_locally
 from launchers.local.launch import LocalOptions
+from launchers.local.launch import launch as launch_locally
 from tests.support.small import ROOT, write_corpus
 from training.spec import RunSpec
 

@@ -1,9 +1,6 @@
 """Read a task table: one row per task, run and scale; from CSV, JSON lines or the directory of a sweep."""
 
-import csv
 import hashlib
-import io
-import json
 import math
 import warnings
 from collections.abc import Iterable, Mapping
@@ -13,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.logs.cells import read_cells
 from analysis.logs.load import Sweep, load_sweep
 from analysis.logs.load_run import Run
 from core.errors import BadInput
@@ -76,45 +74,12 @@ def read_task_table(path: str | Path, axis: str | None = None) -> TaskTable:
     if path.is_dir():
         rows, digest = sweep_rows(load_sweep(path))
         return TaskTable(tuple(tasks_from_rows(rows, axis)), str(path), digest, len(rows))
-    try:
-        payload = path.read_bytes()
-        text = payload.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not readable as a table ({error})") from None
-    rows = _json_rows(path, text) if path.suffix in (".jsonl", ".json") else _csv_rows(path, text)
-    tasks = tuple(tasks_from_rows(rows, axis))
-    return TaskTable(tasks, str(path), hashlib.sha256(payload).hexdigest(), len(rows))
-
-
-def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
-    reader = csv.DictReader(io.StringIO(text), strict=True)
-    try:
-        rows = list(reader)
-    except csv.Error as error:
-        raise BadInput(f"{path}: line {reader.line_num} is not CSV ({error})") from None
-    for number, row in enumerate(rows, start=1):
-        if None in row or None in row.values():
-            raise BadInput(
-                f"{path}: row {number} does not have the header's {len(reader.fieldnames or ())} cells"
-            )
-    return [{key.strip(): value for key, value in row.items()} for row in rows]
-
-
-def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise BadInput(f"{path}: line {number} is not JSON") from None
-        if not isinstance(row, dict):
-            raise BadInput(f"{path}: line {number} is not a JSON object")
-        rows.append(row)
-    return rows
+    cells = read_cells(path)
+    if cells.short_row is not None:
+        raise BadInput(f"{path}: row {cells.short_row} does not have the header's {len(cells.columns)} cells")
+    if cells.torn_line is not None:
+        raise BadInput(f"{path}: line {cells.torn_line} is not JSON; one object a line is read")
+    return TaskTable(tuple(tasks_from_rows(cells.records(), axis)), str(path), cells.sha256, cells.rows)
 
 
 def sweep_rows(sweep: Sweep) -> tuple[list[dict[str, Any]], str]:

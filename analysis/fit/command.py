@@ -14,7 +14,8 @@ from analysis.fit.objectives import ROBUST, SPACES
 from analysis.fit.selection import Sensitivity, sensitivity
 from analysis.laws import LAWS, get_law
 from analysis.laws.base import Law
-from analysis.logs.table import OPTIONAL, Table, read_table
+from analysis.logs.read import read_table
+from analysis.logs.table import OPTIONAL, Table
 from core.errors import BadInput, exit_on_bad_input
 
 

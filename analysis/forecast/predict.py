@@ -82,7 +82,7 @@ def beyond(
     Returns:
       {"params", "tokens", "flops"} or None, and a warning or "".
     """
-    from analysis.logs.table import read_table
+    from analysis.logs.read import read_table
 
     source = fit.get("input") if isinstance(fit.get("input"), Mapping) else {}
     assert isinstance(source, Mapping)

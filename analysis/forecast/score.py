@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from analysis.commands import Parser, digest_of, read_object, write_result
-from analysis.logs.load_run import BITS_PER_BYTE, Run, read_run
-from analysis.logs.table import read_table
+from analysis.logs.load_run import Run, read_run
+from analysis.logs.read import read_table
 from core.errors import BadInput, exit_on_bad_input
 from core.files import JsonLines, read_json_lines
+from core.records import BITS_PER_BYTE
 
 TALLY = "forecasts.jsonl"
 TOLERANCE = 0.02  # relative difference in params and tokens up to which a run is the one that was forecast

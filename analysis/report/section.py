@@ -9,12 +9,14 @@ Everything that blocks hold is text, and is escaped by both templates.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar, Protocol, TypeVar
 
 from matplotlib.figure import Figure
 
 from analysis.report.study import Study
+
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,17 @@ class Rows:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     text: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls,
+        items: Iterable[Item],
+        columns: Mapping[str, Callable[[Item], str]],
+        text: Iterable[str] = (),
+    ) -> "Rows":
+        """One row an item; `columns` are its cells by their header."""
+        rows = [tuple(cell(item) for cell in columns.values()) for item in items]
+        return cls(tuple(columns), rows, frozenset(text))
 
     @property
     def is_text(self) -> tuple[bool, ...]:

@@ -138,12 +138,7 @@ def _fitted(study: Study) -> Study:
         fewer = min(study.bootstrap, HULL_RESAMPLES)
         envelope, _ = attempt(find_valleys, columns, "hull", bootstrap=fewer, seed=seed)
     return dataclasses.replace(
-        study,
-        fit=fit,
-        isoflop=valleys,
-        envelope=envelope,
-        why_no_fit=why_no_fit,
-        why_no_isoflop=why_no_isoflop,
+        study, fit=fit, isoflop=valleys, envelope=envelope, why_no_fit=why_no_fit, why_no_isoflop=why_no_isoflop
     )
 
 

@@ -86,7 +86,11 @@ def _temporaries(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
 def _logs(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
     for path in (run.metrics, run.evaluations):
         where = _where(run, path)
-        rows, torn = read_rows(path)
+        try:
+            rows, torn = read_rows(path)
+        except BadInput as error:
+            yield Finding(where, str(error), "delete it, and the next attempt writes its own")
+            continue
         if torn:
             yield Finding(
                 where,

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from analysis.figures import curves, frontier, isoflop, parameters, predictions, residuals, style
 from analysis.figures.predictions import Prediction
 from analysis.isoflop.find import find_valleys
+from core.numbers import short_count
 from tests.support.synthetic_sweep import truth_loss
 
 SOURCE = "ab" * 32
@@ -155,7 +156,7 @@ def test_a_prediction_outside_its_interval_looks_different():
     ],
 )
 def test_counts_are_readable(value, text):
-    assert style.count_text(value) == text
+    assert short_count(value) == text
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,11 @@ def add_tasks(run, position, positive):
             for name, value in values.items()
         ]
         records[task] = {
+            "family": task,
             "items": ITEMS,
+            "chance": 0.25,
+            "choice_chance": 0.25,
+            "fingerprint": "feed",
             "positive_control": task == positive,
             "overlap": {"gram_tokens": 13, "items_found": position, "grams": 900, "grams_found": 40 + position},
         }
@@ -100,12 +104,17 @@ def test_scores_that_do_not_fit_together_are_said_and_the_report_goes_on(sweep, 
     assert section.results == {}
 
 
-@pytest.mark.parametrize("damage", ["{torn", "[]", "null", '{"recall": 3}', '{"recall": {"items": 1}}'])
+@pytest.mark.parametrize(
+    "damage", ["{torn", "[]", "null", '{"recall": 3}', '{"recall": {"items": 1}}', "no overlap"]
+)
 def test_a_damaged_record_of_tasks_is_named_and_left_out(sweep, tmp_path, damage):
     copy = tmp_path / "damaged"
     shutil.copytree(sweep, copy, ignore=shutil.ignore_patterns("report"))
     path = sorted(copy.glob("*/tasks.json"))[0]
+    records = json.loads(path.read_text())
+    if damage == "no overlap":
+        damage = json.dumps({name: record | {"overlap": {}} for name, record in records.items()})
     path.write_text(damage)
-    overlaps, damaged = emergence._overlaps(load_sweep(copy))
+    records, damaged = emergence._records(load_sweep(copy))
     assert damaged == [f"{path.parent.name}/tasks.json: damaged and left out"]
-    assert overlaps["recall"].items_found == 5
+    assert records["recall"]["overlap"]["items_found"] == 5

@@ -221,7 +221,7 @@ def test_the_excess_of_repetition_is_the_ratio_to_fresh_text(repeating):
 
 def test_the_words_on_repetition_follow_from_the_excess(repeating, monkeypatch):
     """The law itself is held to its published table elsewhere; its fit takes most of a minute."""
-    monkeypatch.setattr(repeated, "_fits", lambda known: ({}, "not tried here"))
+    monkeypatch.setattr(repeated, "_fitted", lambda study: ("", None, "not tried here"))
     section = repeated.section(known(repeating))
     worst = max(repeated.cells_of(known(repeating).columns), key=lambda cell: (cell.epochs, cell.excess))
     assert worst.epochs == 32

@@ -1,41 +1,57 @@
-"""What README tells a user to type works."""
+"""What README tells a user to type works, in small; test_code_blocks.py runs it at full size."""
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 
-from tests.support.small import ROOT, cache_folder, write_corpus
+import pytest
+
+from tests.support.documents import blocks, run, write_checkout
+from tests.support.small import ROOT
+
+FILES = {block.title: block.text for block in blocks(ROOT / "README.md") if block.title}
+SMALL = "--tokens 16384 --set data.corpus=text:my_text data.validation_tokens=8192"
 
 
-def example() -> str:
-    """The experiment that README shows."""
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
-    return block
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """With the experiment and the figure that README shows."""
+    folder = write_checkout(tmp_path_factory.mktemp("readme"), trained=True)
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    return folder
 
 
-def test_the_example_experiment_is_one_short_file_and_trains(tmp_path):
-    text = example()
-    assert len(text.strip().splitlines()) <= 30
-    checkout = tmp_path / "checkout"
-    rooms = ("experiments", "launchers", "training", "model", "data", "analysis")
-    for room in rooms:
-        shutil.copytree(ROOT / room, checkout / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in ROOT.glob("*.py"):
-        shutil.copy(path, checkout)
-    (checkout / "experiments" / "aspect.py").write_text(text)
-    corpus = write_corpus(tmp_path / "corpus")
-    cache_folder(checkout)
-    command = [sys.executable, "launch.py"]
-    listing = subprocess.run([*command, "plan"], cwd=checkout, capture_output=True, text=True, check=False)
-    assert "aspect" in listing.stdout
-    flags = ["aspect", "--aspects", "8", "--params", "10000", "--tokens", "16384", "--corpus", f"text:{corpus}"]
-    flags += ["--set", "data.validation_tokens=8192"]
-    done = subprocess.run([*command, "run", *flags], cwd=checkout, capture_output=True, text=True, check=False)
+def test_the_example_experiment_is_one_short_file_and_plans_what_it_says(checkout):
+    assert len(FILES["experiments/heads.py"].strip().splitlines()) <= 40
+    assert "heads" in run("python launch.py plan", checkout).stdout
+    for flags, count in (("", 8), ("--seeds 3", 12)):
+        plan = json.loads(run(f"python launch.py plan heads --json {flags}", checkout).stdout)
+        assert len(plan["runs"]) == count
+
+
+@pytest.mark.slow
+def test_the_example_trains_and_ends_in_a_figure(checkout):
+    done = run(f"python launch.py run heads --heads 1 4 --seeds 1 {SMALL}", checkout)
     assert done.returncode == 0, done.stderr
-    (result,) = (checkout / "runs" / "aspect").glob("*/result.json")
-    assert json.loads(result.read_text())["evals"]["val/loss"] > 0
+    results = [json.loads(path.read_text()) for path in (checkout / "runs" / "heads").glob("*/result.json")]
+    assert len(results) == 2
+    assert all(result["evals"]["val/loss"] > 0 for result in results)
+    drawn = run("python heads_figure.py", checkout)
+    assert drawn.returncode == 0, drawn.stderr
+    assert (checkout / "heads.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_weights_are_read_without_this_project(checkout, tmp_path):
+    """Orbax alone reads them: the program runs where none of our code is."""
+    (tmp_path / "weights.py").write_text(FILES["weights.py"])
+    (tmp_path / "runs").symlink_to(checkout / "runs")
+    done = subprocess.run(
+        [sys.executable, "-P", "weights.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'query': (" in done.stdout
 
 
 def test_every_file_that_readme_names_exists():
@@ -43,9 +59,7 @@ def test_every_file_that_readme_names_exists():
     named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:\.py|\.md|/))`", text)) | set(
         re.findall(r"\]\((\S+)\)", text)
     )
-    named -= {name for name in named if name.startswith(("runs/", "cache/"))} | {
-        "experiments/aspect.py"
-    }  # made by commands
+    named -= {name for name in named if name.startswith(("runs/", "cache/", "my_text", "site/"))} | set(FILES)
     assert len(named) > 5
     assert not [name for name in named if "/" in name and not (ROOT / name).exists()]
 

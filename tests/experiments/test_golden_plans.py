@@ -38,6 +38,9 @@ def plan(name: str, preset: str | None) -> list[str]:
 
 
 def path_of(name: str, preset: str | None) -> Path:
+    """The file of a plan: a preset that changes no argument has that of the defaults."""
+    if preset and not registry.load(name).presets[preset]:
+        return path_of(name, None)
     return GOLDEN / f"{name}{'.' + preset if preset else ''}.jsonl"
 
 

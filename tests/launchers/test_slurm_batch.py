@@ -15,12 +15,12 @@ from core.codec import from_json, to_json
 from core.errors import BadInput
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep
+from launchers.site import read_site
 from launchers.slurm.batch import array_range, plan_arrays, render
 from launchers.slurm.options import (
     OPTION_VALUE,
     Resources,
     SlurmOptions,
-    read_site,
     seconds_of,
     slurm_options,
 )

@@ -1,6 +1,6 @@
 """Blocks of code in Markdown pages, and how their commands are run or, where that is too much, held to their flags.
 
-A comment after a command says what it takes, for the reader and for the tests alike:
+A comment after a command, or above it, says what it takes, for the reader and for the tests alike:
 
     # ... 20 s, 6 minutes      how long: run at full size only (pytest -m long), and its flags are checked otherwise
     # ... (after CMD)          reads what a command of some duration wrote: run with it
@@ -8,6 +8,7 @@ A comment after a command says what it takes, for the reader and for the tests a
 """
 
 import dataclasses
+import functools
 import os
 import re
 import shlex
@@ -22,7 +23,6 @@ STORED = ROOT / "tests" / "stored"
 ROOMS = ("analysis", "bench", "core", "data", "experiments", "launchers", "model", "planning", "training")
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', flags=re.M | re.S)
 DURATION = re.compile(r"\b(\d+) (s|minutes?)\b|\bminutes\b")
-LONGEST_SECONDS = 400  # a longer command is checked by its plan; tests/experiments/golden holds those plans
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +58,9 @@ class Command:
     def needs(self) -> bool:
         return "(needs " in self.comment
 
-    def runs(self, long: bool) -> bool:
-        """Whether it is run, at full size or not."""
-        return not self.needs and (
-            self.seconds <= LONGEST_SECONDS if long else not (self.seconds or self.waits)
-        )
+    def runs(self, longest: float) -> bool:
+        """Whether it is run where commands of up to `longest` seconds are; 0 for those that say no duration."""
+        return not self.needs and self.seconds <= longest and not (self.waits and not longest)
 
 
 def blocks(page: Path) -> list[Block]:
@@ -77,9 +75,16 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(block: Block) -> list[Command]:
-    """The lines of a shell block."""
-    pairs = (re.split(r"\s+#\s", line, maxsplit=1) for line in block.text.splitlines() if line.strip())
-    return [Command(pair[0], pair[1] if len(pair) > 1 else "") for pair in pairs]
+    """The lines of a shell block; a comment stands after its command, or on the lines above it."""
+    found, above = [], ""
+    for line in filter(None, block.text.splitlines()):
+        if line.startswith("#"):
+            above += line
+        else:
+            command, *after = re.split(r"\s+#\s", line, maxsplit=1)
+            found.append(Command(command, " ".join([above, *after])))
+            above = ""
+    return found
 
 
 def write_checkout(folder: Path, *, trained: bool) -> Path:
@@ -131,6 +136,8 @@ def check(command: Command, checkout: Path) -> str:
         case ["python", "launch.py", "run" | "submit", *_] if not command.waits:
             done = run(f"{shlex.join(words)} --dry-run", checkout)
             return done.stderr if done.returncode else ""
+        case ["python", "launch.py", "plan", *flags] if "--budget" in flags or "--next" in flags:
+            return _unknown(["launch.py", "plan", "--budget", "1"], flags, checkout)
         case ["python", "launch.py", verb, first, *flags] if not first.startswith("-") and "/" not in first:
             return _unknown(["launch.py", verb, first], flags, checkout)
         case ["python", "launch.py", verb, *flags]:
@@ -140,10 +147,21 @@ def check(command: Command, checkout: Path) -> str:
     return f"no way to check {words[0]}"
 
 
+@functools.cache
+def _help(folder: Path, *program: str) -> str:
+    command = [sys.executable, *program, "--help"]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
 def _unknown(program: list[str], words: list[str], checkout: Path) -> str:
     """Flags among `words` that the program's --help does not have."""
-    done = run(shlex.join(["python", *program, "--help"]), checkout)
-    if done.returncode:
-        return done.stderr
+    try:
+        new = len(program) == 3 and not (ROOT / "experiments" / f"{program[2]}.py").exists()
+        known = _help(checkout if new else ROOT, *program)
+    except subprocess.CalledProcessError as error:
+        return str(error.stderr)
     flags = [word for word in words if word.startswith("--")]
-    return "".join(f"{flag} is no flag of {program[-1]}; " for flag in flags if flag not in done.stdout)
+    return "".join(f"{flag} is no flag of {program[-1]}; " for flag in flags if flag not in known)

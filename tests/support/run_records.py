@@ -60,3 +60,18 @@ def an_environment(*attempts: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "attempts": list(attempts) or [an_attempt()],
         **changes,
     }
+
+
+def a_task(**changes: Any) -> dict[str, Any]:
+    """What a tasks.json says of one task."""
+    return {
+        "family": "copying",
+        "items": 500,
+        "chance": 0.0,
+        "choice_chance": 0.25,
+        "positive_control": False,
+        "memorised": False,
+        "fingerprint": "a" * 16,
+        "overlap": {"gram_tokens": 13, "items": 500, "items_found": 0, "grams": 900, "grams_found": 40},
+        **changes,
+    }

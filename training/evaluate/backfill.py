@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import BadInput
 from core.files import JsonLines
 from core.records import TaskRecord
-from core.rundir import RunDirectory
+from core.rundir import SPEC, RunDirectory, SweepDirectory
 from training.records import RunIsLocked, read_spec, run_lock
 from training.spec import RunSpec
 
@@ -46,9 +46,9 @@ def run_directories(sweep: Path) -> list[Path]:
     """
     if not sweep.is_dir():
         raise BadInput(f"{sweep}: no such directory of a sweep")
-    found = sorted(path.parent for path in sweep.glob("*/spec.json"))
+    found = [run.path for run in SweepDirectory(sweep).runs()]
     if not found:
-        raise BadInput(f"{sweep}: no runs in it (no folder with a spec.json)")
+        raise BadInput(f"{sweep}: no runs in it (no folder with a {SPEC})")
     return found
 
 

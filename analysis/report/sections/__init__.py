@@ -1,11 +1,11 @@
 """The sections of a report: every file of this folder is one. See analysis/report/section.py."""
 
 import importlib
+import pkgutil
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
+from typing import cast
 
-from analysis.report.section import File, Picture, Section
+from analysis.report.section import File, Maker, Picture, Section
 from analysis.report.study import Study
 
 
@@ -15,10 +15,10 @@ def sections_of(study: Study) -> dict[str, Section]:
     return {name: section for name, section in made if section is not None}
 
 
-def makers() -> dict[str, ModuleType]:
-    """The files of this folder, each a `section.Maker`, by name; in their ORDER."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
-    found = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+def makers() -> dict[str, Maker]:
+    """The files of this folder by name, in their ORDER."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    found = {name: cast(Maker, importlib.import_module(f"{__name__}.{name}")) for name in names}
     return dict(sorted(found.items(), key=lambda item: item[1].ORDER))
 
 

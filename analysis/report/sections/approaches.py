@@ -2,17 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from analysis.figures.families import Family, Panel, colours, family_panels
-from analysis.figures.style import count_text
 from analysis.fit.fit import Fit
 from analysis.isoflop.find import Isoflop
 from analysis.isoflop.slices import flops_of
 from analysis.report.section import File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study
-from core.numbers import number, span
+from core.numbers import number, short_count, span
 
 ORDER = 100
 RESULT = File("approaches.json")
@@ -44,6 +44,10 @@ class Approach:
     tokens_coefficient: float
     points: tuple[tuple[float, float], ...]
 
+    def params(self, flops: Any) -> Any:
+        """The best size at `flops`."""
+        return self.params_coefficient * flops**self.a
+
 
 def section(study: Study) -> Section | None:
     """N_opt by envelope, by isoFLOP valleys and by the law, where at least two of the three say something."""
@@ -65,44 +69,28 @@ def section(study: Study) -> Section | None:
                 "the fit." + (f" Silent: {words}." if words else "")
             ),
             _table(found, target),
-            PICTURE.by(lambda: family_panels(_panels(found, flops))),
+            PICTURE.by(lambda: family_panels([_panel(found, flops)])),
         ),
         results={
-            RESULT: {
-                "level": LEVEL,
-                "approaches": [dataclasses.asdict(one) for one in found],
-                "silent": silent,
-            }
+            RESULT: {"level": LEVEL, "approaches": [dataclasses.asdict(one) for one in found], "silent": silent}
         },
     )
 
 
 def _table(found: Sequence[Approach], target: float) -> Rows:
-    size = f"best size at {target:.2g} FLOPs"
-    header = (
-        "approach",
-        "a in N ~ C^a",
-        "interval",
-        "b in D ~ C^b",
-        "interval ",
-        size,
-        "its tokens",
-        "published a",
+    return Rows.of(
+        found,
+        {
+            "approach": lambda one: one.name,
+            "a in N ~ C^a": lambda one: number(one.a),
+            "interval": lambda one: _interval(one.a_interval),
+            "b in D ~ C^b": lambda one: number(one.b),
+            "interval ": lambda one: _interval(one.b_interval),
+            f"best size at {target:.2g} FLOPs": lambda one: short_count(one.params(target)),
+            "its tokens": lambda one: short_count(one.tokens_coefficient * target**one.b),
+            "published a": lambda one: PUBLISHED[one.name],
+        },
     )
-    rows = [
-        (
-            one.name,
-            number(one.a),
-            _interval(one.a_interval),
-            number(one.b),
-            _interval(one.b_interval),
-            count_text(one.params_coefficient * target**one.a),
-            count_text(one.tokens_coefficient * target**one.b),
-            PUBLISHED[one.name],
-        )
-        for one in found
-    ]
-    return Rows(header, rows)
 
 
 def approaches(study: Study) -> tuple[list[Approach], dict[str, str]]:
@@ -110,12 +98,11 @@ def approaches(study: Study) -> tuple[list[Approach], dict[str, str]]:
     found, silent = [], {}
     for name, result in (("1, envelope", study.envelope), ("2, isoFLOP", study.isoflop)):
         one = None if result is None else _of_valleys(name, result)
-        if one is None:
-            silent[name] = (
-                "too few sizes" if result is None else "too few budgets with a best size inside the sizes"
-            )
-        else:
+        if one is not None:
             found.append(one)
+        else:
+            why = "too few budgets with a best size inside the sizes"
+            silent[name] = "too few sizes" if result is None else why
     if study.fit is None:
         silent["3, law"] = "no law is fitted"
     else:
@@ -124,19 +111,15 @@ def approaches(study: Study) -> tuple[list[Approach], dict[str, str]]:
 
 
 def _of_valleys(name: str, result: Isoflop) -> Approach | None:
-    derived = result.derived
-    if any(derived[key] is None for key in ("a_opt", "b_opt", "params_coefficient", "tokens_coefficient")):
-        return None
-    return Approach(
-        name=name,
-        a=float(derived["a_opt"] or 0.0),
-        b=float(derived["b_opt"] or 0.0),
-        a_interval=result.intervals["a_opt"],
-        b_interval=result.intervals["b_opt"],
-        params_coefficient=float(derived["params_coefficient"] or 0.0),
-        tokens_coefficient=float(derived["tokens_coefficient"] or 0.0),
-        points=tuple((one.flops, float(one.params_opt)) for one in result.valleys if one.ok and one.params_opt),
+    a, b, *fronts = (
+        result.derived[key] for key in ("a_opt", "b_opt", "params_coefficient", "tokens_coefficient")
     )
+    if a is None or b is None or fronts[0] is None or fronts[1] is None:
+        return None
+    good = [valley for valley in result.valleys if valley.ok and valley.params_opt]
+    points = tuple((valley.flops, float(valley.params_opt or 0.0)) for valley in good)
+    ends = (result.intervals["a_opt"], result.intervals["b_opt"])
+    return Approach(name, a, b, *ends, fronts[0], fronts[1], points)
 
 
 def cost_of_token(columns: Mapping[str, np.ndarray]) -> tuple[float, float]:
@@ -171,24 +154,12 @@ def best_of_law(
 def _of_law(name: str, fit: Fit, columns: Mapping[str, np.ndarray]) -> Approach:
     cost, power = cost_of_token(columns)
     best = {key: float(value) for key, value in best_of_law(fit.parameters, cost, power).items()}
-    ends: dict[str, tuple[float, float] | None] = {"a": None, "b": None}
+    a_interval, b_interval = None, None
     if fit.draws is not None:
-        drawn = best_of_law(
-            {key: fit.draws[:, place] for place, key in enumerate(fit.parameter_names)}, cost, power
-        )
-        for key in ends:
-            low, high = np.nanquantile(drawn[key], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-            ends[key] = (float(low), float(high))
-    return Approach(
-        name,
-        best["a"],
-        best["b"],
-        ends["a"],
-        ends["b"],
-        best["params_coefficient"],
-        best["tokens_coefficient"],
-        (),
-    )
+        draws = {key: fit.draws[:, place] for place, key in enumerate(fit.parameter_names)}
+        drawn, tails = best_of_law(draws, cost, power), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        a_interval, b_interval = (tuple(np.nanquantile(drawn[key], tails).tolist()) for key in ("a", "b"))
+    return Approach(name, **best, a_interval=a_interval, b_interval=b_interval, points=())
 
 
 def _interval(ends: tuple[float, float] | None) -> str:
@@ -206,36 +177,26 @@ def _sentence(found: Sequence[Approach], target: float) -> str:
             if low <= high
             else " Their intervals have no value in common: the approaches disagree here."
         )
-    sizes = [one.params_coefficient * target**one.a for one in found]
+    sizes = [one.params(target) for one in found]
     return (
         f"The best size grows with compute with exponent {said}.{verdict} At {target:.2g} FLOPs they put it between "
-        f"{count_text(min(sizes))} and {count_text(max(sizes))} parameters."
+        f"{short_count(min(sizes))} and {short_count(max(sizes))} parameters."
     )
 
 
-def _panels(found: Sequence[Approach], flops: np.ndarray) -> list[Panel]:
+def _panel(found: Sequence[Approach], flops: np.ndarray) -> Panel:
     line = np.geomspace(flops.min(), flops.max(), 50)
-    drawn = [
-        Family(
-            one.name,
-            np.array([point[0] for point in one.points]),
-            np.array([point[1] for point in one.points]),
-            line,
-            one.params_coefficient * line**one.a,
-            tint,
-        )
-        for one, tint in zip(found, colours(len(found)), strict=True)
-    ]
-    exponents = ", ".join(f"{one.name}: C^{number(one.a)}" for one in found)
-    return [
-        Panel(
-            "Best size against compute",
-            drawn,
-            "training FLOPs C",
-            "best size, parameters",
-            exponents,
-            key="approach",
-            flops=True,
-            counts=True,
-        )
-    ]
+    families = []
+    for one, tint in zip(found, colours(len(found)), strict=True):
+        x, y = np.array(one.points, dtype=float).reshape(-1, 2).T
+        families.append(Family(one.name, x, y, line, one.params(line), tint))
+    return Panel(
+        "Best size against compute",
+        families,
+        "training FLOPs C",
+        "best size, parameters",
+        note=", ".join(f"{one.name}: C^{number(one.a)}" for one in found),
+        key="approach",
+        flops=True,
+        counts=True,
+    )

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from analysis.figures.predictions import Prediction, prediction_figure
-from analysis.figures.style import count_text
 from analysis.fit.fit import Fit
 from analysis.fit.selection import back_test
 from analysis.report.section import Paragraph, Picture, Section
 from analysis.report.study import LAW, Study, attempt, near
 from core.errors import BadInput
-from core.numbers import percent
+from core.numbers import percent, short_count
 
 ORDER = 80
 BACKTEST = Picture("backtest", "The runs with the most FLOPs, predicted from the others.")
@@ -43,8 +42,8 @@ def _predictions(fit: Fit, columns: Mapping[str, np.ndarray], seed: int) -> list
     order = np.argsort(test.flops, kind="stable")
     return [
         Prediction(
-            label=f"{count_text(columns['params'][held[row]])} parameters, "
-            f"{count_text(columns['tokens'][held[row]])} tokens",
+            label=f"{short_count(columns['params'][held[row]])} parameters, "
+            f"{short_count(columns['tokens'][held[row]])} tokens",
             predicted=float(test.predicted[row]),
             low=float(test.low[row]),
             high=float(test.high[row]),

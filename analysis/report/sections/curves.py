@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from analysis.figures.curves import loss_curves, training_paths
-from analysis.figures.style import LOSS_LABEL, count_text
+from analysis.figures.style import LOSS_LABEL
 from analysis.logs.load_curves import Curves
 from analysis.logs.load_run import LOSS
 from analysis.report.section import Drawing, Paragraph, Picture, Section
 from analysis.report.study import SAME_SIZE, Study, tokenizers
-from core.numbers import percent
+from core.numbers import percent, short_count
 
 ORDER = 50
 AGAINST_TOKENS = Picture(
@@ -99,8 +99,8 @@ def rises(study: Study) -> list[str]:
             for place in np.flatnonzero((np.diff(mean) > NOISE_FACTOR * np.sqrt(2) * noise) & apart):
                 found.append(
                     f"loss rises by {percent(float(np.expm1(mean[place + 1] - mean[place])))} from "
-                    f"{count_text(distinct[place])} to {count_text(distinct[place + 1])} {what} "
-                    f"at {count_text(value)} {'tokens' if fixed == 'tokens' else 'parameters'}"
+                    f"{short_count(distinct[place])} to {short_count(distinct[place + 1])} {what} "
+                    f"at {short_count(value)} {'tokens' if fixed == 'tokens' else 'parameters'}"
                 )
     if len(found) > MOST_RISES:
         found = [*found[:MOST_RISES], f"and {len(found) - MOST_RISES} more places where loss rises"]

@@ -3,18 +3,20 @@
 A sweep without tasks costs nothing here: the test is imported where there is something to judge.
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures.style import count_text
 from analysis.logs.load import Sweep
 from analysis.report.formats import csv_text
 from analysis.report.section import Block, Bullets, Command, Drawing, File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study
+from core.codec import typed
 from core.errors import BadInput
+from core.numbers import short_count
+from core.records import TaskRecord
+from core.rundir import EVALUATIONS, TASKS
 
 if TYPE_CHECKING:
     from analysis.emergence.table import TaskTable
@@ -40,33 +42,13 @@ PICTURES = (
 )
 
 AXIS = "params"
-
-RECORDS = "tasks.json"  # of a run: what it knows of its tasks
-
-
-@dataclasses.dataclass(frozen=True)
-class Overlap:
-    """How much of a task stands in the training text: of its `items` whole, of its `grams` of `gram_tokens` each."""
-
-    positive_control: bool
-    items: int
-    items_found: int
-    grams: int
-    grams_found: int
-    gram_tokens: int
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Overlap":
-        """From an entry of tasks.json."""
-        own = record["overlap"]
-        counts = (record["items"], own["items_found"], own["grams"], own["grams_found"], own["gram_tokens"])
-        return cls(bool(record["positive_control"]), *map(int, counts))
+COUNTS = {"items_found", "grams", "grams_found", "gram_tokens"}  # of an overlap
 
 
 def section(study: Study) -> Section | None:
     """Verdicts, figures and overlap with the training text, where any run has a score of a task."""
     sweep, title = study.sweep, "Held-out tasks: what emerges with scale"
-    if not any(b'"task/' in (sweep.read(run.run, "evals.jsonl") or b"") for run in sweep.usable):
+    if not any(b'"task/' in (sweep.read(run.run, EVALUATIONS) or b"") for run in sweep.usable):
         return None
     from analysis.emergence.command import analyse
     from analysis.emergence.table import TaskTable, sweep_rows, tasks_from_rows
@@ -80,13 +62,13 @@ def section(study: Study) -> Section | None:
     text = csv_text(columns, ([row.get(name, "") for name in columns] for row in rows))
     table = TaskTable(tasks, TABLE, hashlib.sha256(text.encode()).hexdigest(), len(rows))
     result = analyse(table)
-    overlaps, damaged = _overlaps(sweep)
+    records, damaged = _records(sweep)
     return Section(
         title=title,
         blocks=(
             *_verdicts(result),
             *_drawings(table, result),
-            *_overlap_blocks(overlaps),
+            *_overlap(records),
             Command(f"python -m analysis.emergence {TABLE} --axis {AXIS} --out {RESULT}"),
         ),
         warnings=tuple(damaged),
@@ -102,29 +84,27 @@ def _verdicts(result: Mapping[str, Any]) -> Iterator[Block]:
         f"{settings['alpha']:g} over {len(entries)} tasks; {settings['bootstrap']} replicates, seed {settings['seed']}."
     )
     yield Bullets([entry["sentence"] for entry in entries])
-    yield Rows(
-        ("task", "verdict", "gain", "q, delayed onset", "q, sharp", "onset at", "continuous metric",
-         "break that 80% see"),
-        [_verdict_row(entry) for entry in entries],
-        text=frozenset({"verdict", "continuous metric"}),
-    )  # fmt: skip
-
-
-def _verdict_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    def shown(value: float | None, form: str = ".3g") -> str:
-        return "" if value is None else format(value, form)
-
-    onset, power, effect = entry["onset"], entry["power"], entry["effect"]
-    return (
-        entry["task"],
-        entry["verdict"],
-        shown(effect["gain"], ".3f") if effect else "",
-        shown(entry["q"]["delayed_onset"]),
-        shown(entry["q"]["sharp"]),
-        " to ".join(map(count_text, onset["interval"])) if onset else "",
-        entry["metric_check"]["status"],
-        shown(power["smallest_break"]) if power else "",
+    yield Rows.of(
+        entries,
+        {
+            "task": lambda one: one["task"],
+            "verdict": lambda one: one["verdict"],
+            "gain": lambda one: _said(one["effect"], "gain", ".3f"),
+            "q, delayed onset": lambda one: _said(one["q"], "delayed_onset"),
+            "q, sharp": lambda one: _said(one["q"], "sharp"),
+            "onset at": lambda one: (
+                " to ".join(map(short_count, one["onset"]["interval"])) if one["onset"] else ""
+            ),
+            "continuous metric": lambda one: one["metric_check"]["status"],
+            "break that 80% see": lambda one: _said(one["power"], "smallest_break"),
+        },
+        text=("verdict", "continuous metric"),
     )
+
+
+def _said(part: Mapping[str, float | None] | None, key: str, form: str = ".3g") -> str:
+    value = part[key] if part else None
+    return "" if value is None else format(value, form)
 
 
 def _drawings(table: "TaskTable", result: dict[str, Any]) -> Iterator[Drawing]:
@@ -136,44 +116,49 @@ def _drawings(table: "TaskTable", result: dict[str, Any]) -> Iterator[Drawing]:
             yield pictures[name].by(lambda figure=figure: figure, table.sha256)  # type: ignore[misc]
 
 
-def _overlaps(sweep: Sweep) -> tuple[dict[str, Overlap], list[str]]:
+def _records(sweep: Sweep) -> tuple[dict[str, TaskRecord], list[str]]:
     """What the runs' tasks.json say of each task, and which cannot be read.
 
-    Runs may have trained on different text: the one that holds most of a task's problems counts.
+    Runs may have trained on different text: the record that found most of a task's problems there counts.
     """
-    found: dict[str, Overlap] = {}
+    found: dict[str, TaskRecord] = {}
     damaged = []
     for run in sweep.usable:
         try:
-            for name, record in json.loads(sweep.read(run.run, RECORDS) or b"{}").items():
-                one = Overlap.of(record)
-                if name not in found or one.items_found > found[name].items_found:
-                    found[name] = one
-        except (ValueError, KeyError, TypeError, AttributeError):
-            damaged.append(f"{run.run}/{RECORDS}: damaged and left out")
+            records = typed(dict[str, TaskRecord], json.loads(sweep.read(run.run, TASKS) or b"{}"))
+        except (BadInput, ValueError, RecursionError):
+            records = None
+        if records is None or not all(record["overlap"].keys() >= COUNTS for record in records.values()):
+            damaged.append(f"{run.run}/{TASKS}: damaged and left out")
+            continue
+        for name, record in records.items():
+            if name not in found or _found(record) > _found(found[name]):
+                found[name] = record
     return found, damaged
 
 
-def _overlap_blocks(overlaps: Mapping[str, Overlap]) -> Sequence[Block]:
-    if not overlaps:
+def _found(record: TaskRecord) -> int:
+    return record["overlap"]["items_found"]
+
+
+def _overlap(records: Mapping[str, TaskRecord]) -> Sequence[Block]:
+    if not records:
         return ()
-    gram = max(one.gram_tokens for one in overlaps.values())
-    rows = [
-        (
-            name,
-            "positive control" if one.positive_control else "held out",
-            *map(str, (one.items, one.items_found, one.grams, one.grams_found)),
-        )
-        for name, one in sorted(overlaps.items())
-    ]
-    return (
-        Paragraph(
-            "How much of each task stands in the training text: whole problems, and runs of "
-            f"{gram} tokens. A positive control is trained on."
-        ),
-        Rows(
-            ("task", "label", "problems", "problems found", "n-grams", "n-grams found"),
-            rows,
-            text=frozenset({"label"}),
-        ),
+    gram = max(record["overlap"]["gram_tokens"] for record in records.values())
+    table = Rows.of(
+        sorted(records.items()),
+        {
+            "task": lambda one: one[0],
+            "label": lambda one: "positive control" if one[1]["positive_control"] else "held out",
+            "problems": lambda one: str(one[1]["items"]),
+            "problems found": lambda one: str(_found(one[1])),
+            "n-grams": lambda one: str(one[1]["overlap"]["grams"]),
+            "n-grams found": lambda one: str(one[1]["overlap"]["grams_found"]),
+        },
+        text=("label",),
     )
+    words = (
+        f"How much of each task stands in the training text: whole problems, and runs of {gram} tokens. A positive "
+        "control is trained on."
+    )
+    return Paragraph(words), table

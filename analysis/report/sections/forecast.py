@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.figures.predictions import Prediction, prediction_figure
-from analysis.figures.style import count_text
 from analysis.forecast.score import fit_unchanged, read_forecast
 from analysis.logs.load import Sweep
 from analysis.logs.load_run import Run, at
 from analysis.report.section import Block, Paragraph, Picture, Section
 from analysis.report.study import Study
 from core.errors import BadInput
+from core.numbers import short_count
 from core.rundir import FORECAST, FORECAST_TABLE, SweepDirectory
 
 ORDER = 10
@@ -92,7 +92,7 @@ def _judged(sweep: Sweep, value: Mapping[str, Any], files: SweepDirectory) -> Re
             faults.append(f"it is not recorded when the forecast was written or {run.run} started")
         elif min(moment for moment in began if moment is not None) <= made:
             faults.append(f"the forecast was written AFTER {run.run} had started: it is not a forecast")
-        label = f"{count_text(run.count() or 0)} parameters, {count_text(run.tokens or 0)} tokens"
+        label = f"{short_count(run.count() or 0)} parameters, {short_count(run.tokens or 0)} tokens"
         low, high = one["interval"]
         loss = run.final()
         assert loss is not None

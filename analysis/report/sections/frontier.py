@@ -5,13 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from analysis.figures.frontier import Band, frontier_figure
-from analysis.figures.style import count_text
 from analysis.fit.fit import Fit
 from analysis.fit.frontier import frontier
 from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN
 from analysis.report.section import Picture, Section
 from analysis.report.study import Study
-from core.numbers import number, span
+from core.numbers import number, short_count, span
 
 ORDER = 70
 FRONTIER = Picture(
@@ -68,7 +67,7 @@ def _best_split(fit: Fit, band: Band) -> str:
     def at(place: int) -> str:
         loss_ends = "" if band.loss_ends is None else f", {span([ends[place] for ends in band.loss_ends], 4)}"
         return (
-            f"{count_text(float(band.params[place]))} parameters on {count_text(float(band.tokens[place]))} tokens "
+            f"{short_count(float(band.params[place]))} parameters on {short_count(float(band.tokens[place]))} tokens "
             f"(predicted loss {band.loss[place]:.3f}{loss_ends})"
         )
 

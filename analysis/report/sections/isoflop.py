@@ -1,14 +1,11 @@
 """isoFLOP valleys and the envelope: the best size at each budget, read off the runs without a law."""
 
-from collections.abc import Iterator
-
 from analysis.figures.isoflop import isoflop_slices
-from analysis.figures.style import count_text
 from analysis.isoflop.find import Isoflop
 from analysis.isoflop.growth import Valley
 from analysis.report.section import Block, File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study
-from core.numbers import number, span
+from core.numbers import number, short_count, span
 
 ORDER = 90
 RESULT = File("isoflop.json")
@@ -31,7 +28,7 @@ def section(study: Study) -> Section:
         said=(_sentence(study),),
         warnings=() if found is None else tuple(f"isoFLOP: {warning}" for warning in found.warnings),
         blocks=(
-            *_valleys(study),
+            _valleys(study),
             *(
                 picture.by(lambda result=result: isoflop_slices(result, columns))  # type: ignore[misc]
                 for picture, result in pairs
@@ -54,29 +51,26 @@ def _sentence(study: Study) -> str:
     return f"{head}; the best size grows as C^{number(a)}" + (f" ({span(ends)})." if ends else ".")
 
 
-def _valleys(study: Study) -> Iterator[Block]:
+def _valleys(study: Study) -> Block:
     if study.isoflop is None:
-        yield Paragraph(f"None: {study.why_no_isoflop}.")
-        return
+        return Paragraph(f"None: {study.why_no_isoflop}.")
     judged = _judged(study.isoflop)
     if not judged:
-        yield Paragraph("No budget has enough sizes.")
-        return
-    yield Rows(
-        ("FLOPs", "sizes", "best size", "its tokens", "its loss", "interval of the size", "why not"),
-        [
-            (
-                f"{valley.flops:.3g}",
-                str(valley.sizes),
-                count_text(valley.params_opt) if valley.params_opt else "",
-                count_text(valley.tokens_opt) if valley.tokens_opt else "",
-                f"{valley.loss_opt:.4f}" if valley.loss_opt else "",
-                " to ".join(map(count_text, valley.params_interval)) if valley.params_interval else "",
-                valley.why,
-            )
-            for valley in judged[:MOST_ROWS]
-        ],
-        text=frozenset({"why not"}),
+        return Paragraph("No budget has enough sizes.")
+    return Rows.of(
+        judged[:MOST_ROWS],
+        {
+            "FLOPs": lambda one: f"{one.flops:.3g}",
+            "sizes": lambda one: str(one.sizes),
+            "best size": lambda one: short_count(one.params_opt) if one.params_opt else "",
+            "its tokens": lambda one: short_count(one.tokens_opt) if one.tokens_opt else "",
+            "its loss": lambda one: f"{one.loss_opt:.4f}" if one.loss_opt else "",
+            "interval of the size": lambda one: (
+                " to ".join(map(short_count, one.params_interval)) if one.params_interval else ""
+            ),
+            "why not": lambda one: one.why,
+        },
+        text=("why not",),
     )
 
 

@@ -1,6 +1,6 @@
 """The law of size and data: its parameters, what the analyst's choices move, what it leaves over, and its rivals."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -109,46 +109,42 @@ def _how_it_was_fitted(fit: Fit) -> str:
 
 
 def _parameters(fit: Fit, choices: Choices) -> Rows:
-    rows = []
-    for name in fit.parameter_names:
+    def over_others(name: str) -> str:
         others = [values[name] for _, values in choices[1:]]
-        rows.append(
-            (
-                name,
-                number(fit.parameters[name], 4),
-                number(fit.standard_errors[name]),
-                span(fit.intervals[name], 4),
-                f"{number(min(others))} to {number(max(others))}" if others else "",
-                "yes" if fit.identified[name] else "no",
-            )
-        )
-    interval = f"{fit.level:.0%} interval"
-    return Rows(("parameter", "value", "standard error", interval, "over other choices", "identified"), rows)
+        return f"{number(min(others))} to {number(max(others))}" if others else ""
 
-
-def _compared(rivals: Sequence[Scored]) -> Iterator[Block]:
-    if not rivals:
-        return
-    yield Paragraph("Laws compared by least squares on log loss; lower AICc is better.")
-    rows = []
-    for one in rivals:
-        exponents = [
-            f"{name} {number(value)}"
-            for name, value in one.fit.parameters.items()
-            if name.startswith(("alpha", "beta"))
-        ]
-        rows.append(
-            (
-                one.fit.law.name,
-                str(len(one.fit.parameters)),
-                percent(one.fit.residual_sd),
-                f"{one.delta_aicc:.1f}",
-                ", ".join(exponents),
-            )
-        )
-    yield Rows(
-        ("law", "parameters", "unexplained (one standard deviation)", "AICc above the best", "exponents"), rows
+    return Rows.of(
+        fit.parameter_names,
+        {
+            "parameter": str,
+            "value": lambda name: number(fit.parameters[name], 4),
+            "standard error": lambda name: number(fit.standard_errors[name]),
+            f"{fit.level:.0%} interval": lambda name: span(fit.intervals[name], 4),
+            "over other choices": over_others,
+            "identified": lambda name: "yes" if fit.identified[name] else "no",
+        },
     )
+
+
+def _exponents(fit: Fit) -> str:
+    named = fit.parameters.items()
+    return ", ".join(f"{name} {number(value)}" for name, value in named if name.startswith(("alpha", "beta")))
+
+
+def _compared(rivals: Sequence[Scored]) -> Sequence[Block]:
+    if not rivals:
+        return ()
+    table = Rows.of(
+        rivals,
+        {
+            "law": lambda one: one.fit.law.name,
+            "parameters": lambda one: str(len(one.fit.parameters)),
+            "unexplained (one standard deviation)": lambda one: percent(one.fit.residual_sd),
+            "AICc above the best": lambda one: f"{one.delta_aicc:.1f}",
+            "exponents": lambda one: _exponents(one.fit),
+        },
+    )
+    return Paragraph("Laws compared by least squares on log loss; lower AICc is better."), table
 
 
 def _beaten(rivals: Sequence[Scored]) -> list[str]:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from analysis.figures.learning_rates import learning_rate_figure
-from analysis.figures.style import count_text
 from analysis.learning_rate import Group, families, sentences, to_json
 from analysis.report.section import File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study
+from core.numbers import short_count
 
 ORDER = 120
 RESULT = File("learning_rate.json")
@@ -55,6 +55,6 @@ def _rows(members: Sequence[Group]) -> Rows:
         ]
         best = f"{group.best:.3g}" + ("" if group.bracketed else " (edge of the grid)")
         rows.append(
-            (f"{group.parametrization} {group.width}x{group.depth}", count_text(group.params), *losses, best)
+            (f"{group.parametrization} {group.width}x{group.depth}", short_count(group.params), *losses, best)
         )
     return Rows(("shape", "parameters", *(f"{rate:g}" for rate in rates), "best peak"), rows)

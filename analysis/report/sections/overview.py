@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from analysis.figures.style import count_text
 from analysis.report.section import Section
 from analysis.report.study import Study
+from core.numbers import short_count
 
 ORDER = 0
 
@@ -50,5 +50,5 @@ def _what_it_cost(study: Study) -> list[str]:
 
 
 def _range(values: Sequence[float]) -> str:
-    low, high = count_text(min(values)), count_text(max(values))
+    low, high = short_count(min(values)), short_count(max(values))
     return low if low == high else f"{low} to {high}"

@@ -1,12 +1,11 @@
 """Every run, and the table that the fits read."""
 
-from collections.abc import Iterator
-
-from analysis.figures.style import count_text
-from analysis.logs.load_run import BITS_PER_BYTE, Run, at, number
+from analysis.logs.load_run import Run, at, number
 from analysis.report.formats import csv_text
 from analysis.report.section import Block, File, Paragraph, Rows, Section
 from analysis.report.study import Study
+from core.numbers import short_count
+from core.records import BITS_PER_BYTE
 
 ORDER = 1000
 RUNS = File("runs.csv")
@@ -20,25 +19,23 @@ MOST_ROWS = 200  # in the page; runs.csv has them all
 
 def section(study: Study) -> Section:
     """The runs, unfinished ones first."""
-    results: dict[str, str] = {RUNS: csv_text(COLUMNS, (_row(run, pretty=False) for run in study.sweep.runs))}
+    runs = study.sweep.runs
+    results: dict[str, str] = {RUNS: csv_text(COLUMNS, (_row(run, pretty=False) for run in runs))}
     if study.table is not None:
         results[TABLE] = study.table_csv
-    return Section("Runs", tuple(_blocks(study)), results=results)
-
-
-def _blocks(study: Study) -> Iterator[Block]:
     ordered = sorted(
-        study.sweep.runs,
-        key=lambda run: (run.status == "complete", run.count() or 0.0, run.tokens or 0.0, run.run),
+        runs, key=lambda run: (run.status == "complete", run.count() or 0.0, run.tokens or 0.0, run.run)
     )
-    yield Rows(COLUMNS, [_row(run, pretty=True) for run in ordered[:MOST_ROWS]], text=frozenset({"status"}))
+    rows = [_row(run, pretty=True) for run in ordered[:MOST_ROWS]]
+    blocks: list[Block] = [Rows(COLUMNS, rows, text=frozenset({"status"}))]
     if len(ordered) > MOST_ROWS:
-        yield Paragraph(f"And {len(ordered) - MOST_ROWS} more in {RUNS}.")
+        blocks.append(Paragraph(f"And {len(ordered) - MOST_ROWS} more in {RUNS}."))
+    return Section("Runs", tuple(blocks), results=results)
 
 
 def _row(run: Run, pretty: bool) -> tuple[str, ...]:
     def count(value: float | None) -> str:
-        return "" if value is None else count_text(value) if pretty else repr(value)
+        return "" if value is None else short_count(value) if pretty else repr(value)
 
     def plain(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form) if pretty else repr(value)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.figures.families import Family, Panel, colours, family_panels
-from analysis.figures.style import count_text
 from analysis.logs.load_curves import Curves
-from analysis.logs.load_run import BITS_PER_BYTE, Run, at, number
+from analysis.logs.load_run import Run, at, number
 from analysis.report.section import File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study, tokenizers
-from core.numbers import percent
+from core.numbers import percent, short_count
+from core.records import BITS_PER_BYTE
 
 ORDER = 20
 RESULT = File("tokenizers.json")
@@ -77,20 +77,18 @@ def section(study: Study) -> Section | None:
 
 
 def _every_run(runs: Sequence[Scored]) -> Rows:
-    header = ("tokenizer", "body", "parameters", "tokens", "FLOPs", "bits per byte", "standard error")
-    rows = [
-        (
-            one.tokenizer,
-            f"{one.body[0]:g}x{one.body[1]:g}",
-            count_text(one.params),
-            count_text(one.tokens),
-            f"{one.flops:.3g}",
-            f"{one.bits_per_byte:.4f}",
-            f"{one.stderr:.4f}",
-        )
-        for one in sorted(runs, key=lambda one: (one.flops, one.bits_per_byte))
-    ]
-    return Rows(header, rows)
+    return Rows.of(
+        sorted(runs, key=lambda one: (one.flops, one.bits_per_byte)),
+        {
+            "tokenizer": lambda one: one.tokenizer,
+            "body": lambda one: f"{one.body[0]:g}x{one.body[1]:g}",
+            "parameters": lambda one: short_count(one.params),
+            "tokens": lambda one: short_count(one.tokens),
+            "FLOPs": lambda one: f"{one.flops:.3g}",
+            "bits per byte": lambda one: f"{one.bits_per_byte:.4f}",
+            "standard error": lambda one: f"{one.stderr:.4f}",
+        },
+    )
 
 
 def scored(runs: Sequence[Run], evaluations: Curves) -> list[Scored]:
@@ -188,10 +186,9 @@ def _panels(runs: Sequence[Scored], names: Sequence[str]) -> list[Panel]:
                 (one for one in runs if one.tokenizer == name and one.body == body), key=lambda one: one.flops
             )
             if own:
-                x = np.array([one.flops for one in own])
-                y = np.array([one.bits_per_byte for one in own])
-                error = np.nan_to_num(np.array([one.stderr for one in own]))
-                drawn.append(Family(name, x, y, x, y, tints[name], np.stack([error, error])))
+                errors = np.nan_to_num([one.stderr for one in own])
+                points = [(one.flops, one.bits_per_byte) for one in own]
+                drawn.append(Family.joined(name, points, tints[name], reach=np.stack([errors, errors])))
         panels.append(
             Panel(
                 f"Width {body[0]:g}, depth {body[1]:g}",

@@ -6,14 +6,15 @@ checkpoint, and JobSets cannot wait for each other: trunks and plain runs lie in
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from core.errors import EXIT_BAD_INPUT, EXIT_FAILED, BadInput
 from core.files import write_atomic
-from launchers.manifests import Pack, run_command, to_yaml
+from launchers.manifests import Pack, fill_in, run_command
 from launchers.packs import form_packs, measured_sizes, parse_pack
+from launchers.site import from_table
+from launchers.submit import Request, written_only
 from training.spec import RunSpec
 
 DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -83,71 +84,20 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def jobset(pack: Pack, sweep: str, options: JobSetOptions) -> dict[str, Any]:
-    """The JobSet that trains one run or one pack."""
+def jobset(pack: Pack, sweep: str, options: JobSetOptions) -> str:
+    """The JobSet that trains one run or one pack, as YAML."""
     command = run_command("python", f"/data/runs/{sweep}", "/data/cache", pack)
-    platform = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}[options.accelerator]
-    container: dict[str, Any] = {
-        "name": "run",
-        "image": options.image,
-        "command": [literal(word) for word in command],
-        "env": [{"name": "JAX_PLATFORMS", "value": platform}],
-        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-    }
-    if options.accelerator != "cpu":
-        resource = {"gpu": "nvidia.com/gpu", "tpu": "google.com/tpu"}[options.accelerator]
-        container["resources"] = {"limits": {resource: options.chips}}
-    pod: dict[str, Any] = {
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": options.grace_seconds,
-        "containers": [container],
-        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": options.claim}}],
-    }
-    if options.node_selector:
-        pod["nodeSelector"] = dict(label.split("=", 1) for label in options.node_selector)
-    runs = " ".join(f"{sweep}/{spec.run_id}" for spec in pack)
-    failures = {"containerName": "run", "operator": "In", "values": [EXIT_FAILED, EXIT_BAD_INPUT]}
-    metadata: dict[str, Any] = {"name": object_name(pack)}
-    if options.namespace:
-        metadata["namespace"] = options.namespace
-    if options.queue:
-        metadata["labels"] = {"kueue.x-k8s.io/queue-name": options.queue}
-    return {
-        "apiVersion": "jobset.x-k8s.io/v1alpha2",
-        "kind": "JobSet",
-        "metadata": {**metadata, "annotations": {"scaling-experiments/run": runs}},
-        "spec": {
-            # Exit 1 and 2 fail the Job by its pod failure policy, and that fails the JobSet; whatever else ends a pod
-            # (75, a preemption, a lost node) starts the JobSet again.
-            "failurePolicy": {
-                "maxRestarts": options.max_restarts,
-                "rules": [
-                    {
-                        "name": "failed",
-                        "action": "FailJobSet",
-                        "onJobFailureReasons": ["PodFailurePolicy"],
-                        "targetReplicatedJobs": ["train"],
-                    }
-                ],
-            },
-            "replicatedJobs": [
-                {
-                    "name": "train",
-                    "replicas": 1,
-                    "template": {
-                        "spec": {
-                            "parallelism": 1,
-                            "completions": 1,
-                            "completionMode": "Indexed",
-                            "backoffLimit": 0,
-                            "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": failures}]},
-                            "template": {"spec": pod},
-                        }
-                    },
-                }
-            ],
-        },
-    }
+    return fill_in(
+        "jobset.yaml",
+        name=object_name(pack),
+        runs=[f"{sweep}/{spec.run_id}" for spec in pack],
+        command=[literal(word) for word in command],
+        platform={"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}[options.accelerator],
+        device={"cpu": "", "gpu": "nvidia.com/gpu", "tpu": "google.com/tpu"}[options.accelerator],
+        node_labels=[label.split("=", 1) for label in options.node_selector],
+        options=options,
+        final_exits=(EXIT_FAILED, EXIT_BAD_INPUT),
+    )
 
 
 def write(
@@ -164,12 +114,15 @@ def write(
     for pack in form_packs(specs, sizes):
         stage = "1-runs" if pack[0].parent is None else "2-branches"
         paths.append(folder / stage / f"{object_name(pack)}.yaml")
-        write_atomic(paths[-1], to_yaml(jobset(pack, sweep, options)))
+        write_atomic(paths[-1], jobset(pack, sweep, options))
     return paths
 
 
-def jobset_options(site: Mapping[str, Any]) -> JobSetOptions:
-    """From the table [jobset] of the site file."""
-    from launchers.slurm.options import from_table
+def submit(request: Request) -> str:
+    """Write the files of a sweep."""
 
-    return from_table(JobSetOptions, site.get("jobset", {}), "jobset")
+    def write_below(folder: Path) -> list[Path]:
+        options = from_table(JobSetOptions, request.table("jobset"), "jobset")
+        return write(folder, request.directory.name, request.specs, options, request.cache)
+
+    return written_only(request, "jobset", write_below)

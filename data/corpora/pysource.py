@@ -1,9 +1,9 @@
-"""The corpus that is already on the machine: Python source and its documentation.
+"""pysource: Python source and its documentation, which is already on the machine.
 
-What is read: every .py file of the standard library and of the packages that requirements.txt installs
-(the closure of its requirements as the installed metadata states it, so that unrelated packages in the same
-environment change nothing), tests included, since they are code that people wrote; and, as documentation,
-their .md, .rst and .txt files, the long description of each package, and docstrings.
+What is read: every .py file of the standard library and of the packages of `REQUIREMENTS` and all that they require
+(as the installed metadata states it, so that unrelated packages in the same environment change nothing), tests
+included, since they are code that people wrote; and, as documentation, their .md, .rst and .txt files, the long
+description of each package, and docstrings.
 
 What is left out, and counted by reason: files that are not UTF-8, hold a NUL byte, are empty or longer than
 512 KiB; generated files (they say so in their first lines); tables of numbers or labels, which most .txt
@@ -34,8 +34,17 @@ from typing import cast
 
 from data.documents import Document, decode, digest, drop_duplicates, split_of
 from data.pool import map_in_order
+from data.source import Source, build
 
-REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
+FORM = "pysource"
+DOMAINS = ("all", "code", "docs")
+
+# What requirements.txt named when this corpus was defined. A package that the project needs since then is not read, so
+# that the text of runs that were trained before stays the text of those that come.
+REQUIREMENTS = (
+    "jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "tokenizers", "pyarrow", "numpy",
+    "polars", "matplotlib", "tyro", "rich", "importlib_resources", "packaging", "pytest",
+)  # fmt: skip
 HELD_OUT_PERCENT = 2.0
 GENERATED = "generated"
 TABLE = "table"
@@ -67,16 +76,32 @@ class SourceFile:
 
 @dataclasses.dataclass(frozen=True)
 class Collected:
-    """Documents in the order of their digests, and how many were dropped by reason."""
+    """Documents in the order of their digests, how many were dropped by reason, and what they were read from."""
 
     documents: list[Document]
     dropped: dict[str, int]
+    origin: str
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self.documents)
+
+
+def signature(rest: str, domain: str) -> list[str]:
+    """The domain, and the versions of Python and of each package."""
+    return [domain, *versions(default_selection())]
+
+
+def locate(rest: str, domain: str, folder: Path, workers: int | None) -> Source:
+    """The data set pysource/<domain>, built where it is not in `folder`."""
+    return build(
+        folder, FORM, lambda: collect(default_selection(), domain, workers=workers), domain=domain,
+        description="Python source and documentation of the standard library and of installed packages",
+    )  # fmt: skip
 
 
 def default_selection() -> Selection:
-    """The standard library and everything that this project's requirements.txt installs."""
-    lines = (line.split("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
-    return Selection(requirements=tuple(line for line in lines if line))
+    """The standard library and everything that `REQUIREMENTS` installs."""
+    return Selection(REQUIREMENTS)
 
 
 def installed_closure(requirements: Iterable[str]) -> list[importlib.metadata.Distribution]:
@@ -109,7 +134,7 @@ def installed_closure(requirements: Iterable[str]) -> list[importlib.metadata.Di
     return [found[name] for name in sorted(found)]
 
 
-def signature(selection: Selection) -> list[str]:
+def versions(selection: Selection) -> list[str]:
     """What decides the content, cheaply: the interpreter's version and each distribution with its version."""
     python = [f"python {sys.version.split()[0]}"] if selection.standard_library else []
     packages = [
@@ -152,7 +177,8 @@ def collect(selection: Selection, domain: str, *, workers: int | None = None) ->
     # The smallest path keeps a content that several files share; digests then order the stream.
     candidates.sort(key=lambda document: document.path)
     kept = sorted(drop_duplicates(candidates, dropped), key=lambda document: document.sha256)
-    return Collected(kept, dict(sorted(dropped.items())))
+    origin = ", ".join(selection.requirements) or "no requirement"
+    return Collected(kept, dict(sorted(dropped.items())), origin)
 
 
 def docstrings(source: str) -> str:

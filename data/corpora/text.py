@@ -1,17 +1,21 @@
-"""The user's own text: .txt files, .jsonl rows with a "text" key, .parquet files with a "text" column.
+"""text:PATH: the user's own text, .txt files, .jsonl rows with a "text" key, .parquet files with a "text" column.
 
 Read as a stream, so that a corpus need not fit in memory. A text longer than 16 KiB is cut at line ends into
 documents of about that length (a book or a corpus in one file would otherwise be one document, in one split).
 """
 
 import collections
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from core.errors import BadInput
+from core.files import json_lines
 from data.documents import Document, decode, digest, drop_duplicates, split_of
+from data.source import Source, build
+
+FORM = "text:PATH"
+DOMAINS = ("all",)
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 HELD_OUT_PERCENT = 5.0  # a user's corpus is small more often than large; 5% each way still fills an evaluation
@@ -28,6 +32,7 @@ class TextSource:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.origin = f"text:{path}"
         self.files = text_files(path)
         self.dropped: collections.Counter[str] = collections.Counter()
 
@@ -73,13 +78,22 @@ def text_files(path: Path) -> list[Path]:
     return sorted(found)
 
 
-def signature(path: Path) -> list[str]:
-    """What decides the content, cheaply: each file's name, length and time of change."""
+def signature(rest: str, domain: str) -> list[str]:
+    """Each file's name, length and time of change."""
     lines = []
-    for file in text_files(path):
+    for file in text_files(_path(rest)):
         status = file.stat()
         lines.append(f"{file} {status.st_size} {status.st_mtime_ns}")
     return lines
+
+
+def locate(rest: str, domain: str, folder: Path, workers: int | None) -> Source:
+    """The documents as a data set, built where it is not in `folder`; read as a stream by one process."""
+    return build(folder, "text", lambda: TextSource(_path(rest)), description=f"documents of {rest}")
+
+
+def _path(rest: str) -> Path:
+    return Path(rest).expanduser().resolve()
 
 
 def cut(payload: bytes, length: int) -> Iterator[bytes]:
@@ -115,13 +129,9 @@ def _payloads(file: Path) -> Iterator[bytes]:
 
 def _json_rows(file: Path) -> Iterator[bytes]:
     with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise BadInput(f"data.corpus: {file} line {number} is not JSON ({error})") from None
+        for number, row, error in json_lines(lines):
+            if error:
+                raise BadInput(f"data.corpus: {file} line {number} is not JSON ({error})")
             value = row.get("text") if isinstance(row, dict) else None
             if not isinstance(value, str):
                 held = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__

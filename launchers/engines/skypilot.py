@@ -8,14 +8,15 @@ checkpoint. A preempted task, and one that ends with 75, is started again and re
 import dataclasses
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from core.errors import EXIT_STOPPED, BadInput
 from core.files import write_atomic
-from launchers.manifests import Pack, families, job_name, run_command, to_yaml
+from launchers.manifests import Pack, families, fill_in, job_name, run_command
 from launchers.packs import form_packs, measured_sizes, parse_pack
+from launchers.site import from_table
+from launchers.submit import Request, written_only
 from training.spec import RunSpec
 
 
@@ -62,36 +63,26 @@ class SkyPilotOptions:
         return int(count) if self.accelerators and count.isdecimal() else int(bool(self.accelerators))
 
 
-def task(pack: Pack, sweep: str, options: SkyPilotOptions) -> dict[str, Any]:
-    """One managed job's task that trains one run or one pack."""
-    resources: dict[str, Any] = {"use_spot": options.use_spot}
-    resources |= {"accelerators": options.accelerators} if options.accelerators else {"cpus": options.cpus}
-    resources["job_recovery"] = {
-        "max_restarts_on_errors": options.max_restarts_on_errors,
-        "recover_on_exit_codes": [EXIT_STOPPED],
-    }
+def run_lines(pack: Pack, sweep: str, options: SkyPilotOptions) -> str:
+    """The shell lines of a task that trains one run or one pack."""
     directories = [f"/sweeps/{sweep}/{spec.run_id}" for spec in pack]
     platform = [] if options.accelerators else ["export JAX_PLATFORMS=cpu"]
     command = shlex.join(run_command("python", f"/sweeps/{sweep}", options.cache, pack))
-    return {
-        "name": job_name(pack).replace(".", "-"),
-        "workdir": ".",
-        "resources": resources,
-        "file_mounts": {"/sweeps": {"source": options.bucket, "mode": "MOUNT_CACHED"}},
-        "setup": "\n".join(options.setup),
-        "run": "\n".join([*platform, f"mkdir -p {shlex.join(directories)}", f"exec {command}"]),
-    }
+    return "\n".join([*platform, f"mkdir -p {shlex.join(directories)}", f"exec {command}"])
 
 
 def manifest(family: Sequence[Pack], sweep: str, options: SkyPilotOptions) -> str:
     """One YAML file: a task, or a pipeline of a trunk and its branches."""
-    head = (
-        f"# python launch.py submit ... --backend skypilot --dry-run; send it with: "
-        f"sky jobs launch {file_name(family)}\n"
+    return fill_in(
+        "skypilot.yaml",
+        file_name=file_name(family),
+        tasks=[
+            {"name": job_name(pack).replace(".", "-"), "run": run_lines(pack, sweep, options)}
+            for pack in family
+        ],
+        options=options,
+        exit_stopped=EXIT_STOPPED,
     )
-    tasks = [task(pack, sweep, options) for pack in family]
-    documents = [{"name": f"{tasks[0]['name']}-family"}, *tasks] if len(tasks) > 1 else tasks
-    return head + "---\n".join(to_yaml(document) for document in documents)
 
 
 def file_name(family: Sequence[Pack]) -> str:
@@ -115,8 +106,11 @@ def write(
     return paths
 
 
-def skypilot_options(site: Mapping[str, Any]) -> SkyPilotOptions:
-    """From the table [skypilot] of the site file."""
-    from launchers.slurm.options import from_table
+def submit(request: Request) -> str:
+    """Write the files of a sweep."""
 
-    return from_table(SkyPilotOptions, site.get("skypilot", {}), "skypilot")
+    def write_below(folder: Path) -> list[Path]:
+        options = from_table(SkyPilotOptions, request.table("skypilot"), "skypilot")
+        return write(folder, request.directory.name, request.specs, options, request.cache)
+
+    return written_only(request, "skypilot", write_below)
