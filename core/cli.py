@@ -98,7 +98,7 @@ def _registry() -> "ConstructorRegistry":
 def _one_line(box: str) -> str:
     """The text of a message drawn in a box, without its heading and its footer."""
     lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines() if line.strip()]
-    text = " ".join(line for line in lines[1:] if line)
+    text = " ".join(line for line in lines[1:] if line.strip("-"))  # a rule is drawn of either character
     return (
         re.split("For full helptext|Argument helptext", text)[0].strip() or "these arguments cannot be parsed"
     )
