@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             create_run(options.directory, options.spec)
         options.prepare()
         group = meet(options)
-    from training.execute import execute  # here: JAX takes a second to load, and a bad flag is refused before
+    from training.execute import execute  # here: JAX loads slowly, and a bad flag is refused before
 
     screen = Screen(rewrites=sys.stderr.isatty(), names=False)
     execution = dataclasses.replace(

@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(runs: Sequence[Path], execution: Execution) -> dict[Path, Outcome]:
     """How each run ended; several are a pack."""
-    from training.execute import execute  # loads JAX and NumPy, whose threads are as many as the cores by then
+    from training.execute import execute  # here: JAX has as many threads as there are cores by then
 
     try:
         return execute(runs, execution)

@@ -35,9 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Fill the holes and say what was done; 1 where a complete run could not be scored."""
     options = parse(Arguments, sys.argv[1:] if arguments is None else arguments, "python launch.py backfill")
     configure_jax(options.cache)
-    from training.evaluate.holes import (
-        fill,  # here: JAX takes a second to load, and a bad flag is refused before
-    )
+    from training.evaluate.holes import fill  # here: JAX loads slowly, and a bad flag is refused before
     from training.evaluate.tasks import overlap_line
 
     summary = fill(options.sweep, options.tasks, options.items, options.cache, say)
