@@ -42,7 +42,7 @@ def use_cores_as_devices() -> None:
     Where XLA_FLAGS says how many CPU devices there are, that stays; and so do the devices of a process that has used
     JAX already. Accelerators are not concerned.
     """
-    import jax
+    import jax  # here: planning reads the rules of this file without JAX
 
     if COUNT_FLAG in os.environ.get("XLA_FLAGS", ""):
         return
