@@ -1,13 +1,13 @@
-"""The one place where parameters and FLOPs are counted. Plain Python: planning and analysis need no JAX.
+"""The one place where parameters and FLOPs are counted, off the parameter tree. Planning needs no JAX for it.
 
-Counts are closed forms of the configuration; tests hold them against a literal count over the parameter tree
-and against the cost analysis of the compiled program.
+Tests hold the counts against closed forms, published sizes and the cost analysis of the compiled program.
 """
 
 from typing import TypedDict
 
 from core.errors import BadInput
 from model.config import ModelConfig
+from model.parameters import layout, leaves
 
 FORWARD_AND_BACKWARD = 3  # each product of the forward pass has two of the same size in the backward pass
 MULTIPLY_AND_ADD = 2
@@ -45,34 +45,29 @@ class Ledger(TypedDict):
     flops_per_token: FlopsPerToken
 
 
-def _block_matrix_parameters(config: ModelConfig) -> int:
-    """Weights of one block that enter a matrix product."""
-    head_width, ff_width = config.resolved_head_width, config.resolved_ff_width
-    attention = config.width * head_width * (2 * config.heads + 2 * config.kv_heads)
-    feed_forward = (3 if config.activation == "swiglu" else 2) * config.width * ff_width
-    return attention + feed_forward
-
-
-def _block_gains(config: ModelConfig) -> int:
-    """Normalization gains of one block."""
-    return 2 * config.width + (2 * config.resolved_head_width if config.qk_norm else 0)
-
-
 def parameter_counts(config: ModelConfig) -> ParameterCounts:
     """Number of parameters under each convention."""
-    table = config.vocabulary * config.width
-    blocks = config.depth * (_block_matrix_parameters(config) + _block_gains(config))
-    non_embedding = blocks + config.width  # the final normalization's gain
+    total = tables = 0
+    for leaf in leaves(layout(config)):
+        total += leaf.size
+        tables += leaf.size if "vocabulary" in leaf.axes else 0
     return {
-        "total": non_embedding + table * (1 if config.tied else 2),
-        "non_embedding": non_embedding,
-        "non_embedding_plus_head": non_embedding + table,
+        "total": total,
+        "non_embedding": total - tables,
+        "non_embedding_plus_head": total - tables + config.vocabulary * config.width,
     }
 
 
 def matrix_parameters(config: ModelConfig) -> int:
     """Weights that multiply every token: all blocks' matrices and the head; no gains, no embedding look-up."""
-    return config.depth * _block_matrix_parameters(config) + config.vocabulary * config.width
+    blocks = leaves(layout(config)["blocks"])
+    return sum(leaf.size for leaf in blocks if leaf.is_matrix) + config.vocabulary * config.width
+
+
+def attended_width(config: ModelConfig) -> int:
+    """Numbers of all queries of a token, over all layers: what matrices that write the axis `heads` make."""
+    queries = (leaf for leaf in leaves(layout(config)["blocks"]) if leaf.axes[-1] == "heads")
+    return config.depth * sum(leaf.shape[-1] for leaf in queries)
 
 
 def ledger(config: ModelConfig, sequence_length: int) -> Ledger:
@@ -96,7 +91,7 @@ def ledger(config: ModelConfig, sequence_length: int) -> Ledger:
     product = FORWARD_AND_BACKWARD * MULTIPLY_AND_ADD
     weights = product * matrix_parameters(config)
     # Queries by keys and weights by values: two products of T x K for each head of each layer.
-    full_attention = product * 2 * config.depth * config.heads * config.resolved_head_width * sequence_length
+    full_attention = product * 2 * attended_width(config) * sequence_length
     return {
         "params": params,
         "flops_per_token": {

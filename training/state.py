@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from model import network as functional
 from model import sharding
 from model.config import ModelConfig
+from model.initialize import init
 from model.parameters import epsilon_multipliers, learning_rate_multipliers
 from training.spec import OptimConfig
 
@@ -87,7 +87,7 @@ def _multiplied(multipliers: Tree) -> optax.GradientTransformation:
 def initial_state(config: ModelConfig, optim: OptimConfig, seed: int) -> TrainState:
     """State before the first step, a function of the seed alone."""
     init_key, run_key = jax.random.split(jax.random.key(seed))
-    params = functional.init(config, init_key)
+    params = init(config, init_key)
     return TrainState(
         params=params,
         moments=optimizer(hyperparameters(optim), config, optim.decay_all).init(params),

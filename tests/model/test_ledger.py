@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from core.errors import BadInput
-from model import network as functional
+from model import network
 from model.config import ModelConfig
 from model.ledger import ledger
 
@@ -23,7 +23,7 @@ GRID = {
 @pytest.mark.parametrize("name", GRID)
 def test_parameter_counts_equal_the_tree(name):
     config = GRID[name]
-    params = jax.eval_shape(lambda: functional.init(config, jax.random.key(0)))
+    params = jax.eval_shape(lambda: network.init(config, jax.random.key(0)))
     counts = ledger(config, 32)["params"]
     total = sum(leaf.size for leaf in jax.tree.leaves(params))
     tables = params["embedding"].size + (0 if config.tied else params["head"].size)
@@ -62,15 +62,15 @@ def test_gpt2_small_has_its_published_size():
 
 @pytest.mark.parametrize("name", GRID)
 def test_palm_flops_equal_the_compilers_count(name):
-    # Rows with plain attention compute every product in full, as `palm` counts. The compiler also counts
+    # Token-major with plain attention compute every product in full, as `palm` counts. The compiler also counts
     # element-wise work; its share falls with width, hence a width at which it is small.
     config = dataclasses.replace(GRID[name], width=256, depth=2, head_width=64, ff_width=1024)
     batch, length = 2, 64
-    params = jax.eval_shape(lambda: functional.init(config, jax.random.key(0)))
+    params = jax.eval_shape(lambda: network.init(config, jax.random.key(0)))
     tokens = jax.numpy.zeros((batch, length), jax.numpy.int32)
 
     def loss(params):
-        return functional.token_losses(config, params, tokens, tokens, "rows")[0].mean()
+        return network.token_losses(config, params, tokens, tokens, "token-major")[0].mean()
 
     options = {"xla_backend_optimization_level": 0}
     analysis: Any = jax.jit(jax.grad(loss), compiler_options=options).lower(params).compile().cost_analysis()
