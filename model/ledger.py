@@ -3,7 +3,8 @@
 Tests hold the counts against closed forms, published sizes and the cost analysis of the compiled program.
 """
 
-from typing import TypedDict
+import functools
+from typing import NamedTuple, TypedDict
 
 from core.errors import BadInput
 from model.config import ModelConfig
@@ -45,29 +46,35 @@ class Ledger(TypedDict):
     flops_per_token: FlopsPerToken
 
 
+class _Counts(NamedTuple):
+    """Of numbers: all parameters, those of tables, of blocks' matrices, and of all queries of a token."""
+
+    total: int
+    tables: int
+    matrices: int
+    queries: int
+
+
+@functools.lru_cache(maxsize=4096)
+def _counts(config: ModelConfig) -> _Counts:
+    tree = layout(config)
+    tables = sum(leaf.size for leaf in leaves(tree) if "vocabulary" in leaf.axes)
+    matrices = [leaf for leaf in leaves(tree["blocks"]) if leaf.is_matrix]
+    queries = config.depth * sum(leaf.shape[-1] for leaf in matrices if leaf.axes[-1] == "heads")
+    return _Counts(
+        sum(leaf.size for leaf in leaves(tree)), tables, sum(leaf.size for leaf in matrices), queries
+    )
+
+
 def parameter_counts(config: ModelConfig) -> ParameterCounts:
     """Number of parameters under each convention."""
-    total = tables = 0
-    for leaf in leaves(layout(config)):
-        total += leaf.size
-        tables += leaf.size if "vocabulary" in leaf.axes else 0
+    counts = _counts(config)
+    non_embedding = counts.total - counts.tables
     return {
-        "total": total,
-        "non_embedding": total - tables,
-        "non_embedding_plus_head": total - tables + config.vocabulary * config.width,
+        "total": counts.total,
+        "non_embedding": non_embedding,
+        "non_embedding_plus_head": non_embedding + config.vocabulary * config.width,
     }
-
-
-def matrix_parameters(config: ModelConfig) -> int:
-    """Weights that multiply every token: all blocks' matrices and the head; no gains, no embedding look-up."""
-    blocks = leaves(layout(config)["blocks"])
-    return sum(leaf.size for leaf in blocks if leaf.is_matrix) + config.vocabulary * config.width
-
-
-def attended_width(config: ModelConfig) -> int:
-    """Numbers of all queries of a token, over all layers: what matrices that write the axis `heads` make."""
-    queries = (leaf for leaf in leaves(layout(config)["blocks"]) if leaf.axes[-1] == "heads")
-    return config.depth * sum(leaf.shape[-1] for leaf in queries)
 
 
 def ledger(config: ModelConfig, sequence_length: int) -> Ledger:
@@ -75,8 +82,8 @@ def ledger(config: ModelConfig, sequence_length: int) -> Ledger:
 
     `exact` counts every matrix product, the head's among them, and the causal half of the two attention
     products. `palm` is 6 N + 12 L H K T (Chowdhery et al. 2022, arXiv 2204.02311, appendix B) with N the
-    weights that enter matrix products (`matrix_parameters`) and all T positions attended. Both leave out what
-    is not a matrix product, and what rematerialization computes twice.
+    weights that multiply every token (all blocks' matrices and the head) and all T positions attended. Both
+    leave out what is not a matrix product, and what rematerialization computes twice.
 
     Args:
       config: the network.
@@ -89,9 +96,9 @@ def ledger(config: ModelConfig, sequence_length: int) -> Ledger:
         raise BadInput(f"sequence_length={sequence_length}: must be at least 1")
     params = parameter_counts(config)
     product = FORWARD_AND_BACKWARD * MULTIPLY_AND_ADD
-    weights = product * matrix_parameters(config)
-    # Queries by keys and weights by values: two products of T x K for each head of each layer.
-    full_attention = product * 2 * attended_width(config) * sequence_length
+    weights = product * (_counts(config).matrices + config.vocabulary * config.width)
+    # Queries by keys and weights by values: two products of T for each number of a query.
+    full_attention = product * 2 * _counts(config).queries * sequence_length
     return {
         "params": params,
         "flops_per_token": {

@@ -5,9 +5,6 @@ Modules are built from the parameter tree (model/parameters.py has every shape a
 compiled. Each is the definition of what it computes; model/kernels/ holds faster ways to compute some of them.
 """
 
-import functools
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -35,7 +32,7 @@ class Norm(nnx.Module):
 class Attention(nnx.Module):
     """Causal, with grouped queries, rotary positions and, if asked, normalized queries and keys (model/config.py)."""
 
-    def __init__(self, config: ModelConfig, params: Mapping[str, jax.Array]):
+    def __init__(self, config: ModelConfig, params: Parameters):
         self.config = config
         self.query, self.key, self.value = (nnx.Param(params[name]) for name in ("query", "key", "value"))
         self.output = nnx.Param(params["attention_output"])
@@ -55,14 +52,15 @@ class Attention(nnx.Module):
 
     def mix(self, q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, scale: float) -> jax.Array:
         """Means of values, weighted by the softmax of scaled scores over the positions so far; (B, T, H, K)."""
-        attend = functools.partial(jax.nn.dot_product_attention, implementation="xla")
-        return attend(q_BTHK, k_BTGK, v_BTGK, scale=scale, is_causal=True)
+        return jax.nn.dot_product_attention(
+            q_BTHK, k_BTGK, v_BTGK, scale=scale, is_causal=True, implementation="xla"
+        )
 
 
 class FeedForward(nnx.Module):
     """SwiGLU (Shazeer 2020, arXiv 2002.05202) or GELU (the tanh form; Hendrycks & Gimpel 2016, arXiv 1606.08415)."""
 
-    def __init__(self, config: ModelConfig, params: Mapping[str, jax.Array]):
+    def __init__(self, config: ModelConfig, params: Parameters):
         self.up, self.down = nnx.Param(params["up"]), nnx.Param(params["down"])
         self.gate = nnx.Param(params["gate"]) if config.activation == "swiglu" else None
 
@@ -78,7 +76,7 @@ class FeedForward(nnx.Module):
 class Block(nnx.Module):
     """Pre-normalization: x + attention, then x + feed-forward."""
 
-    def __init__(self, config: ModelConfig, params: Mapping[str, jax.Array]):
+    def __init__(self, config: ModelConfig, params: Parameters):
         self.branch = parametrization.branch_multiplier(config)
         self.attention_norm = Norm(params["attention_norm"], config.norm_epsilon)
         self.attention = Attention(config, params)
