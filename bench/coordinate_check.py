@@ -23,7 +23,7 @@ import numpy as np
 from core import cli as flags
 from core.errors import BadInput, exit_on_bad_input
 from core.files import write_json
-from model import network as functional
+from model import network
 from model.config import ModelConfig
 from model.sharding import make_mesh
 from training.program import Program
@@ -115,7 +115,7 @@ def measure(options: CoordinateCheck) -> list[dict[str, Any]]:
             config = _model(options, parametrization, width)  # type: ignore[arg-type]
             initialize, _ = make_initialization(config, mesh)
             step = make_train_step(Program(config), mesh)
-            look = jax.jit(functools.partial(functional.activations, config))
+            look = jax.jit(functools.partial(network.activations, config))
             found: dict[str, list[tuple[float, float]]] = {}
             with jax.set_mesh(mesh):
                 for seed in range(options.seeds):

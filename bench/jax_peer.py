@@ -16,7 +16,7 @@ import numpy as np
 from bench import protocol
 from model import sharding
 from model.config import ModelConfig
-from model.kernels import choose as choices
+from model.kernels import choose
 from model.kernels.device import this_device
 from training.processes.cores import use_cores_as_devices
 from training.processes.mesh import shape_here
@@ -59,7 +59,7 @@ class Peer:
             "loss": loss,
             "seconds": seconds,
             "bytes": self.bytes(),
-            "implementations": choices.record(config, this_device(), shape, batch, sequence),
+            "implementations": choose.record(config, this_device(), shape, batch, sequence),
             "versions": f"jax {jax.__version__}",
             "device": f"{math.prod(shape)} x {devices[0].device_kind}",
         }

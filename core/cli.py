@@ -34,12 +34,11 @@ def parse(function: Callable[..., T], arguments: Sequence[str], prog: str, *, ab
     """
     import tyro  # 0.1 s, which a command that parses nothing is spared
 
-    builds = not callable(function) or isinstance(function, type) or typing.get_origin(function) is not None
     shown, messages = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(messages):
             parsed: Any = tyro.cli(
-                function if builds else delayed(function),
+                function if isinstance(function, type) else delayed(function),
                 args=list(arguments),
                 prog=prog,
                 description="",
@@ -50,7 +49,7 @@ def parse(function: Callable[..., T], arguments: Sequence[str], prog: str, *, ab
             raise BadInput(_one_line(messages.getvalue())) from None
         print(*([about.strip(), ""] if about else []), _narrow(shown.getvalue()), sep="\n")  # noqa: T201
         raise
-    return parsed if builds else parsed()
+    return parsed if isinstance(function, type) else parsed()
 
 
 def delayed(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
@@ -98,8 +97,8 @@ def _registry() -> "ConstructorRegistry":
 
 def _one_line(box: str) -> str:
     """The text of a message drawn in a box, without its heading and its footer."""
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines() if line.strip("│╭╮╰╯─- ")]
-    text = " ".join(line for line in lines[1:] if line)
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines() if line.strip()]
+    text = " ".join(line for line in lines[1:] if line.strip("-"))  # a rule is drawn of either character
     return (
         re.split("For full helptext|Argument helptext", text)[0].strip() or "these arguments cannot be parsed"
     )

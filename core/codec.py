@@ -95,6 +95,8 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _convert(hint: Any, value: Any, key: str) -> Any:
+    if type(value) is hint and value == value:
+        return value  # almost always: the specs of 10,000 runs hold half a million values
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return from_json(typing.cast(type, hint), value, key)

@@ -2,7 +2,7 @@
 
 Claim   the best size and the best number of tokens grow as about the same power of compute, by the envelope of the
         training curves, by isoFLOP valleys and by the parametric law alike (Hoffmann et al. 2022, arXiv 2203.15556)
-Run     python launch.py run chinchilla --preset cpu
+Run     python launch.py run chinchilla
         python -m analysis.report runs/chinchilla
 Cost    6 minutes on 2 CPU cores that other programs used too; --preset h100 is sized by its FLOPs for 25 minutes
         of one H100 at an assumed 8% of 989 TFLOP/s, and has not been run

@@ -2,7 +2,7 @@
 
 Claim   a few epochs are worth nearly as much as new text, and their worth decays exponentially after that
         (Muennighoff et al. 2023, arXiv 2305.16264: up to 4 epochs; R_D* = 15.4)
-Run     python launch.py run data_constrained --preset cpu
+Run     python launch.py run data_constrained
         python -m analysis.report runs/data_constrained
 Cost    7 minutes on 2 CPU cores that other programs used too
 Expect  docs/results/data_constrained.md

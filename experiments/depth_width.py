@@ -2,7 +2,7 @@
 
 Claim   loss is flat in width / depth over a wide range (Kaplan et al. 2020, arXiv 2001.08361, figure 5: less than 3%
         over a factor 40 in aspect); here it is not
-Run     python launch.py run depth_width --preset cpu
+Run     python launch.py run depth_width
         python -m analysis.report runs/depth_width
 Cost    9 minutes on 2 CPU cores that other programs used too
 Expect  docs/results/depth_width.md

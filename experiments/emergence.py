@@ -2,7 +2,7 @@
 
 Claim   associative recall and induction appear between one layer and two (Olsson et al. 2022, arXiv 2209.11895);
         memorised facts (asked as often as the text has them), a bigram language and a grammar improve smoothly
-Run     python launch.py run emergence --preset cpu
+Run     python launch.py run emergence
 Cost    about 25 minutes on 2 CPU cores; about 25 minutes on one H100 (--preset h100, a plan that has not been run)
 Expect  docs/results/emergence.md
 

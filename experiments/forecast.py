@@ -1,7 +1,7 @@
 """A forecast that could have failed: fit the small runs, write down the largest size's losses, then train it.
 
 Claim   the losses of a model twice as large as any fitted one land in the 90% interval that was written before it began
-Run     python launch.py run forecast --preset cpu
+Run     python launch.py run forecast
 Cost    under 5 minutes on 2 CPU cores
 Expect  docs/results/forecast.md
 

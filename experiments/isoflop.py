@@ -2,7 +2,7 @@
 
 Claim   loss against size has a valley at every budget, and the best size grows as C^a with a near 0.5
         (Hoffmann et al. 2022, arXiv 2203.15556, section 3.2)
-Run     python launch.py run isoflop --preset cpu
+Run     python launch.py run isoflop
         python -m analysis.report runs/isoflop
 Cost    5 minutes on 2 CPU cores that other programs used too
 Expect  docs/results/isoflop.md

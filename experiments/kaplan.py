@@ -2,7 +2,7 @@
 
 Claim   loss falls as a power of N where data abound, of D where size abounds, and of C along the best runs
         (Kaplan et al. 2020, arXiv 2001.08361, eqs. 1.1 to 1.3: exponents 0.076, 0.095 and 0.050 on WebText2)
-Run     python launch.py run kaplan --preset cpu
+Run     python launch.py run kaplan
         python -m analysis.report runs/kaplan
 Cost    4 minutes on 2 CPU cores that other programs used too
 Expect  docs/results/kaplan.md

@@ -1,7 +1,7 @@
 """Which tokenizer gives the most for the same compute?  Bytes, characters, words and byte-pair encoding.
 
 Claim   at equal training FLOPs, longer tokens pay as long as the head that they need does not eat the compute
-Run     python launch.py run tokenizer --preset cpu
+Run     python launch.py run tokenizer
         python -m analysis.report runs/tokenizer
 Cost    7 minutes on 2 CPU cores that other programs used too, and 2 for three token caches the first time
 Expect  docs/results/tokenizer.md

@@ -2,7 +2,7 @@
 
 Claim   under maximal update the peak that is best for small models is near the best for larger ones
         (docs/results/lr_transfer.md), so that tuning costs a small part of a sweep
-Run     python launch.py run tune --preset cpu
+Run     python launch.py run tune
         python -m analysis.learning_rate runs/tune --rule rule.json
         python launch.py run quickstart --rule rule.json
 Cost    about 1 minute on 2 CPU cores

@@ -5,7 +5,7 @@ A run alone has the devices of its mesh for its one lane. Several runs are one p
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ Numbers = Mapping[str, float]
 class Lanes(Protocol):
     """States by lane, from 0."""
 
-    def devices(self) -> contextlib.AbstractContextManager[Any]:
+    def devices(self) -> contextlib.AbstractContextManager[object]:
         """Enter this around all steps."""
 
     def step(self, batches: Mapping[int, Batch], hyper: Mapping[int, Numbers]) -> Metrics:
@@ -47,7 +47,7 @@ class OneLane:
         self._mesh, self._sequences, self._state = mesh, sequences, state
         self._step = make_train_step(program, mesh)
 
-    def devices(self) -> contextlib.AbstractContextManager[Any]:
+    def devices(self) -> contextlib.AbstractContextManager[object]:
         return jax.set_mesh(self._mesh)
 
     def step(self, batches: Mapping[int, Batch], hyper: Mapping[int, Numbers]) -> Metrics:
@@ -75,7 +75,7 @@ class ManyLanes:
         for lane in range(len(states)):
             self._state_M = put_lane(self._state_M, lane, states.pop(0), self._mesh)
 
-    def devices(self) -> contextlib.AbstractContextManager[Any]:
+    def devices(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
 
     def step(self, batches: Mapping[int, Batch], hyper: Mapping[int, Numbers]) -> Metrics:

@@ -55,9 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.prepare()
         configure_jax(options.cache)
         use_cores_as_devices()
-        from training.execute import (
-            execute,  # here: JAX takes a second to load, and a bad flag is refused before
-        )
+        from training.execute import execute  # here: JAX loads slowly, and a bad flag is refused before
 
         outcomes = execute(options.directories, options.execution(stop, screen.progress))
     for directory, outcome in outcomes.items():

@@ -41,9 +41,7 @@ def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True
             caches[spec.data], spec.data, batch_tokens=spec.batch_tokens, seed=spec.seed, prefetch=False
         )
         if spec.tasks:
-            from training.evaluate.tasks import (
-                held_out_tasks,  # loads JAX, which runs without tasks need not wait for
-            )
+            from training.evaluate.tasks import held_out_tasks  # here: loads JAX, for runs with tasks only
 
             records |= held_out_tasks(spec.tasks, spec.task_items, spec.data, cache_root).records
     return records

@@ -20,7 +20,7 @@ from core.errors import BadInput
 from core.files import read_json, write_json
 from core.records import Attempt, Corpus
 from core.rundir import RunDirectory
-from model.kernels import choose as choices
+from model.kernels import choose
 from training.processes.lease import EXPIRY_SECONDS, acquire, held, holder_elsewhere
 from training.spec import RunSpec
 
@@ -132,7 +132,7 @@ def start_attempt(directory: Path, corpus: Corpus, mesh: "Mesh", code: str | Non
     spec = read_spec(directory)
     length, kind = spec.data.sequence_length, described(device)
     sequences = (spec.optim.microbatch_tokens or spec.batch_tokens) // length
-    warning = choices.slow(spec.model, kind, length)
+    warning = choose.slow(spec.model, kind, length)
     if warning:
         logging.getLogger(__name__).warning("%s: %s", directory, warning)
     attempt: Attempt = {
@@ -146,7 +146,7 @@ def start_attempt(directory: Path, corpus: Corpus, mesh: "Mesh", code: str | Non
         "device": device.device_kind,
         "devices": mesh.size,
         "mesh": dict(mesh.shape),
-        "implementations": choices.record(spec.model, kind, tuple(mesh.shape.values()), sequences, length),
+        "implementations": choose.record(spec.model, kind, tuple(mesh.shape.values()), sequences, length),
         "processes": jax.process_count(),
         "cpus": sorted(os.sched_getaffinity(0)),
     }

@@ -31,7 +31,7 @@ class Arguments(Flags):
     """runs/<sweep>/<run_id>, holding spec.json"""
     mesh: str = ""
     """devices by axis: data=2,fsdp=2,tensor=1 (default: by rule)"""
-    profile: bool = False
+    profile: FlagCreatePairsOff[bool] = False
     """trace five steps into RUN/profile, for ui.perfetto.dev"""
     spec: str | None = None
     """the RunSpec as JSON: creates the run directory where there is none"""
@@ -41,7 +41,7 @@ class Arguments(Flags):
     """how many processes there are"""
     process_index: int | None = None
     """which of them this is, from 0"""
-    distributed: bool = False
+    distributed: FlagCreatePairsOff[bool] = False
     """take the three from Slurm (a task of srun) or a TPU host"""
     join_seconds: float = 300.0
     """how long processes wait for each other"""
@@ -80,12 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop.install()
     with exit_on_bad_input():
         words = sys.argv[1:] if arguments is None else arguments
-        options: Arguments = parse(FlagCreatePairsOff[Arguments], words, "python -m training.run")
+        options: Arguments = parse(Arguments, words, "python -m training.run")
         if options.spec is not None:
             create_run(options.directory, options.spec)
         options.prepare()
         group = meet(options)
-    from training.execute import execute  # here: JAX takes a second to load, and a bad flag is refused before
+    from training.execute import execute  # here: JAX loads slowly, and a bad flag is refused before
 
     screen = Screen(rewrites=sys.stderr.isatty(), names=False)
     execution = dataclasses.replace(

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from model import network, sharding
+from model import sharding
 from model.config import ModelConfig
+from model.initialize import init
 from training import objectives, optimizers
 from training.spec import OptimConfig, RunSpec
 
@@ -50,7 +51,7 @@ def optimizer(optim: OptimConfig, config: ModelConfig) -> optax.GradientTransfor
 def initial_state(config: ModelConfig, optim: OptimConfig, seed: jax.Array | int) -> TrainState:
     """State before the first step, a function of the seed alone."""
     init_key, run_key = jax.random.split(jax.random.key(seed))
-    params = network.init(config, init_key)
+    params = init(config, init_key)
     return TrainState(
         params=params,
         moments=optimizer(optim, config).init(params),

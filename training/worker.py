@@ -42,7 +42,7 @@ class Arguments:
     """devices by axis: data=2,fsdp=2 (default: the rule)"""
     cores: str = ""
     """pin to these CPU cores, as 0,1; as many threads"""
-    profile: bool = False
+    profile: FlagCreatePairsOff[bool] = False
     """trace five steps of every run"""
 
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until standard input ends or a signal asks to stop."""
     with exit_on_bad_input():
         options = parse(
-            FlagCreatePairsOff[Arguments],
+            Arguments,
             sys.argv[1:] if arguments is None else arguments,
             "python -m training.worker",
         )
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(runs: Sequence[Path], execution: Execution) -> dict[Path, Outcome]:
     """How each run ended; several are a pack."""
-    from training.execute import execute  # loads JAX and NumPy, whose threads are as many as the cores by then
+    from training.execute import execute  # here: JAX has as many threads as there are cores by then
 
     try:
         return execute(runs, execution)

@@ -19,12 +19,12 @@ from typing import Annotated
 
 import tyro
 
-from analysis.logs.files import REPORT as FOLDER
 from analysis.logs.files import read_logs
 from analysis.logs.load import load_sweep
 from analysis.report.folder import Made, write
 from core.cli import parse
 from core.errors import BadInput, exit_on_bad_input
+from core.rundir import REPORT as FOLDER
 
 SOURCES = (".py", ".jinja", ".css")
 MOST_RESAMPLES = 1_000_000

@@ -13,7 +13,6 @@ from matplotlib.colors import to_rgb
 from analysis.figures import curves, frontier, isoflop, parameters, predictions, residuals, style
 from analysis.figures.predictions import Prediction
 from analysis.isoflop.find import find_valleys
-from core.numbers import short_count
 from tests.support.synthetic_sweep import truth_loss
 
 SOURCE = "ab" * 32
@@ -141,22 +140,6 @@ def test_a_prediction_outside_its_interval_looks_different():
     assert points_of(axes, "o") == [pytest.approx((5.0, 1))]
     assert points_of(axes, "X") == [pytest.approx((10.0, 0))]
     assert "1 of 2 inside their 90% interval" in axes.get_title(loc="left")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (999, "999"),
-        (1000, "1k"),
-        (10_240, "10.2k"),
-        (999_600, "1M"),
-        (1.5e9, "1.5B"),
-        (3e12, "3T"),
-        (0.5, "0.5"),
-    ],
-)
-def test_counts_are_readable(value, text):
-    assert short_count(value) == text
 
 
 @pytest.mark.parametrize(

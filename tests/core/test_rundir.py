@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -169,6 +171,11 @@ def test_runs_of_a_sweep_are_the_folders_with_a_spec(tmp_path):
     assert [run.name for run in sweep.runs()] == ["a", "b"]
     with pytest.raises(BadInput, match="no such sweep"):
         SweepDirectory(tmp_path / "none").runs()
+
+
+def test_the_names_of_files_are_known_at_once():
+    code = "import core.rundir, sys; sys.exit(any(name in sys.modules for name in ('numpy', 'polars', 'jax')))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_no_other_room_spells_the_name_of_a_file_of_a_run():

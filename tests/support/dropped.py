@@ -85,16 +85,20 @@ def call(copy: Path, program: str, *arguments: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def train_everywhere(copy: Path, **changes: Any) -> dict[str, Any]:
-    """Numbers of a run of 20 steps with these fields, by how it was trained: whole, resumed, packed, packed_resumed."""
-    spec = {
+def small_run(copy: Path, **changes: Any) -> dict[str, Any]:
+    """A RunSpec of 20 steps on the corpus of the copy, with these fields."""
+    return {
         "model": {"width": 16, "depth": 1, "heads": 1, "kv_heads": 1, "scan": False},
         "data": {"corpus": f"text:{copy / 'corpus'}", "sequence_length": 32, "validation_tokens": 1024},
         "tokens": 20 * 256,
         "batch_tokens": 256,
         **changes,
     }
-    return call(copy, PROGRAM, json.dumps(spec))
+
+
+def train_everywhere(copy: Path, **changes: Any) -> dict[str, Any]:
+    """Numbers of `small_run`, by how it was trained: whole, resumed, packed, packed_resumed."""
+    return call(copy, PROGRAM, json.dumps(small_run(copy, **changes)))
 
 
 def assert_trains_resumes_and_packs(numbers: dict[str, Any], relative: float = 1e-4) -> None:

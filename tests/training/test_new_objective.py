@@ -1,6 +1,8 @@
 """An objective is one new file: its batches are read; it trains, resumes to the same bits and packs."""
 
-from tests.support.dropped import assert_trains_resumes_and_packs, call, train_everywhere, write_copy
+from core.codec import from_json
+from tests.support.dropped import assert_trains_resumes_and_packs, call, small_run, train_everywhere, write_copy
+from training.spec import RunSpec
 
 # Batches are a tree: tokens, and how much each target counts.
 SECOND_HALF = '''
@@ -59,5 +61,5 @@ def test_it_trains_resumes_to_the_same_bits_packs_and_an_unknown_one_is_refused(
     assert_trains_resumes_and_packs(in_parts)
     (whole,), (parts,) = numbers["whole"]["rows"], in_parts["whole"]["rows"]
     assert abs(whole[0][0] - parts[0][0]) < 1e-5
-    assert numbers["whole"]["run"] != train_everywhere(copy, optim=optim)["whole"]["run"]
+    assert numbers["whole"]["run"] != from_json(RunSpec, small_run(copy, optim=optim)).run_id
     assert call(copy, REFUSED) == "objective='nothing': must be one of next_token, second_half"

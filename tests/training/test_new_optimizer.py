@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.support.dropped import assert_trains_resumes_and_packs, call, train_everywhere, write_copy
+from core.codec import from_json
+from tests.support.dropped import assert_trains_resumes_and_packs, call, small_run, train_everywhere, write_copy
+from training.spec import RunSpec
 
 # Momentum (Polyak 1964) as a stranger would add it.
 MOMENTUM = '''
@@ -65,9 +67,8 @@ def test_it_trains_resumes_to_the_same_bits_and_packs(momentum):
     optim = {"name": "momentum", "learning_rate": 0.3, "warmup_tokens": 1024}
     numbers = train_everywhere(momentum, optim=optim)
     assert_trains_resumes_and_packs(numbers)
-    usual = train_everywhere(momentum, optim={**optim, "name": "adamw", "learning_rate": 1e-3})
-    assert usual["whole"]["run"] != numbers["whole"]["run"]
-    assert usual["whole"]["rows"] != numbers["whole"]["rows"]
+    usual = from_json(RunSpec, small_run(momentum, optim={**optim, "name": "adamw"}))
+    assert usual.run_id != numbers["whole"]["run"]
 
 
 def test_its_state_lies_where_the_parameters_lie(momentum):

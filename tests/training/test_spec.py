@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from core.codec import canonical_json, from_json, to_json, with_settings
 from core.errors import BadInput
-from core.numbers import short_count
 from data.config import DataConfig
 from experiments.spec import Sweep
 from model.config import ModelConfig
@@ -137,9 +136,3 @@ def test_a_sweep_drops_repeated_specs_and_refuses_to_be_empty():
     assert len(Sweep([RunSpec(), RunSpec(seed=1), RunSpec()])) == 2
     with pytest.raises(BadInput, match="empty"):
         Sweep([])
-
-
-def test_short_count():
-    assert [short_count(x) for x in (5, 999, 1000, 999_900, 1_048_576, 2.5e9, 3e12)] == [
-        "5", "999", "1k", "1M", "1.05M", "2.5B", "3T",
-    ]  # fmt: skip

@@ -33,7 +33,7 @@ from data.tokenizers import Tokenizer
 from model import network as functional
 from model import sharding
 from model.config import ModelConfig
-from model.kernels import token_major as rows
+from model.loss import cross_entropy
 from training.evaluate.loss import Score
 
 METRICS = (
@@ -172,7 +172,7 @@ def make_task_step(config: ModelConfig, mesh: jax.sharding.Mesh) -> Callable[...
 
     def step(params: Any, tokens_BS: Any, positions_B1: Any, options_BK: Any) -> tuple[Any, Any, Any]:
         logits_BTV = functional.apply(config, params, tokens_BS[:, :-1])
-        nll_BT, logz_BT = rows.token_losses(logits_BTV, tokens_BS[:, 1:])
+        nll_BT, logz_BT = cross_entropy(logits_BTV, tokens_BS[:, 1:])
         before_B1 = jnp.maximum(positions_B1 - 1, 0)
         here_BV = jnp.take_along_axis(logits_BTV, before_B1[..., None], axis=1)[:, 0]
         chosen_BK = jnp.take_along_axis(here_BV, options_BK, axis=1)

@@ -13,6 +13,7 @@ from data.config import DataConfig
 from data.loader import TrainLoader
 from model import network
 from model.config import ModelConfig
+from training.objectives import Params
 from training.spec import OptimConfig
 
 
@@ -32,14 +33,14 @@ def hyperparameters(optim: OptimConfig) -> dict[str, float]:
 
 
 def loss(
-    config: ModelConfig, params: Any, tokens_BS: jax.Array, hyper: Mapping[str, Any]
+    config: ModelConfig, params: Params, tokens_BS: jax.Array, hyper: Mapping[str, Any]
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean loss plus z_loss times the mean squared log-partition, and the mean loss alone; nats per token."""
     objective, mean = network.objective(config, params, tokens_BS[:, :-1], tokens_BS[:, 1:], hyper["z_loss"])
     return objective, {"loss": mean}
 
 
-def held_out_nats(config: ModelConfig, params: Any, tokens_BS: jax.Array) -> jax.Array:
+def held_out_nats(config: ModelConfig, params: Params, tokens_BS: jax.Array) -> jax.Array:
     """Negative log likelihood of each target, (B, T)."""
     nll_BT, _ = network.token_losses(config, params, tokens_BS[:, :-1], tokens_BS[:, 1:])
     return nll_BT

@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries may print; only the answer may reach the launcher
     configure_jax(cache)
-    from training.packs.probe import measured_rate  # loads JAX, which `plan` reads measurements without
+    from training.packs.probe import measured_rate  # here: `plan` reads measurements without JAX
 
     for request in json.load(sys.stdin):
         size = choose(from_json(RunSpec, request["spec"]), request["most"], cache, measured_rate)

@@ -9,6 +9,7 @@ import contextlib
 import os
 
 from model.config import ModelConfig
+from model.kernels.choose import longest_side
 
 COUNT_FLAG = "xla_force_host_platform_device_count"
 # Where several devices of one process compute at once, XLA's CPU products of many rows can come out wrong: they are
@@ -26,14 +27,7 @@ def device_count(cores: int) -> int:
 
 def cores_may_share(config: ModelConfig) -> bool:
     """Whether several CPU devices of one process compute this model correctly at once: no product is too large."""
-    joined = 2 if config.activation == "swiglu" else 1  # gate and up are one product
-    sides = (
-        config.vocabulary,
-        config.width,
-        config.heads * config.resolved_head_width,
-        joined * config.resolved_ff_width,
-    )
-    return max(sides) <= MOST_ROWS
+    return longest_side(config) <= MOST_ROWS
 
 
 def use_cores_as_devices() -> None:
@@ -42,7 +36,7 @@ def use_cores_as_devices() -> None:
     Where XLA_FLAGS says how many CPU devices there are, that stays; and so do the devices of a process that has used
     JAX already. Accelerators are not concerned.
     """
-    import jax
+    import jax  # here: planning reads the rules of this file without JAX
 
     if COUNT_FLAG in os.environ.get("XLA_FLAGS", ""):
         return

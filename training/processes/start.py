@@ -43,7 +43,7 @@ def pin_to_cores(count: int) -> None:
 
 def configure_jax(cache_root: Path) -> None:
     """Keep compiled programs on disk under `cache_root`, one folder per processor type and JAX version."""
-    import jax  # here: it takes a second, and a mistake in the flags of a command is said before
+    import jax  # here: it loads slowly, and a bad flag is refused before
 
     # By its own path, not a link's: JAX's keys hold the path, so under another name nothing would be found.
     folder = (cache_root / "xla").resolve() / f"jax-{jax.__version__}"

@@ -1,8 +1,18 @@
-"""Tables of rotary positions (Su et al. 2021, arXiv 2104.09864): pair k of the two halves turns by t base^(-2k/K)."""
+"""Rotary positions (Su et al. 2021, arXiv 2104.09864): pair k of the two halves turns by t base^(-2k/K)."""
 
 import functools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+
+def rotate(x_BTHK: jax.Array, base: float) -> jax.Array:
+    """Every head turned by its position, in float32."""
+    cosine, sine = (table[:, None, :] for table in tables(x_BTHK.shape[1], x_BTHK.shape[3], base))
+    first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    return turned.astype(x_BTHK.dtype)
 
 
 @functools.lru_cache(maxsize=16)
