@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.documents import Block, blocks, run, write_checkout
+from tests.support.documents import STORED, Block, blocks, run, write_checkout
 from tests.support.small import ROOT
 
 PAGE = ROOT / "docs" / "extend.md"
@@ -47,7 +47,7 @@ KINDS = (
     Kind("analysis/laws", "python -m analysis.fit table.csv --law {name}", ("{name}",)),
     Kind(
         "analysis/report/sections",
-        "python -m analysis.report runs/quickstart --bootstrap 0 && grep -i '# {name}' runs/quickstart/report/report.md",
+        "python -m analysis.report runs/quickstart --bootstrap 0; grep -i '# {name}' runs/quickstart/report/report.md",
         ("## Slowest runs",),
     ),
     Kind("training/optimizers", PLAN + "optim.name={name}", ('"name": "{name}"',)),
@@ -64,7 +64,7 @@ def recipe(kind: Kind) -> Block:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    return write_checkout(tmp_path_factory.mktemp("one"), trained=True)
+    return write_checkout(tmp_path_factory.mktemp("one"), trained=STORED)
 
 
 @pytest.mark.slow
