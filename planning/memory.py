@@ -218,9 +218,12 @@ def device_of(kind: str) -> choose.Device:
 def _code() -> str:
     """A digest of the source that decides the compiled step."""
     code = hashlib.sha256()
-    for path in sorted(
-        [*(ROOT / "model").rglob("*.py"), ROOT / "training/step.py", ROOT / "training/state.py"]
-    ):
+    training = ("step.py", "state.py", "objectives/*.py", "optimizers/*.py")
+    files = [
+        *(ROOT / "model").rglob("*.py"),
+        *(path for part in training for path in (ROOT / "training").glob(part)),
+    ]
+    for path in sorted(files):
         code.update(path.read_bytes())
     return code.hexdigest()[:16]
 

@@ -4,12 +4,12 @@ import math
 from typing import Any
 
 import jax
-import numpy as np
 
 from core.errors import BadInput
 from model.config import ModelConfig
 from model.ledger import parameter_counts
 from model.sharding import MESH_AXES, batch_sharding, divides, make_mesh, refuse_uncut
+from training.objectives import Batch
 from training.processes.cores import MOST_ROWS, cores_may_share
 from training.spec import RunSpec
 
@@ -176,9 +176,13 @@ def data_share(mesh: jax.sharding.Mesh, sequences: int) -> tuple[int, int]:
     return shares.index(tuple(sorted(rows[jax.process_index()]))), len(shares)
 
 
-def place_batch(mesh: jax.sharding.Mesh, local_BT: np.ndarray, sequences: int) -> np.ndarray | jax.Array:
+def place_batch(mesh: jax.sharding.Mesh, batch: Batch, sequences: int) -> Batch:
     """A batch of `sequences` over all processes, from the share that this process has read."""
     if jax.process_count() == 1:
-        return local_BT  # the compiled step places it
-    shape = (sequences, *local_BT.shape[1:])
-    return jax.make_array_from_process_local_data(batch_sharding(mesh), local_BT, shape)
+        return batch  # the compiled step places it
+    return jax.tree.map(
+        lambda local: jax.make_array_from_process_local_data(
+            batch_sharding(mesh), local, (sequences, *local.shape[1:])
+        ),
+        batch,
+    )
