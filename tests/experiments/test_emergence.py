@@ -8,20 +8,20 @@ from core.errors import BadInput
 from data.skills import parse_skills
 from data.tasks.registry import load
 from experiments import registry
-from experiments.emergence import ALGORITHMS, COUNTED, HELD_OUT, POSITIVE, PRESETS, SMOOTH, sweep
+from experiments.emergence import ALGORITHMS, COUNTED, HELD_OUT, POSITIVE, SMOOTH, sweep
 from model.ledger import parameter_counts
 
 
 def sizes_and_depths(preset):
     found = {}
-    for run in sweep(**PRESETS[preset]):
+    for run in sweep(**registry.load("emergence").presets[preset]):
         found[parameter_counts(run.model)["non_embedding_plus_head"]] = run.model.depth
     return sorted(found.items())
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_at_least_eight_sizes_and_three_seeds_of_500_items(preset):
-    runs = list(sweep(**PRESETS[preset]))
+    runs = list(sweep(**registry.load("emergence").presets[preset]))
     sizes = sizes_and_depths(preset)
     assert len(sizes) >= 8 and len(runs) == 3 * len(sizes)
     assert {run.seed for run in runs} == {0, 1, 2} and {run.task_items for run in runs} == {500}
@@ -45,7 +45,7 @@ def test_the_counterfactual_covers_the_same_sizes_with_one_layer():
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_controls_are_trained_on_and_held_out_tasks_are_not(preset):
-    run = next(iter(sweep(**PRESETS[preset])))
+    run = next(iter(sweep(**registry.load("emergence").presets[preset])))
     trained = {skill.task.name for skill in parse_skills(run.data.skills)}
     families = {skill.task.family for skill in parse_skills(run.data.skills)}
     assert trained == {*POSITIVE, COUNTED, "bigram", "grammar"}
@@ -60,14 +60,14 @@ def test_every_problem_fits_and_exists(preset):
     from data.tokenizers import ByteTokenizer
     from training.evaluate.score import prepare_task
 
-    run = next(iter(sweep(**PRESETS[preset])))
+    run = next(iter(sweep(**registry.load("emergence").presets[preset])))
     for name in run.tasks:
         prepare_task(load(name), run.task_items, ByteTokenizer(), run.data.sequence_length)
 
 
 def test_no_skill_is_read_more_than_twice():
     for preset in PRESETS:
-        run = next(iter(sweep(**PRESETS[preset])))
+        run = next(iter(sweep(**registry.load("emergence").presets[preset])))
         for skill in parse_skills(run.data.skills):
             assert run.tokens * skill.percent / 100 <= 2.2 * run.data.skill_tokens
 

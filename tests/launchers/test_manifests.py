@@ -28,6 +28,7 @@ from launchers.engines.skypilot import write as write_skypilot
 from launchers.manifests import families, quoted, run_command
 from launchers.packs import form_packs
 from launchers.site import from_table
+from launchers.submit import engine_names
 from training.pack import main as train_pack
 from training.records import read_spec
 from training.spec import RunSpec
@@ -339,3 +340,17 @@ def test_they_are_written_and_never_sent(tmp_path, capsys):
     with pytest.raises(SystemExit):
         launch.main(["submit", "quickstart", "--backend", "pigeon"])
     assert "pigeon" in capsys.readouterr().err
+
+
+def test_one_site_file_serves_every_engine(tmp_path, capsys):
+    site = tmp_path / "site.toml"
+    site.write_text('partition = "gpu"\n[skypilot]\nbucket = "s3://x"\n[jobset]\nimage = "x"\n')
+    flags = ["--sizes", "1", "--runs", str(tmp_path), "--site", str(site), "--dry-run"]
+    assert engine_names() == ["jobset", "skypilot", "slurm"]
+    for name in engine_names():
+        assert launch.main(["submit", "quickstart", "--backend", name, *flags]) == 0
+        assert list((tmp_path / "quickstart" / name).rglob("*")), capsys.readouterr().out
+    site.write_text("[abacus]\nbeads = 10\n")
+    with pytest.raises(SystemExit):
+        launch.main(["submit", "quickstart", *flags])
+    assert "unknown key 'abacus'" in capsys.readouterr().err
