@@ -1,19 +1,19 @@
 """One command line for scaling experiments: plan, run, status, bench.
 
-python launch.py plan quickstart                         what it would train, cost and teach; trains nothing
-python launch.py plan --budget 1e18 --target 1e21        the grid for so many FLOPs that forecasts the target best
-python launch.py plan runs/quickstart --next 5 --target 1e15    the runs that would teach most, given those that exist
-python launch.py run quickstart                          trains it here; again = resume, skip what is done
-python launch.py run quickstart --help                   its claim, cost and arguments
-python launch.py run quickstart --set model.width=96     any field of every run, by dotted key
-python launch.py submit quickstart --backend slurm       the same grid on a cluster; again = send only what is missing
-python launch.py status runs/quickstart                  done, running, queued, failed, lost, missing
-python launch.py cancel runs/quickstart                  stop it and keep it stopped; everything is saved
-python launch.py doctor runs/quickstart                  what is wrong in a sweep's folder; --repair mends it
-python launch.py backfill runs/NAME --tasks copying      score held-out tasks on runs that are trained already
-python launch.py bench quickstart                        how fast its shapes train here: what plan's times are from
-python launch.py bench                                   tokens per second, utilization, beside PyTorch
-python -m analysis.report runs/quickstart                every fit and figure again, from logs alone
+python launch.py plan quickstart            what it would train, cost and teach
+python launch.py plan --budget 1e18 --target 1e21       the grid to forecast it
+python launch.py plan runs/quickstart --next 5 --target 1e15   what to add next
+python launch.py run quickstart      trains it here; again = resume, skip done
+python launch.py run quickstart --help          its claim, cost and arguments
+python launch.py run quickstart --set model.width=96    any field of every run
+python launch.py submit quickstart --backend slurm        the same on a cluster
+python launch.py status runs/quickstart      done, running, queued, failed, lost
+python launch.py cancel runs/quickstart       stop it, keep it stopped and saved
+python launch.py doctor runs/quickstart       what is wrong; --repair mends it
+python launch.py backfill runs/quickstart --tasks copying   more held-out tasks
+python launch.py bench quickstart     how fast it trains here, for plan's times
+python launch.py bench                    tokens per second, beside PyTorch
+python -m analysis.report runs/quickstart    every fit and figure, from the logs
 """
 
 import sys
@@ -26,7 +26,7 @@ from core.suggest import unknown
 
 
 def plan(arguments: Sequence[str]) -> int:
-    """Show what an experiment would train, cost and teach, or choose the runs that teach most; train nothing."""
+    """Show what a sweep would train, cost and teach, or choose runs; train nothing."""
     from planning.flags import PlanFlags, chooses_runs
 
     if chooses_runs(arguments):
@@ -36,24 +36,24 @@ def plan(arguments: Sequence[str]) -> int:
     from experiments.command import choose
     from planning.plan import show
 
-    study, flags = choose("plan", arguments, PlanFlags, about(plan))
-    return show(study, flags)
+    return show(*choose("plan", arguments, PlanFlags, about(plan)))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Train an experiment here; the same command again resumes it and skips what is done."""
+    """Train an experiment here; the same command again resumes what is missing."""
     from experiments.command import choose
     from launchers.local.command import RunFlags, train
-    from planning.plan import PlanFlags, show
 
     study, flags = choose("run", arguments, RunFlags, about(run))
     if flags.dry_run:
+        from planning.plan import PlanFlags, show
+
         return show(study, PlanFlags(flags.workers, flags.cores_per_worker, flags.pack, mesh=flags.mesh))
     return train(study.specs, study.held_back, study.directory, study.cache, flags)
 
 
 def submit(arguments: Sequence[str]) -> int:
-    """Send an experiment to a cluster; the same command again sends only what is missing."""
+    """Send an experiment to a cluster; the same command again sends what is missing."""
     from experiments.command import choose
     from launchers.held_back import due_now
     from launchers.submit import SubmitFlags, send
@@ -64,7 +64,7 @@ def submit(arguments: Sequence[str]) -> int:
 
 
 def bench(arguments: Sequence[str]) -> int:
-    """Measure training speed here: of an experiment's shapes, or beside PyTorch where no experiment is named."""
+    """Measure training speed here: of an experiment's shapes, or beside PyTorch."""
     if not arguments or arguments[0].startswith("-"):
         from bench import speed
 
@@ -98,7 +98,7 @@ def status(directory: Path, /, *, json: bool = False) -> int:
 
 
 def cancel(directory: Path, /) -> int:
-    """Stop a submitted sweep and keep it stopped until it is submitted again; everything is saved.
+    """Stop a submitted sweep until it is submitted again; everything is saved.
 
     Args:
       directory: the sweep's directory, runs/<sweep>.
@@ -110,7 +110,7 @@ def cancel(directory: Path, /) -> int:
 
 
 def doctor(directory: Path, /, *, repair: bool = False, json: bool = False) -> int:
-    """Find and explain what is wrong in a sweep's folder; exit status 1 where something is left to do.
+    """Explain what is wrong in a sweep's folder; status 1 where something is left.
 
     Args:
       directory: the sweep's directory, runs/<sweep>.
@@ -134,7 +134,7 @@ def about(verb: Callable[..., int]) -> str:
 
 @exit_on_bad_input()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Call the verb; returns the exit status."""
+    """Call the verb, which imports what it needs so that the others answer at once; returns the exit status."""
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb in cli.HELP:
         print(__doc__)

@@ -8,9 +8,10 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from core.errors import BadInput
 from core.files import write_atomic, write_json
@@ -196,10 +197,7 @@ def _fingerprint(corpus_fingerprint: str, tokenizer: Tokenizer) -> str:
     return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
 
 
-def _progress_bar(shown: bool) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
+def _progress_bar(shown: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

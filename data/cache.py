@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from core import cli
 from core.errors import BadInput, exit_on_bad_input
 from core.files import read_json
 from data import corpora
@@ -142,7 +143,7 @@ def open_or_build(
     root = Path(root)
     cache = _open_or_build_corpus(config, root, workers, progress)
     if config.skills:
-        from data.skills import open_skills
+        from data.skills import open_skills  # loads the tasks
 
         with _disk_faults(root):
             cache.skills = open_skills(
@@ -241,7 +242,7 @@ def main(
       workers: processes to build with; one per core by default.
       verify: read every byte and compare it with what was written.
     """
-    from rich.console import Console
+    from rich.console import Console  # for this command alone
     from rich.table import Table
 
     data = DataConfig(corpus=corpus, domain=domain, tokenizer=tokenizer)
@@ -267,7 +268,5 @@ def main(
 
 
 if __name__ == "__main__":
-    import tyro
-
     with exit_on_bad_input():
-        tyro.cli(main)
+        cli.parse(main, sys.argv[1:], "python -m data.cache", about=__doc__)

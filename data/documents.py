@@ -101,3 +101,38 @@ def drop_duplicates(documents: Iterable[Document], dropped: collections.Counter[
         else:
             seen.add(identity)
             yield document
+
+
+class Texts:
+    """`Documents` of texts that a subclass reads: what is no text and what was there before is dropped and counted, and
+    the split of each follows from its content. Every iteration reads them again and counts `dropped` anew.
+
+    Attributes:
+      origin: what is read, for a message.
+      held_out_percent: of the documents, each for validation and test. A user's corpus is small more often than large;
+        5% each way still fills an evaluation.
+    """
+
+    held_out_percent = 5.0
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self.dropped: collections.Counter[str] = collections.Counter()
+
+    def payloads(self) -> Iterator[tuple[str, bytes]]:
+        """Each text in UTF-8 with the path that names it, the same ones in the same order each time."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Document]:
+        self.dropped = collections.Counter()
+        return drop_duplicates(self._documents(), self.dropped)
+
+    def _documents(self) -> Iterator[Document]:
+        for path, payload in self.payloads():
+            text, reason = decode(payload, maximum_bytes=None)
+            if reason:
+                self.dropped[reason] += 1
+                continue
+            identity = digest(payload)
+            split = split_of(identity, self.held_out_percent)
+            yield Document(text, "text", path, split, identity.hex())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -111,7 +112,12 @@ def _arguments_of(
     sweep: Callable[..., Sweep], defaults: Mapping[str, Any], kind: type[Flags]
 ) -> Callable[..., tuple[Callable[[], Sweep], CommonFlags, Flags]]:
     """A function whose arguments are an experiment's own flags, the common ones and those of the verb."""
-    from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, UseAppendAction, arg
+    from tyro.conf import (
+        FlagCreatePairsOff,
+        OmitArgPrefixes,
+        UseAppendAction,
+        arg,
+    )  # 0.1 s, spared where nothing is parsed
 
     own = functools.partial(cli.delayed(sweep), **defaults)
 
@@ -131,7 +137,10 @@ def _no_experiment() -> Sweep:
 
 
 def _headlines() -> list[str]:
-    return [f"  {name:<16} {headline}" for name, headline in registry.headlines().items()]
+    return [
+        textwrap.fill(f"  {name:<16} {headline}", cli.WIDTH, subsequent_indent=" " * 19)
+        for name, headline in registry.headlines().items()
+    ]
 
 
 def _preset_in(arguments: Sequence[str]) -> str | None:

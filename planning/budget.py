@@ -1,8 +1,11 @@
-"""`python launch.py plan --budget` and `plan SWEEP --next`: which runs make the interval of a forecast smallest.
+"""Choose runs: those that make the interval of a forecast smallest.
 
-python launch.py plan --budget 1e18 --target 1e21 --out plan.json    a grid for so many FLOPs, beside plain isoFLOP
-python launch.py plan runs/quickstart --next 5 --target 1e15         the next runs, given those that exist
-python launch.py run planned --plan plan.json                        trains what was chosen
+python launch.py plan --budget 1e18 --target 1e21 --out plan.json
+    a grid for so many FLOPs, beside a plain isoFLOP grid of the same cost
+python launch.py plan runs/quickstart --next 5 --target 1e15 --out plan.json
+    the next runs, given those that exist
+python launch.py run planned --plan plan.json
+    trains what was chosen
 """
 
 import dataclasses
@@ -233,7 +236,7 @@ def _plan(budget: float | None, target: float, grid: Grid, expected: Mapping[str
 def next_runs(directory: Path, count: int, target: float, flags: BudgetFlags) -> dict[str, Any]:
     """The runs that would shrink the interval of the forecast most, given the finished runs of a sweep."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the fit of the existing runs takes no accelerator
-    from analysis.fit.fit import fit_law
+    from analysis.fit.fit import fit_law  # brings JAX, which the grid of a budget is spared
     from analysis.logs.load import load_sweep
 
     sweep = load_sweep(directory)

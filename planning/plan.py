@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from core.codec import to_json
 from core.errors import EXIT_COMPLETE, BadInput
 from core.files import read_json
@@ -17,6 +19,7 @@ from experiments.command import Study
 from experiments.spec import RunSpec
 from planning import memory, memory_of_sweep
 from planning.costs import Costs
+from planning.design import NOISE, TRUNK_CORRELATION, Prior, draw_laws, expect, laws_of_fit
 from planning.flags import PlanFlags
 from training.cost import counted, training_flops
 from training.program import shape_of
@@ -127,10 +130,6 @@ def expectation(specs: Sequence[RunSpec], flags: PlanFlags) -> dict[str, Any]:
     Raises:
       BadInput: a flag out of range, or a prior that cannot be used.
     """
-    import numpy as np
-
-    from planning.design import NOISE, TRUNK_CORRELATION, Prior, draw_laws, expect, laws_of_fit
-
     for name in ("target", "noise"):
         value = getattr(flags, name)
         if value is not None and not 0 < value < float("inf"):

@@ -9,10 +9,15 @@ import pytest
 
 import launch
 from core.codec import to_json
+from experiments import registry
+from experiments.command import choose
 from launchers.local.launch import LocalOptions
 from launchers.local.launch import launch as launch_locally
+from planning.flags import PlanFlags
 from tests.support.small import ROOT, write_corpus
 from training.spec import RunSpec
+
+STORED = ROOT / "tests" / "stored" / "runs" / "stored"
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +42,12 @@ def refused(capsys, arguments: list[str]) -> str:
     ("arguments", "words"),
     [
         (["fly"], ["fly", "plan", "run", "status"]),
+        (["pln", "quickstart"], ["pln", "did you mean plan?", "status"]),
         (["plan"], ["experiment"]),
         (["plan", "--sizes", "2"], ["--sizes", "experiment comes first"]),
         (["plan", "nosuch"], ["nosuch", "quickstart"]),
+        (["run", "quikstart"], ["quikstart", "did you mean quickstart?", "isoflop"]),
+        (["submit", "quickstart", "--backend", "slrum"], ["--backend=slrum", "did you mean slurm?", "jobset"]),
         (["run", "../evil"], ["../evil", "quickstart"]),
         (["plan", "quickstart", "--sise", "2"], ["--sise"]),
         (["plan", "quickstart", "--sizes", "two"], ["--sizes", "two"]),
@@ -48,7 +56,9 @@ def refused(capsys, arguments: list[str]) -> str:
         (["plan", "quickstart", "--tokens", "0"], ["tokens=0", "1024"]),
         (["plan", "quickstart", "--tokens", "100"], ["tokens=100", "1024"]),
         (["plan", "quickstart", "--tokens", "-5"], ["tokens=-5"]),
-        (["plan", "quickstart", "--preset", "moon"], ["--preset=moon"]),
+        (["plan", "quickstart", "--preset", "moon"], ["--preset=moon", "cpu"]),
+        (["plan", "quickstart", "--preset=moon"], ["--preset=moon", "cpu"]),
+        (["plan", "quickstart", "--preset"], ["--preset"]),
         (["plan", "quickstart", "--set", "model.width"], ["model.width", "KEY=VALUE"]),
         (["plan", "quickstart", "--set", "model.wide=3"], ["model.wide", "model.width"]),
         (
@@ -168,7 +178,75 @@ def test_plan_prints_every_run_and_trains_nothing(capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", registry.names())
+def test_the_preset_cpu_is_the_defaults_of_every_experiment(name):
+    kinds = (["plan", name], ["plan", name, "--preset", "cpu"], ["plan", name, "--preset=cpu"])
+    plain, *others = [choose("plan", words[1:], PlanFlags, "")[0].sweep for words in kinds]
+    assert others == [plain, plain]
+
+
+def test_flags_after_a_preset_win_over_it():
+    study, _ = choose("plan", ["chinchilla", "--preset", "h100", "--tokens", "7340032"], PlanFlags, "")
+    assert {run.tokens for run in study.specs} == {7_340_032}
+    assert {run.batch_tokens for run in study.specs} == {16_384}
+
+
+def test_set_may_be_given_again_and_again():
+    words = [
+        "quickstart",
+        "--set",
+        "model.width=64",
+        "model.heads=4",
+        "--sizes",
+        "1",
+        "--set",
+        "model.kv_heads=4",
+    ]
+    study, _ = choose("plan", words, PlanFlags, "")
+    assert {(run.model.width, run.model.heads, run.model.kv_heads) for run in study.specs} == {(64, 4, 4)}
+
+
+@pytest.mark.parametrize(
+    ("verb", "more", "words"),
+    [
+        ("plan", [], ["--target", "--price", "--json", "quickstart  ", "plan --budget"]),
+        ("plan", ["quickstart"], ["Claim", "--sizes", "--no-trunk", "--set", "--device-memory"]),
+        ("plan", ["--budget", "1"], ["--runs-at-most", "--tokens-per-param", "run planned --plan"]),
+        ("run", [], ["--workers", "--mesh", "--dry-run", "run quickstart --set model.width=96"]),
+        ("submit", [], ["--backend", "--partition", "--checkpoint-seconds", "--backend slurm"]),
+        ("bench", ["quickstart"], ["--seconds", "--sizes"]),
+        ("status", [], ["--json", "status runs/quickstart"]),
+        ("cancel", [], ["cancel runs/quickstart"]),
+        ("doctor", [], ["--repair", "doctor runs/quickstart"]),
+    ],
+)
+def test_help_of_each_verb_has_its_flags_and_examples(capsys, monkeypatch, verb, more, words):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as caught:
+        launch.main([verb, *more, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for word in words:
+        assert word in text
+    docstring = registry.load("quickstart").docstring.splitlines()
+    assert max(len(line) for line in text.splitlines() if line not in docstring) <= 80
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["plan"], ["plan", "quickstart"], ["status", "tests/stored/runs/stored"]]
+)
+def test_what_only_looks_loads_no_jax(words):
+    code = (
+        "import sys, launch\n"
+        "try: launch.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "assert 'jax' not in sys.modules and 'tensorflow_datasets' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, check=True, capture_output=True)
+
+
 def test_help_teaches(capsys):
+    assert max(map(len, launch.__doc__.splitlines())) <= 80
     assert launch.main([]) == 0
     assert "python launch.py run quickstart" in capsys.readouterr().out
     with pytest.raises(SystemExit) as caught:

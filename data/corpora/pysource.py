@@ -109,7 +109,7 @@ def installed_closure(requirements: Iterable[str]) -> list[importlib.metadata.Di
 
     Extras and environment markers are followed; a requirement that is not installed is left out.
     """
-    from packaging.requirements import Requirement
+    from packaging.requirements import Requirement  # looks for packages; naming this corpus is spared it
     from packaging.utils import canonicalize_name
 
     waiting = [Requirement(line) for line in requirements]

@@ -4,26 +4,24 @@ Read as a stream, so that a corpus need not fit in memory. A text longer than 16
 documents of about that length (a book or a corpus in one file would otherwise be one document, in one split).
 """
 
-import collections
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from core.errors import BadInput
 from core.files import json_lines
-from data.documents import Document, decode, digest, drop_duplicates, split_of
+from data.documents import Texts
 from data.source import Source, build
 
 FORM = "text:PATH"
 DOMAINS = ("all",)
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
-HELD_OUT_PERCENT = 5.0  # a user's corpus is small more often than large; 5% each way still fills an evaluation
 CUT_BYTES = 16 * 1024
 
 
-class TextSource:
-    """The documents of a file or folder; every iteration reads it again and counts `dropped` anew.
+class TextSource(Texts):
+    """The documents of a file or folder.
 
     Raises:
       BadInput: on construction where the path is missing or holds no file of the known kinds; while read
@@ -31,27 +29,16 @@ class TextSource:
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__(f"text:{path}")
         self.path = path
-        self.origin = f"text:{path}"
         self.files = text_files(path)
-        self.dropped: collections.Counter[str] = collections.Counter()
 
-    def __iter__(self) -> Iterator[Document]:
-        self.dropped = collections.Counter()
-        return drop_duplicates(self._documents(), self.dropped)
-
-    def _documents(self) -> Iterator[Document]:
+    def payloads(self) -> Iterator[tuple[str, bytes]]:
         for file in self.files:
             name = file.relative_to(self.path).as_posix() if self.path.is_dir() else file.name
             for number, payload in enumerate(_payloads(file)):
                 for part in cut(payload, CUT_BYTES):
-                    text, reason = decode(part, maximum_bytes=None)
-                    if reason:
-                        self.dropped[reason] += 1
-                        continue
-                    identity = digest(part)
-                    split = split_of(identity, HELD_OUT_PERCENT)
-                    yield Document(text, "text", f"{name}#{number}", split, identity.hex())
+                    yield f"{name}#{number}", part
 
 
 def text_files(path: Path) -> list[Path]:
