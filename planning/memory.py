@@ -20,12 +20,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from core.codec import from_json, to_json
 from core.errors import BadInput
 from core.files import read_json, write_json
+from core.numbers import short_bytes
 from model.config import ModelConfig
 from model.kernels import choose
 from model.parameters import layout, leaves
-from training.spec import RunSpec, from_json, to_json
+from training.spec import RunSpec
 
 FLOAT32_BYTES = 4
 STATE_COPIES = 3  # parameters and the two moments of Adam, float32
@@ -255,6 +257,7 @@ def _compile_here(request: dict[str, Any]) -> Bytes:
     import jax.numpy as jnp
 
     from model.sharding import make_mesh
+    from training.program import program_of
     from training.state import hyperparameters
     from training.step import make_initialization, make_train_step
 
@@ -268,14 +271,13 @@ def _compile_here(request: dict[str, Any]) -> Bytes:
             "the estimate needs none"
         )
     mesh = make_mesh((data, fsdp, tensor), devices[:count])
-    _, state = make_initialization(spec.model, mesh)
-    microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
+    _, state = make_initialization(spec.model, mesh, spec.optim.name)
     length = spec.data.sequence_length
     batch_BT = jax.ShapeDtypeStruct((spec.batch_tokens // length, length + 1), jnp.int32)
-    step = make_train_step(spec.model, spec.optim.decay_all, microbatches, mesh)
+    step = make_train_step(program_of(spec), mesh)
     with jax.set_mesh(mesh):
         compiled = step.lower(  # type: ignore[attr-defined]
-            state, batch_BT, {**hyperparameters(spec.optim), "learning_rate": 1e-3}
+            state, batch_BT, {**hyperparameters(spec.optim, spec.objective), "learning_rate": 1e-3}
         ).compile()
     account = compiled.memory_analysis()
     # Donated memory is counted as argument and as output; the alias is what they share.
@@ -338,14 +340,6 @@ def parse_bytes(text: str, name: str = "--device-memory") -> int:
         raise BadInput(f"{name}={text}: must be bytes, as 80GiB, 80G or 8.5e10")
     unit = UNITS[match[2]]
     return int(number * (1024 ** (list(UNITS).index(match[2])) if match[3] else unit))
-
-
-def short_bytes(count: float) -> str:
-    """1.5 GiB: three digits with a unit of a power of 1,024."""
-    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f} B"
 
 
 def refuse_what_cannot_fit(predicted: Iterable[tuple[RunSpec, Bytes]], device_memory: int) -> None:

@@ -14,12 +14,13 @@ from analysis.fit.objectives import ROBUST, SPACES
 from analysis.fit.selection import Sensitivity, sensitivity
 from analysis.laws import LAWS, get_law
 from analysis.laws.base import Law
-from analysis.logs.table import OPTIONAL, Table, read_table
+from analysis.logs.read import read_table
+from analysis.logs.table import OPTIONAL, Table
 from core.errors import BadInput, exit_on_bad_input
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags of DESIGN.md, and a few more."""
+    """The flags of `python -m analysis.fit`."""
     laws = "\n".join(f"  {law.name:22s} {law.text}\n{'':24s} {law.source}" for law in LAWS.values())
     result = Parser(
         prog="python -m analysis.fit",

@@ -19,17 +19,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.commands import Parser, write_result
+from analysis.commands import Parser, digest_of, read_object, write_result
 from analysis.fit.fit import Fit, fit_law
 from analysis.fit.selection import compare_laws
-from analysis.forecast.predict import digest_of, forecast, read_object
+from analysis.forecast.predict import forecast
 from analysis.logs.load import Sweep, load_sweep
 from analysis.logs.table import Table
 from core.errors import BadInput, exit_on_bad_input
 from core.files import write_atomic
+from core.records import held_back_of
+from core.rundir import SweepDirectory
 
-HELD_BACK = "held_back.json"
-FOLDER = "forecast"
 BEST = "best"
 LAWS = (
     "chinchilla",
@@ -54,10 +54,12 @@ def register(
     Raises:
       BadInput: nothing is held back, a held-back run has started, or the small runs cannot be fitted.
     """
-    held, _ = read_object(path / HELD_BACK, "the launcher's list of held-back runs")
-    runs = _held_runs(held, path / HELD_BACK)
-    for name in [*(run["run"] for run in runs), *held.get("trunks", [])]:
-        if (path / name / "env.json").exists():
+    sweep = SweepDirectory(path)
+    listed, _ = read_object(sweep.held_back, "the launcher's list of held-back runs")
+    held = held_back_of(listed, sweep.held_back)
+    runs = held["runs"]
+    for name in [*(run["run"] for run in runs), *held["trunks"]]:
+        if sweep.run(name).environment.exists():
             raise BadInput(f"{path / name}: has started already; a forecast must be written before its run")
     table = small_table(load_sweep(path), {run["run"] for run in runs})
     if law == BEST and table.rows < LEAST_ROWS:
@@ -67,9 +69,8 @@ def register(
     columns = {name: table.columns[name] for name in COLUMNS}
     ranked = compare_laws(LAWS, columns, robust="l2", seed=seed) if law == BEST else []
     fit = fit_law(ranked[0].fit.law if ranked else law, columns, bootstrap=bootstrap, seed=seed)
-    folder = path / FOLDER
     text = table_text(table)
-    source = {"path": "table.csv", "sha256": _sha256(text), "rows": table.rows}
+    source = {"path": sweep.forecast_table.name, "sha256": _sha256(text), "rows": table.rows}
     fit_text = _fit_text(fit, source)
     predictions = [
         {"run": run["run"], **forecast(json.loads(fit_text), run["params"], run["tokens"], level)}
@@ -81,30 +82,19 @@ def register(
         "run": main_one["run"],
         "runs": predictions,
         "laws": [{"law": one.fit.law.name, "aicc_above_best": one.delta_aicc} for one in ranked],
-        "fit": {"path": "fit.json", "sha256": _sha256(fit_text)},
+        "fit": {"path": sweep.forecast_fit.name, "sha256": _sha256(fit_text)},
         "input": source,
         "commit": commit,
         "date": datetime.datetime.now(datetime.UTC).isoformat(),
     }
     value["digest"] = digest_of(value)
     try:
-        write_atomic(folder / "table.csv", text)
-        write_atomic(folder / "fit.json", fit_text)
+        write_atomic(sweep.forecast_table, text)
+        write_atomic(sweep.forecast_fit, fit_text)
     except OSError as error:
-        raise BadInput(f"{folder}: cannot be written ({error.strerror})") from None
-    write_result(folder / "forecast.json", value)
+        raise BadInput(f"{sweep.forecast_folder}: cannot be written ({error.strerror})") from None
+    write_result(sweep.forecast, value)
     return value
-
-
-def _held_runs(held: Mapping[str, Any], where: Path) -> list[dict[str, Any]]:
-    runs = held.get("runs")
-    if not (
-        isinstance(runs, list)
-        and runs
-        and all(isinstance(run, dict) and {"run", "params", "tokens"} <= run.keys() for run in runs)
-    ):
-        raise BadInput(f"{where}: names no held-back run with its params and tokens")
-    return runs
 
 
 def small_table(sweep: Sweep, held: set[str]) -> Table:
@@ -147,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_on_bad_input():
         asked = parser.parse_args(arguments)
         value = register(asked.sweep, asked.law, asked.level, asked.bootstrap, asked.seed, asked.commit)
-        where = asked.sweep / FOLDER / "forecast.json"
+        where = SweepDirectory(asked.sweep).forecast
         lines = [f"{where}: law {value['law']}, fitted to {value['input']['rows']} runs"]
         for one in value["runs"]:
             low, high = one["interval"]

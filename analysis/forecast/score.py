@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from analysis.commands import Parser, write_result
-from analysis.forecast.predict import digest_of, read_object
-from analysis.logs.load_run import BITS_PER_BYTE, Run, read_run
-from analysis.logs.table import read_table
+from analysis.commands import Parser, digest_of, read_object, write_result
+from analysis.logs.load_run import Run, read_run
+from analysis.logs.read import read_table
 from core.errors import BadInput, exit_on_bad_input
 from core.files import JsonLines, read_json_lines
+from core.records import BITS_PER_BYTE
 
 TALLY = "forecasts.jsonl"
 TOLERANCE = 0.02  # relative difference in params and tokens up to which a run is the one that was forecast
@@ -187,14 +187,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = parser.parse_args(arguments)
         if not 0 < options.tolerance < 1:
             raise BadInput(f"--tolerance {options.tolerance:g}: must be between 0 and 1")
-        made, sha256 = read_forecast(options.forecast)
-        result = score(made, landed_of(options.landed, made["params"], made["tokens"], options.tolerance))
-        result["forecast"] = {"path": str(options.forecast), "sha256": sha256}
-        result["fit_unchanged"] = fit_unchanged(made, Path(options.forecast).parent)
-        tally = Path(options.tally) if options.tally else Path(options.out).parent / TALLY
-        write_result(options.out, result)
-        rows = _keep(tally, result)
-        sys.stdout.write(_said(result, tally_of(rows), tally))
+        tally = Path(options.tally) if options.tally else None
+        said = score_run(
+            Path(options.forecast), Path(options.landed), Path(options.out), options.tolerance, tally
+        )
+        sys.stdout.write(said)
+
+
+def score_run(
+    forecast: Path, landed: Path, out: Path, tolerance: float = TOLERANCE, tally: Path | None = None
+) -> str:
+    """Score a forecast against what has landed, write the score to `out` and keep it in the tally.
+
+    Args:
+      forecast: a forecast.json.
+      landed: the run's directory, its sweep, or a table with its row.
+      tolerance: relative, on params and tokens.
+      tally: JSON lines of all scores; TALLY beside `out` if not given.
+
+    Returns:
+      The score and the tally in words.
+
+    Raises:
+      BadInput: one of the files cannot be read or written, or the run has not finished.
+    """
+    made, sha256 = read_forecast(forecast)
+    result = score(made, landed_of(landed, made["params"], made["tokens"], tolerance))
+    result["forecast"] = {"path": str(forecast), "sha256": sha256}
+    result["fit_unchanged"] = fit_unchanged(made, forecast.parent)
+    tally = tally or out.parent / TALLY
+    write_result(out, result)
+    return _said(result, tally_of(_keep(tally, result)), tally)
 
 
 def _keep(tally: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ from analysis.isoflop.growth import PROPER_SHARE, Valley, interval_of, power_law
 from analysis.isoflop.hull import bracketed, lower_hull
 from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN, Slice, flops_of, make_slices
 from analysis.isoflop.valleys import Minima, akima_minima, parabola_minima, parabola_values, pooled_noise
-from analysis.logs.table import Table, read_table
+from analysis.logs.read import read_table
+from analysis.logs.table import Table
 from core.errors import BadInput, exit_on_bad_input
 
 METHODS = ("parabola", "akima", "hull", "envelope")

@@ -27,6 +27,7 @@ import numpy as np
 
 from core.errors import BadInput
 from core.files import JsonLines
+from core.rundir import RunDirectory
 from data.tasks.protocol import Task
 from data.tokenizers import Tokenizer
 from model import network as functional
@@ -350,7 +351,7 @@ def write_scores(
     for task, own in zip(tasks, scores, strict=True):
         for metric, score in summarize(task, own).items():
             log.append({"name": f"task/{task.name}/{metric}", **dataclasses.asdict(score), **row})
-    with JsonLines(directory / "task_items.jsonl") as items:
+    with JsonLines(RunDirectory(directory).task_items) as items:
         for task, own in zip(tasks, scores, strict=True):
             columns = {field.name: getattr(own, field.name) for field in dataclasses.fields(own)}
             rounded = {name: [_rounded(value) for value in column] for name, column in columns.items()}
