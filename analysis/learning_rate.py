@@ -7,22 +7,21 @@ through the lowest mean loss and its two neighbours. --rule writes what `--rule 
 the best peak, and the choices that it was found under.
 """
 
-import argparse
 import dataclasses
 import json
 import math
-import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analysis.commands import Parser
+from analysis.commands import write_result
 from analysis.logs.load import Sweep, load_sweep
 from analysis.logs.load_run import Run, at, number
-from core.errors import BadInput, exit_on_bad_input
-from core.files import write_json
+from core import cli
+from core.errors import BadInput
 
 LEAST_RATES = 3
 SHAPE = ("width", "depth", "heads", "kv_heads", "head_width", "ff_width")
@@ -256,31 +255,28 @@ def _rounded(value: float) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's first lines."""
-    parser = Parser(
-        prog="python -m analysis.learning_rate", description="The best learning rate of each shape."
-    )
-    parser.add_argument("sweep", help="the sweep's directory, runs/<sweep>")
-    parser.add_argument("--out", type=Path, help="where to write the result as JSON")
-    parser.add_argument("--rule", type=Path, help="where to write the rule that later sweeps read")
-    with exit_on_bad_input():
-        options: argparse.Namespace = parser.parse_args(arguments)
-        sweep = load_sweep(options.sweep)
-        groups = groups_of(sweep)
-        if not groups:
-            raise BadInput(f"{options.sweep}: no shape has finished runs at {LEAST_RATES} learning rates")
-        rule = rule_of(sweep, groups) if options.rule else None
-        source = {"path": sweep.name, "sha256": sweep.sha256, "rows": len(sweep.runs)}
-        for path, content in ((options.out, to_json(groups, source)), (options.rule, rule)):
-            if path is not None:
-                _write(path, content)
-        print(os.linesep.join(sentences(groups)))  # noqa: T201
+    cli.command(command, arguments, "python -m analysis.learning_rate")
 
 
-def _write(path: Path, content: Any) -> None:
-    try:
-        write_json(path, content)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
+def command(sweep: Path, /, *, out: Path | None = None, rule: Path | None = None) -> None:
+    """The best learning rate of each shape, and whether it moves with width.
+
+    Args:
+      sweep: the sweep's directory, runs/<sweep>
+      out: where to write the result as JSON
+      rule: where to write the rule that later sweeps read
+    """
+    loaded = load_sweep(sweep)
+    groups = groups_of(loaded)
+    if not groups:
+        raise BadInput(f"{sweep}: no shape has finished runs at {LEAST_RATES} learning rates")
+    written = rule_of(loaded, groups) if rule else {}
+    if out is not None:
+        source = {"path": loaded.name, "sha256": loaded.sha256, "rows": len(loaded.runs)}
+        write_result(out, to_json(groups, source))
+    if rule is not None:
+        write_result(rule, written)
+    sys.stdout.write("\n".join(sentences(groups)) + "\n")
 
 
 if __name__ == "__main__":

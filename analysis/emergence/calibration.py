@@ -8,12 +8,14 @@ import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from scipy.stats import false_discovery_control
 
+from analysis.commands import write_result
 from analysis.emergence.hypotheses import p_values
 from analysis.emergence.metric import check
-from analysis.emergence.multiplicity import benjamini_hochberg
 from analysis.emergence.noise import Overdispersion, draw
 from analysis.emergence.presence import presence
 from analysis.emergence.settings import Settings
@@ -32,7 +34,6 @@ from analysis.emergence.truths import (
     mirage_loss,
 )
 from analysis.emergence.verdict import Judged, verdict_of
-from core.files import write_json
 
 STAGES = (39, 99, 199)
 PIECE = 50  # repetitions of one unit of work
@@ -106,7 +107,7 @@ def _family_piece(_: int, piece: int, repetitions: int, settings: Settings) -> n
     for b in range(repetitions):
         here = slice(b * FAMILY_TASKS, (b + 1) * FAMILY_TASKS)
         delayed, sharp = (
-            benjamini_hochberg(p[here]) <= settings.alpha for p in (found.delayed_onset_D, found.sharp_D)
+            false_discovery_control(p[here]) <= settings.alpha for p in (found.delayed_onset_D, found.sharp_D)
         )
         for column, called in enumerate((sharp, delayed, sharp | delayed)):
             outcome[b, column] = called[FAMILY_TRUE:].sum() / max(called.sum(), 1)
@@ -182,15 +183,15 @@ def table_text(rows: list[Row], repetitions: int, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def calibrate(settings: Settings, repetitions: int, workers: int, out: str | None) -> tuple[str, bool]:
+def calibrate(settings: Settings, repetitions: int, workers: int, out: Path | None) -> tuple[str, bool]:
     """Measure the table and write it as JSON where asked; its text, and whether every target is met."""
     started = time.perf_counter()
     rows = measure(settings, repetitions, workers)
-    if out:
+    if out is not None:
         content = {
             "repetitions": repetitions,
             "W0": settings.w0,
             "rows": [{**vars(r), "met": r.met} for r in rows],
         }
-        write_json(out, content)
+        write_result(out, content)
     return table_text(rows, repetitions, time.perf_counter() - started), all(row.met for row in rows)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import false_discovery_control
 
 from analysis.emergence.collapse import loss_collapse
 from analysis.emergence.effect import big_bench, largest_share, onset
 from analysis.emergence.hypotheses import FEWEST_CLUSTERS, STAGES, p_values
 from analysis.emergence.metric import MetricCheck, check
-from analysis.emergence.multiplicity import benjamini_hochberg
 from analysis.emergence.noise import Design
 from analysis.emergence.power import power
 from analysis.emergence.presence import Presence, presence
@@ -112,7 +112,7 @@ def _by_axis(judged: list[Judged], test: str) -> list[float | None]:
         members = [
             i for i, one in enumerate(judged) if one.task.axis == axis and getattr(one, test) is not None
         ]
-        values = benjamini_hochberg(np.array([getattr(judged[i], test) for i in members]))
+        values = false_discovery_control(np.array([getattr(judged[i], test) for i in members]))
         for i, value in zip(members, values.tolist(), strict=True):
             q[i] = value
     return q

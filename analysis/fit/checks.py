@@ -35,6 +35,49 @@ def with_derived(
     return known, said
 
 
+def checked_fixed(law: Law, fixed: Mapping[str, float]) -> dict[str, float]:
+    """Names and natural values of the parameters that are held.
+
+    Raises:
+      BadInput: an unknown name, a value that the parameter cannot have, or none left to fit.
+    """
+    held = {}
+    for name, value in fixed.items():
+        if name not in law.names:
+            raise BadInput(f"parameter {name!r} is not one of law {law.name}: {', '.join(law.names)}")
+        if not np.isfinite(value) or (law.parameters[law.index(name)].positive and value <= 0):
+            raise BadInput(f"parameter {name} cannot be held at {value!r}")
+        held[name] = float(value)
+    if len(held) == len(law.parameters):
+        raise BadInput(f"every parameter of law {law.name} is held: there is nothing to fit")
+    return held
+
+
+def kept_rows(
+    law: Law, columns: Mapping[str, np.ndarray], cluster: str | np.ndarray | None, drop_worst: int
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """The rows that are fitted, in their order, and their cluster labels.
+
+    Raises:
+      BadInput: no such column of labels, one label only, or more rows to leave out than there are.
+    """
+    kept = {name: np.asarray(values) for name, values in columns.items()}
+    if isinstance(cluster, str):
+        if cluster not in kept:
+            raise BadInput(f"cluster column {cluster!r} is missing; the table has {', '.join(sorted(kept))}")
+        cluster = kept[cluster]
+    labels = None if cluster is None else np.asarray(cluster)
+    if labels is not None and np.unique(labels).size < 2:
+        raise BadInput("cluster column has one label only; at least 2 clusters are needed")
+    if law.target not in kept or not drop_worst:
+        return kept, labels
+    rows = kept[law.target].shape[0]
+    if not 0 <= drop_worst < rows:
+        raise BadInput(f"drop-worst {drop_worst} is not allowed; the table has {rows} rows")
+    keep = np.sort(np.argsort(-kept[law.target], kind="stable")[drop_worst:])
+    return {name: values[keep] for name, values in kept.items()}, None if labels is None else labels[keep]
+
+
 def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
     """The columns that the law reads, float64, checked value by value; and which of them were derived.
 

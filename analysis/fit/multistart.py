@@ -23,7 +23,7 @@ POLISHED = 24  # of those, how many an L1 fit follows to their vertex
 class Minimum:
     """One local minimum: internal, centred parameters; Huber objective of the solver; how many starts ended there."""
 
-    theta: np.ndarray
+    point: np.ndarray
     objective: float
     starts: int
 
@@ -78,8 +78,8 @@ class Certificate:
             "converged": self.converged,
             "other_minima": [
                 {
-                    "objective": prepared.reported(minimum.theta),
-                    "parameters": dict(zip(law.names, prepared.natural(minimum.theta).tolist(), strict=True)),
+                    "objective": prepared.reported(minimum.point),
+                    "parameters": dict(zip(law.names, prepared.natural(minimum.point).tolist(), strict=True)),
                     "starts": minimum.starts,
                 }
                 for minimum in self.minima[1:]
@@ -95,7 +95,7 @@ def multistart(prepared: Prepared, starts: np.ndarray, seed: int = 0) -> tuple[n
     """Fit from every start (internal, uncentred, shape (S, P)); the best point and its certificate."""
     law, problem = prepared.law, prepared.problem
     centred = sensible(prepared, prepared.centring.forward(starts))
-    rows = problem.y.shape[0]
+    rows = problem.observed.shape[0]
     rng = np.random.default_rng(seed)
     screening, screened_on = problem, rows
     if rows > SCREENING_ROWS:
@@ -118,14 +118,14 @@ def multistart(prepared: Prepared, starts: np.ndarray, seed: int = 0) -> tuple[n
     screened_best = float(np.min(found.objective)) * (1 + SAME) + rows_floor(screening)
     minima = distinct(found, rows_floor(problem))
     if screened_on < rows:
-        kept = np.array([minimum.theta for minimum in minima])[:8]
+        kept = np.array([minimum.point for minimum in minima])[:8]
         found = solve(problem, kept, prepared.box)
         minima = distinct(found, rows_floor(problem))
     chosen_lane = _settled(found)
-    theta = found.theta[chosen_lane]
+    point = found.point[chosen_lane]
     if prepared.objective.robust == "l1":
         minima = vertices(prepared, minima)
-        theta = minima[0].theta
+        point = minima[0].point
     condition = _condition(found.hessian[chosen_lane], found.gauss[chosen_lane], prepared.box.free)
     certificate = Certificate(
         tried=len(centred),
@@ -133,24 +133,24 @@ def multistart(prepared: Prepared, starts: np.ndarray, seed: int = 0) -> tuple[n
         converged=int(starts_at[annealed.converged].sum()),
         minima=minima,
         cosine=float(found.cosine[chosen_lane]),
-        at_bound=_at_bound(law, theta, prepared),
+        at_bound=_at_bound(law, point, prepared),
         condition=condition,
         screened_on=screened_on,
         hessian=found.hessian[chosen_lane],
         exact=bool(found.objective[chosen_lane] <= rows_floor(problem)),
     )
-    return theta, certificate
+    return point, certificate
 
 
 def vertices(prepared: Prepared, minima: tuple[Minimum, ...]) -> tuple[Minimum, ...]:
     """The exact L1 minima that those of the smallest delta lead to, best first; objectives are sums of |r|."""
-    polished = [polish(prepared, minimum.theta) for minimum in minima[:POLISHED]]
-    values = [prepared.reported(theta) for theta in polished]
+    polished = [polish(prepared, minimum.point) for minimum in minima[:POLISHED]]
+    values = [prepared.reported(point) for point in polished]
     result: list[Minimum] = []
     for i in np.argsort(values, kind="stable"):
         if result and values[i] <= result[-1].objective * (1 + 1e-10):
             last = result[-1]
-            result[-1] = Minimum(last.theta, last.objective, last.starts + minima[i].starts)
+            result[-1] = Minimum(last.point, last.objective, last.starts + minima[i].starts)
         else:
             result.append(Minimum(polished[i], values[i], minima[i].starts))
     return tuple(result)
@@ -165,8 +165,8 @@ def sensible(prepared: Prepared, centred: np.ndarray) -> np.ndarray:
     law = prepared.law
     if not law.terms or prepared.fixed:
         return centred
-    y = prepared.problem.y
-    level = float(np.median(y if prepared.objective.space == "log" else np.log(y)))
+    observed = prepared.problem.observed
+    level = float(np.median(observed if prepared.objective.space == "log" else np.log(observed)))
     coefficients = [law.index(term.coefficient) for term in law.terms]
     centred = centred.copy()
     centred[:, coefficients] = np.clip(centred[:, coefficients], level - 4.0, level + 0.5)
@@ -191,9 +191,9 @@ def distinct(found: Solutions, floor: float) -> tuple[Minimum, ...]:
         objective = float(found.objective[lane])
         if minima and objective <= minima[-1].objective * (1 + SAME) + floor:
             last = minima[-1]
-            minima[-1] = Minimum(last.theta, last.objective, last.starts + 1)
+            minima[-1] = Minimum(last.point, last.objective, last.starts + 1)
         elif len(minima) < KEPT_MINIMA:
-            minima.append(Minimum(found.theta[lane], objective, 1))
+            minima.append(Minimum(found.point[lane], objective, 1))
     return tuple(minima)
 
 
@@ -216,7 +216,7 @@ def _near(found: Solutions, rng: np.random.Generator, lower: np.ndarray, upper: 
     offsets = np.zeros((64, lower.size))
     size = np.repeat([1.0, 4.0], 32)[:, None]
     offsets[:, free] = unit * size * (rng.standard_normal((64, int(free.sum()))) @ spread.T)
-    return np.clip(np.concatenate([found.theta[best][None], found.theta[best] + offsets]), lower, upper)
+    return np.clip(np.concatenate([found.point[best][None], found.point[best] + offsets]), lower, upper)
 
 
 def _joined(one: Solutions, other: Solutions) -> Solutions:
@@ -230,7 +230,9 @@ def _joined(one: Solutions, other: Solutions) -> Solutions:
 
 def _rows(problem: Problem, chosen: np.ndarray) -> Problem:
     design = {key: values[chosen] for key, values in problem.design.items()}
-    return Problem(problem.law, problem.space, design, problem.y[..., chosen], problem.weights[..., chosen])
+    return Problem(
+        problem.law, problem.space, design, problem.observed[..., chosen], problem.weights[..., chosen]
+    )
 
 
 def _condition(hessian: np.ndarray, gauss: np.ndarray, free: np.ndarray) -> float:
@@ -240,10 +242,10 @@ def _condition(hessian: np.ndarray, gauss: np.ndarray, free: np.ndarray) -> floa
     return float(min(values.max() / max(values.min(), 1e-300), 1e16))
 
 
-def _at_bound(law: Law, theta: np.ndarray, prepared: Prepared) -> tuple[str, ...]:
+def _at_bound(law: Law, point: np.ndarray, prepared: Prepared) -> tuple[str, ...]:
     slack = 1e-9
     return tuple(
         name
-        for name, value, low, high in zip(law.names, theta, prepared.box.lower, prepared.box.upper, strict=True)
+        for name, value, low, high in zip(law.names, point, prepared.box.lower, prepared.box.upper, strict=True)
         if low < high and (value <= low + slack or value >= high - slack)
     )

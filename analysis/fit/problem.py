@@ -24,13 +24,25 @@ class Prepared:
     box: Box
     fixed: tuple[str, ...]
 
-    def reported(self, theta: np.ndarray) -> float:
-        """The objective as it is reported (see analysis/fit/objectives.py) at one centred internal point."""
-        residuals = self.problem.y - predicted(self.law, self.problem, theta)
-        return float(self.objective.value(residuals, self.problem.weights))
+    @property
+    def rows(self) -> int:
+        return self.problem.observed.size
 
-    def natural(self, theta: np.ndarray) -> np.ndarray:
-        return self.law.to_natural(self.centring.backward(theta))
+    @property
+    def free(self) -> int:
+        """How many parameters are not held."""
+        return len(self.law.parameters) - len(self.fixed)
+
+    def residuals(self, point: np.ndarray) -> np.ndarray:
+        """Observed less predicted, in the residuals' space, at one centred point."""
+        return self.problem.observed - predicted(self.law, self.problem, point)
+
+    def reported(self, point: np.ndarray) -> float:
+        """The objective as it is reported (see analysis/fit/objectives.py) at one centred point."""
+        return float(self.objective.value(self.residuals(point), self.problem.weights))
+
+    def natural(self, point: np.ndarray) -> np.ndarray:
+        return self.law.to_natural(self.centring.backward(point))
 
     def centred(self, natural: np.ndarray) -> np.ndarray:
         return self.centring.forward(self.law.to_internal(natural))
@@ -48,37 +60,37 @@ def prepare(
         law.parameters[law.index(name)].slopes or law.parameters[law.index(name)].axis for name in fixed
     )
     centring = law.centre(design, enabled=centred and not moving)
-    y = np.asarray(columns[law.target], dtype=np.float64)
-    y = np.log(y) if objective.space == "log" else y
+    observed = np.asarray(columns[law.target], dtype=np.float64)
+    observed = np.log(observed) if objective.space == "log" else observed
     lower, upper = law.bounds()
     for name, value in fixed.items():
         position = law.index(name)
         internal = np.log(max(value, 1e-300)) if law.parameters[position].positive else value
         lower[position] = upper[position] = internal
-    weights = np.asarray(columns.get("weight", np.ones(y.shape[0])), dtype=np.float64)
-    scale = float(np.std(y)) or 1.0
+    weights = np.asarray(columns.get("weight", np.ones(observed.shape[0])), dtype=np.float64)
+    scale = float(np.std(observed)) or 1.0
     return Prepared(
-        law, objective, Problem(law, objective.space, centring.apply(design), y, weights), centring,
+        law, objective, Problem(law, objective.space, centring.apply(design), observed, weights), centring,
         Box(lower, upper, objective.target_delta(scale)), tuple(fixed),
     )  # fmt: skip
 
 
-def predicted(law: Law, problem: Problem, theta: np.ndarray) -> np.ndarray:
-    """The model in the residuals' space at one centred internal point."""
-    return _model(law, problem, theta)[0]
+def predicted(law: Law, problem: Problem, point: np.ndarray) -> np.ndarray:
+    """The model in the residuals' space at one centred point."""
+    return _model(law, problem, point)[0]
 
 
-def jacobian(law: Law, problem: Problem, theta: np.ndarray) -> np.ndarray:
+def jacobian(law: Law, problem: Problem, point: np.ndarray) -> np.ndarray:
     """Derivatives of `predicted` by each parameter, shape (rows, P)."""
-    return _model(law, problem, theta)[1]
+    return _model(law, problem, point)[1]
 
 
-def _model(law: Law, problem: Problem, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows = problem.y.shape[-1]
+def _model(law: Law, problem: Problem, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows = problem.observed.shape[-1]
     padding = (0, bucket(rows) - rows)
     design = {key: np.pad(values, padding, mode="edge") for key, values in problem.design.items()}
     with float64_on_cpu():
-        value, columns = (np.asarray(part)[..., :rows] for part in _compiled(law)(np.asarray(theta), design))
+        value, columns = (np.asarray(part)[..., :rows] for part in _compiled(law)(np.asarray(point), design))
     if law.logarithmic and problem.space == "linear":
         value = np.exp(value)
         columns = columns * value
@@ -89,13 +101,13 @@ def _model(law: Law, problem: Problem, theta: np.ndarray) -> tuple[np.ndarray, n
 def _compiled(law: Law):
     """The law's value and its derivative by each parameter, (rows,) and (P, rows), as one compiled program."""
 
-    def both(theta, design):
+    def both(point, design):
         rows = next(iter(design.values())).shape
 
         def model(*point):
             return jnp.broadcast_to(law.evaluate(point, design), rows)
 
-        point = tuple(theta)
+        point = tuple(point)
         ones, zeros = jnp.ones(()), jnp.zeros(())
         tangents = [
             tuple(ones if other == i else zeros for other in range(len(point))) for i in range(len(point))

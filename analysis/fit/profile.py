@@ -9,22 +9,23 @@ interval ends at the parameter's bound.
 import dataclasses
 
 import numpy as np
+from scipy.special import stdtrit
 
 from analysis.fit.problem import Prepared, predicted
 from analysis.fit.solver import Box, solve
-from analysis.fit.uncertainty import Sandwich, quadratic_chance, student_quantile
+from analysis.fit.uncertainty import Sandwich, quadratic_chance
 
 STEPS = np.array([0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0, 25.0, 50.0, 100.0])
 ROUNDS = 3
 
 
 def profile_intervals(
-    prepared: Prepared, theta: np.ndarray, hessian: np.ndarray, level: float, spread: Sandwich
+    prepared: Prepared, point: np.ndarray, hessian: np.ndarray, level: float, spread: Sandwich
 ) -> dict[str, tuple[float, float]]:
     """Intervals in natural units for every free parameter.
 
     Args:
-      theta, hessian, spread: the optimum and what `sandwich` says of it, in the centred coordinates of `prepared`.
+      point, hessian, spread: the optimum and what `sandwich` says of it, centred as in `prepared`.
     """
     law = prepared.law
     means = prepared.centring.means
@@ -34,13 +35,13 @@ def profile_intervals(
     }
     problem = dataclasses.replace(prepared.problem, design=design)
     matrix = prepared.centring.matrix
-    point = prepared.centring.backward(theta)
+    internal = prepared.centring.backward(point)
     curvature = matrix.T @ hessian @ matrix
     free = np.flatnonzero(prepared.box.free)
-    thresholds, widths = _thresholds(prepared, theta, level, spread)
+    thresholds, widths = _thresholds(prepared, point, level, spread)
     lower, upper = prepared.box.lower.copy(), prepared.box.upper.copy()
     conditional = _conditional_moves(curvature, free)
-    best = solve(problem, point[None], prepared.box, anneal=False)
+    best = solve(problem, internal[None], prepared.box, anneal=False)
     floor = float(best.objective[0])
     intervals = {}
     edges: dict[tuple[int, float], float] = {}
@@ -49,14 +50,14 @@ def profile_intervals(
         for sign in (-1.0, 1.0):
             wall = upper[position] if sign > 0 else lower[position]
             values = np.clip(
-                point[position] + sign * widths[position] * STEPS, lower[position], upper[position]
+                internal[position] + sign * widths[position] * STEPS, lower[position], upper[position]
             )
             jobs.append((position, sign, wall, np.unique(values)))
     for _ in range(ROUNDS):
-        rises = _rises(problem, prepared, point, jobs, conditional, floor)
+        rises = _rises(problem, prepared, internal, jobs, conditional, floor)
         refined = []
         for (position, sign, wall, values), rise in zip(jobs, rises, strict=True):
-            below, above = _bracket(point[position], sign, values, rise, thresholds[position])
+            below, above = _bracket(internal[position], sign, values, rise, thresholds[position])
             edges[position, sign] = wall if above is None else _interpolated(below, above, thresholds[position])
             if above is None:
                 refined.append((position, sign, wall, np.array([wall])))
@@ -72,16 +73,16 @@ def profile_intervals(
 
 
 def _thresholds(
-    prepared: Prepared, theta: np.ndarray, level: float, spread: Sandwich
+    prepared: Prepared, point: np.ndarray, level: float, spread: Sandwich
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Per parameter, in uncentred coordinates: the rise at which an interval of `level` ends, and its half-width.
+    """Per parameter, in internal coordinates: the rise at which an interval of `level` ends, and its half-width.
 
     Where the sandwich does not exist, the factor is that of equal noise in every row and the width is left open.
     """
     problem, free = prepared.problem, prepared.box.free
-    rows = problem.y.size
-    quantile = student_quantile(0.5 + level / 2, max(rows - int(free.sum()), 1)) ** 2
-    residual = predicted(prepared.law, problem, theta) - problem.y
+    rows = problem.observed.size
+    quantile = stdtrit(max(rows - int(free.sum()), 1), 0.5 + level / 2) ** 2
+    residual = predicted(prepared.law, problem, point) - problem.observed
     delta = float(prepared.box.delta)
     chance = float(np.average(quadratic_chance(residual, delta), weights=problem.weights))
     squares = float(np.average(np.clip(residual, -delta, delta) ** 2, weights=problem.weights))
@@ -107,11 +108,11 @@ def _conditional_moves(curvature: np.ndarray, free: np.ndarray) -> np.ndarray:
     return moves
 
 
-def _rises(problem, prepared, point, jobs, conditional, floor) -> list[np.ndarray]:
+def _rises(problem, prepared, internal, jobs, conditional, floor) -> list[np.ndarray]:
     """The profile's rise above the optimum at every value of every job, in one batch."""
     starts, lowers, uppers = [], [], []
     for position, _, _, values in jobs:
-        moved = point + (values - point[position])[:, None] * conditional[position]
+        moved = internal + (values - internal[position])[:, None] * conditional[position]
         low, high = np.tile(prepared.box.lower, (values.size, 1)), np.tile(prepared.box.upper, (values.size, 1))
         low[:, position] = high[:, position] = values
         starts.append(moved)

@@ -26,6 +26,11 @@ class Scored:
     weight: float
 
 
+def least_rows(law: Law) -> int:
+    """Rows from which AICc is defined: more than the parameters, a variance and one."""
+    return len(law.parameters) + 3
+
+
 def information(fit: Fit) -> tuple[float, float, float]:
     """AIC, AICc and BIC of a fit, from the likelihood that its objective stands for.
 
@@ -66,7 +71,7 @@ def compare_laws(laws: Iterable[Law | str], columns: Mapping[str, np.ndarray], *
         Scored(fit, *score, delta_aicc=gap, weight=math.exp(-gap / 2) / total)
         for fit, score, gap in zip(fits, scores, gaps, strict=True)
     ]
-    return sorted(ranked, key=lambda scored: scored.delta_aicc)
+    return sorted(ranked, key=lambda rank: rank.delta_aicc)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ break. Resampled rows enter as weights, so all resamples are one batch of the so
 """
 
 import math
-import statistics
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import erf, ndtr, stdtrit
 
 from analysis.fit.problem import Prepared, jacobian, predicted
 from analysis.fit.solver import Problem, Solutions, solve
 
+ASYMPTOTIC_DRAWS = 2000
 EXTRA_STARTS = 3  # every resample also starts from this many other minima of the full table
 
 
@@ -44,7 +45,7 @@ def cluster_weights(labels: np.ndarray, resamples: int, seed: int) -> np.ndarray
     return pair_weights(int(cluster.max()) + 1, resamples, seed)[:, cluster]
 
 
-def bootstrap(
+def bootstrap_draws(
     prepared: Prepared,
     minima: np.ndarray,
     resamples: int,
@@ -61,13 +62,13 @@ def bootstrap(
       wild: keep inputs, flip residuals (per cluster where clusters are given).
     """
     problem = prepared.problem
-    rows = problem.y.shape[0]
+    rows = problem.observed.shape[0]
     if wild:
         fitted = predicted(prepared.law, problem, minima[0])
         labels = np.arange(rows) if cluster is None else np.unique(cluster, return_inverse=True)[1]
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, int(labels.max()) + 1))
         inflate = math.sqrt(rows / max(rows - int(np.sum(prepared.box.free)), 1))
-        resampled = fitted + inflate * (problem.y - fitted) * signs[:, labels]
+        resampled = fitted + inflate * (problem.observed - fitted) * signs[:, labels]
         tables = Problem(problem.law, problem.space, problem.design, resampled, problem.weights)
     else:
         drawn = (
@@ -75,7 +76,7 @@ def bootstrap(
             if cluster is None
             else cluster_weights(cluster, resamples, seed)
         )
-        tables = Problem(problem.law, problem.space, problem.design, problem.y, drawn * problem.weights)
+        tables = Problem(problem.law, problem.space, problem.design, problem.observed, drawn * problem.weights)
     box = prepared.box
     start = np.tile(minima[0], (resamples, 1))
     best = solve(tables, start, box)
@@ -84,7 +85,7 @@ def bootstrap(
     for other in minima[1 : 1 + EXTRA_STARTS]:
         best = _better(best, solve(tables, np.tile(other, (resamples, 1)), box, anneal=False))
     best = _better(best, solve(tables, _neighbours(best, tables), box, anneal=False))
-    natural = np.clip(prepared.natural(best.theta), -1e300, 1e300)
+    natural = np.clip(prepared.natural(best.point), -1e300, 1e300)
     return Draws(natural, best.objective, int(np.sum(~best.converged)))
 
 
@@ -105,7 +106,7 @@ def _better(one: Solutions, other: Solutions) -> Solutions:
 
 def _neighbours(found: Solutions, tables: Problem) -> np.ndarray:
     """For each resample the optimum of the resample before it: a plausible point that it has not seen."""
-    return np.roll(found.theta, 1, axis=0)
+    return np.roll(found.point, 1, axis=0)
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Sandwich:
 
 
 def sandwich(
-    prepared: Prepared, theta: np.ndarray, hessian: np.ndarray, cluster: np.ndarray | None = None
+    prepared: Prepared, point: np.ndarray, hessian: np.ndarray, cluster: np.ndarray | None = None
 ) -> Sandwich:
     """The sandwich estimator (Huber 1967) with a kernel estimate of the Hessian (Powell 1991).
 
@@ -133,13 +134,13 @@ def sandwich(
     far below the residuals does not starve the Hessian, and noise that differs between rows is allowed for.
     """
     problem = prepared.problem
-    residual = predicted(prepared.law, problem, theta) - problem.y
-    columns = jacobian(prepared.law, problem, theta)
+    residual = predicted(prepared.law, problem, point) - problem.observed
+    columns = jacobian(prepared.law, problem, point)
     weights, delta = problem.weights, float(prepared.box.delta)
     slope = weights * np.clip(residual, -delta, delta)
     exact = np.where(np.abs(residual) <= delta, weights, 0.0)
     smooth = weights * quadratic_chance(residual, delta)
-    free = prepared.box.free & (theta > prepared.box.lower + 1e-9) & (theta < prepared.box.upper - 1e-9)
+    free = prepared.box.free & (point > prepared.box.lower + 1e-9) & (point < prepared.box.upper - 1e-9)
     bread = hessian + columns.T @ ((smooth - exact)[:, None] * columns)
     scores = slope[:, None] * columns
     if cluster is not None:
@@ -149,7 +150,7 @@ def sandwich(
         scores = grouped
     degrees = max(scores.shape[0] - int(free.sum()), 1)
     meat = scores.T @ scores * (scores.shape[0] / degrees)
-    covariance, inverse = np.full((2, theta.size, theta.size), np.nan)
+    covariance, inverse = np.full((2, point.size, point.size), np.nan)
     block = np.ix_(free, free)
     scale = np.sqrt(np.maximum(np.abs(np.diag(bread[block])), 1e-300))
     scaled = bread[block] / scale[:, None] / scale[None, :]
@@ -167,25 +168,45 @@ def quadratic_chance(residual: np.ndarray, delta: float) -> np.ndarray:
     bandwidth = 1.4826 * float(np.median(np.abs(residual))) * residual.size**-0.2
     if bandwidth <= 0 or not np.isfinite(delta):
         return (np.abs(residual) <= delta).astype(np.float64)
-    erf = np.frompyfunc(math.erf, 1, 1)
     root = math.sqrt(2) * bandwidth
-    return ((erf((delta - residual) / root) + erf((delta + residual) / root)) / 2).astype(np.float64)
+    return (erf((delta - residual) / root) + erf((delta + residual) / root)) / 2
 
 
-def student_quantile(probability: float, degrees: float) -> float:
-    """Quantile of Student's t (Cornish-Fisher expansion; Abramowitz and Stegun 26.7.5; exact for 1 and 2 degrees)."""
-    if degrees <= 1:
-        return math.tan(math.pi * (probability - 0.5))
-    if degrees <= 2:
-        return (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
-    z = statistics.NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / degrees ** (order + 1) for order, term in enumerate(terms))
+def asymptotic_draws(
+    prepared: Prepared, point: np.ndarray, covariance: np.ndarray, seed: int
+) -> np.ndarray | None:
+    """Natural parameters around the optimum, from its asymptotic (Student) distribution; None where it has none."""
+    known = np.isfinite(np.diag(covariance))
+    if not known.any():
+        return None
+    block = covariance[np.ix_(known, known)]
+    values, vectors = np.linalg.eigh((block + block.T) / 2)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    rng = np.random.default_rng(seed)
+    degrees = max(prepared.problem.observed.size - int(known.sum()), 1)
+    normal = rng.standard_normal((ASYMPTOTIC_DRAWS, int(known.sum())))
+    student = normal / np.sqrt(rng.chisquare(degrees, (ASYMPTOTIC_DRAWS, 1)) / degrees)
+    points = np.tile(point, (ASYMPTOTIC_DRAWS, 1))
+    points[:, known] += student @ root.T
+    natural = prepared.natural(np.clip(points, prepared.box.lower, prepared.box.upper))
+    return np.clip(natural, -1e300, 1e300)
+
+
+def asymptotic_errors(prepared: Prepared, point: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Standard errors in natural units by the delta method."""
+    inverse = np.linalg.inv(prepared.centring.matrix)
+    variance = np.diag(inverse @ np.nan_to_num(covariance) @ inverse.T).copy()
+    unknown = ~np.isfinite(np.diag(covariance))
+    touched = (np.abs(inverse[:, unknown]) > 1e-12).any(axis=1)
+    errors = np.sqrt(np.maximum(variance, 0.0))
+    natural = prepared.natural(point)
+    for position, parameter in enumerate(prepared.law.parameters):
+        if parameter.positive:
+            errors[position] *= natural[position]
+    errors[touched] = np.nan
+    for name in prepared.fixed:
+        errors[prepared.law.index(name)] = 0.0
+    return errors
 
 
 def percentile_levels(level: float, rows: int, parameters: int) -> tuple[float, float]:
@@ -195,6 +216,6 @@ def percentile_levels(level: float, rows: int, parameters: int) -> tuple[float, 
     sqrt((n - p) / n) and has normal, not Student, tails.
     """
     degrees = max(rows - parameters, 1)
-    widened = math.sqrt(rows / degrees) * student_quantile(0.5 + level / 2, degrees)
-    tail = max(1.0 - statistics.NormalDist().cdf(widened), 1e-6)
+    widened = math.sqrt(rows / degrees) * stdtrit(degrees, 0.5 + level / 2)
+    tail = max(1.0 - ndtr(widened), 1e-6)
     return tail, 1.0 - tail

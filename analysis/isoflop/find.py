@@ -1,31 +1,24 @@
 """Best size at each FLOP budget, and how it grows: approaches 1 and 2 of Hoffmann et al. 2022 (arXiv 2203.15556).
 
-    python -m analysis.isoflop TABLE --method parabola|akima|hull|envelope [--bootstrap 1000] --out isoflop.json
-
 Approach 1 is `envelope` where sizes have several token counts each, `hull` where they have not. A valley is reported
 only where it is one: enough sizes, open upward, its minimum inside the sizes tried and still there when the noise of
 the runs is put on it again. Any other is listed with the reason.
 """
 
-import argparse
 import dataclasses
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from analysis.commands import Parser, write_result
 from analysis.isoflop.envelope import envelope
 from analysis.isoflop.growth import PROPER_SHARE, Valley, interval_of, power_laws
 from analysis.isoflop.hull import bracketed, lower_hull
-from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN, Slice, flops_of, make_slices
+from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN, Kind, Slice, flops_of, make_slices
 from analysis.isoflop.valleys import Minima, akima_minima, parabola_minima, parabola_values, pooled_noise
-from analysis.logs.table import Table, read_table
-from core.errors import BadInput, exit_on_bad_input
+from core.errors import BadInput
 
-METHODS = ("parabola", "akima", "hull", "envelope")
-SLICES = ("auto", "budgets", "interpolated")
+Method = Literal["parabola", "akima", "hull", "envelope"]
 JUDGING_REPETITIONS = 400  # of noise, behind the verdict on a valley, where no bootstrap is asked for
 REPEATED_FREEDOM = 5  # seeds measure the noise if they leave so many degrees of freedom
 
@@ -75,11 +68,11 @@ def _listed(interval: tuple[float, float] | None) -> list[float] | None:
 
 def find_valleys(
     columns: Mapping[str, np.ndarray],
-    method: Literal["parabola", "akima", "hull", "envelope"] = "parabola",
+    method: Method = "parabola",
     bootstrap: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    kind: Literal["auto", "budgets", "interpolated"] = "auto",
+    kind: Kind = "auto",
     tolerance: float = 0.1,
     min_points: int = 4,
     noise: float | None = None,
@@ -313,71 +306,3 @@ def _envelope(
             "b_opt": interval_of(found.slopes_B2[:, 1], level, []),
         }
     return Isoflop("envelope", valleys, (), derived, intervals, float(sd) if known else None, tuple(said))
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; see the module's first lines."""
-    parser = Parser(prog="python -m analysis.isoflop", description="Best size at each FLOP budget.")
-    parser.add_argument("table", help="CSV, JSON lines or a sweep's directory")
-    parser.add_argument("--method", choices=METHODS, default="parabola")
-    parser.add_argument(
-        "--bootstrap", type=int, default=1000, help="repetitions behind the intervals; 0 for none"
-    )
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
-    parser.add_argument("--slices", choices=SLICES, default="auto", help="how budgets are made from rows")
-    parser.add_argument("--tolerance", type=float, default=0.1, help="relative spread of FLOPs within a budget")
-    parser.add_argument("--min-points", type=int, default=4, help="sizes that a budget needs")
-    parser.add_argument("--noise", type=float, help="relative noise of one run's loss; estimated if not given")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", required=True, help="the JSON file to write")
-    with exit_on_bad_input():
-        options = parser.parse_args(arguments)
-        _check(options)
-        table = read_table(options.table, optional=("flops",))
-        result = find_valleys(
-            table.columns,
-            method=options.method,
-            bootstrap=options.bootstrap,
-            seed=options.seed,
-            level=options.level,
-            kind=options.slices,
-            tolerance=options.tolerance,
-            min_points=options.min_points,
-            noise=options.noise,
-        )
-        result = dataclasses.replace(result, warnings=(*table.warnings, *result.warnings))
-        write_result(options.out, result.to_json(table.source()))
-        sys.stdout.write(summary(result, table))
-
-
-def _check(options: argparse.Namespace) -> None:
-    for name, value, allowed, good in (
-        ("--bootstrap", options.bootstrap, "at least 0", 0 <= options.bootstrap <= 1_000_000),
-        ("--level", options.level, "between 0 and 1", 0 < options.level < 1),
-        ("--tolerance", options.tolerance, "positive", 0 < options.tolerance < np.inf),
-        ("--min-points", options.min_points, "at least 3", options.min_points >= 3),
-        ("--noise", options.noise, "positive", options.noise is None or 0 < options.noise < np.inf),
-        ("--seed", options.seed, "at least 0", options.seed >= 0),
-    ):
-        if not good:
-            raise BadInput(f"{name} {value}: must be {allowed}")
-
-
-def summary(result: Isoflop, table: Table) -> str:
-    """What the command prints."""
-    lines = [f"{result.method}: {table.rows} rows, {len(result.valleys)} budgets"]
-    for valley in result.valleys:
-        if valley.ok:
-            lines.append(
-                f"  {valley.flops:.3g} FLOPs: best at {valley.params_opt:.3g} params, "
-                f"{valley.tokens_opt:.3g} tokens, loss {valley.loss_opt:.4f}"
-            )
-        else:
-            lines.append(f"  {valley.flops:.3g} FLOPs: no valley; {valley.why}")
-    for name, what in (("a_opt", "params"), ("b_opt", "tokens")):
-        value, interval = result.derived[name], result.intervals[name]
-        if value is not None:
-            shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-            lines.append(f"  best {what} grow as C^{value:.3f}{shown}")
-    lines += [f"  warning: {warning}" for warning in result.warnings]
-    return "\n".join(lines) + "\n"

@@ -3,14 +3,18 @@
 A law is written once, as the logarithm of the loss (or as a plain value, for accuracies and errors). The engine
 asks nothing more of it: derivatives, centring of the logarithms, bounds and the multi-start all follow from here.
 
-Internal coordinates are what the optimizer moves: the logarithm of a `positive` parameter, the value of any other.
-Logged columns are centred, and a coefficient moves along with them (A of A/N^alpha becomes the value of that term at
-the mean of log N), so that coefficient and exponent are nearly uncorrelated while they are being fitted.
+Parameters are written in three spaces:
+
+  natural   as they are printed: E, A, alpha.
+  internal  without bounds at zero: the logarithm of a `positive` parameter, the value of any other.
+  centred   internal, for logged columns that have lost their mean. A coefficient moves along (A of A / N^alpha becomes
+            the value of that term at the mean of log N), so that it is nearly uncorrelated with its exponent. The
+            optimizer works here.
 """
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +31,7 @@ class Parameter:
     Attributes:
       name: as it is printed and written to fit.json.
       positive: whether the optimizer moves its logarithm.
-      lower, upper: bounds in internal coordinates (logarithms for a positive parameter).
+      lower, upper: internal bounds.
       slopes: (column, exponent, factor) triples: this coefficient multiplies column^(factor * exponent).
       axis: the column on whose axis a positive parameter lies (a break point, a characteristic size).
     """
@@ -92,7 +96,9 @@ class Law:
       terms: for a sum of powers, its terms: they bring closed-form derivatives (see analysis/fit/derivatives.py).
       prepare: adds columns that the formula reads and the table does not have.
       centred: whether logged columns may be centred (False where the formula compares columns with constants).
-      default_fixed: parameters held at published values unless the caller frees them.
+      planted: natural values of every parameter, of a usual size: the truth that the tests plant in a table and find
+        again (tests/analysis/test_laws.py).
+      compare: whether reports and forecasts hold this law beside the others of the same table.
     """
 
     name: str
@@ -102,13 +108,14 @@ class Law:
     grid: Mapping[str, Sequence[float] | np.ndarray] | Callable[[Columns], np.ndarray]
     source: str
     text: str
+    planted: Mapping[str, float]
     target: str = "loss"
     logarithmic: bool = True
     logged: tuple[str, ...] | None = None
     terms: tuple[Term, ...] = ()
     prepare: Callable[[Columns], dict[str, np.ndarray]] | None = None
     centred: bool = True
-    default_fixed: Mapping[str, float] = field(default_factory=dict)
+    compare: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -227,7 +234,9 @@ def power_sum(
     *,
     source: str,
     text: str,
+    planted: Mapping[str, float],
     prepare: Callable[[Columns], dict[str, np.ndarray]] | None = None,
+    compare: bool = False,
 ) -> Law:
     """A law that is a sum of positive terms, each a coefficient times powers of columns.
 
@@ -259,8 +268,10 @@ def power_sum(
         grid=grid,
         source=source,
         text=text,
+        planted=planted,
         terms=tuple(terms),
         prepare=prepare,
+        compare=compare,
     )
 
 

@@ -1,6 +1,7 @@
 """isoFLOP valleys: truths recovered, intervals that cover, and nothing reported that is no valley."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from scipy.interpolate import Akima1DInterpolator, lagrange
 from scipy.optimize import minimize_scalar
 from scipy.spatial import ConvexHull
 
-from analysis.isoflop import find as isoflop
-from analysis.isoflop.find import find_valleys
+from analysis.isoflop import command as isoflop
+from analysis.isoflop.find import Method, find_valleys
 from analysis.isoflop.hull import lower_hull
-from analysis.isoflop.slices import make_slices, read_weights
+from analysis.isoflop.slices import Kind, make_slices, read_weights
 from analysis.isoflop.valleys import akima_minima, akima_values, parabola_minima, pooled_noise
 from core.errors import BadInput
 
@@ -324,8 +325,8 @@ def test_any_table_is_answered_or_refused_without_nan(tmp_path_factory, data):
     }
     folder = tmp_path_factory.mktemp("any")
     path, out = write_csv(folder / "table.csv", table), folder / "out.json"
-    method = data.draw(st.sampled_from(isoflop.METHODS))
-    kind = data.draw(st.sampled_from(isoflop.SLICES))
+    method = data.draw(st.sampled_from(get_args(Method)))
+    kind = data.draw(st.sampled_from(get_args(Kind)))
     arguments = [str(path), "--method", method, "--slices", kind, "--bootstrap", "20", "--out", str(out)]
     with np.errstate(all="ignore"):
         try:
