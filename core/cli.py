@@ -20,12 +20,13 @@ from core.errors import BadInput, exit_on_bad_input
 Answer = TypeVar("Answer")
 HELP_COLUMNS = 80
 HELP = ("For full helptext", "Argument helptext")  # where tyro's advice begins
-INDENTED = re.compile(" {5}\\S")  # a flag in one of tyro's lists; its help is indented further
+FRAME = re.compile("[╭╮╰╯─│]")
+INDENTED = re.compile(" {6}\\S")  # a flag in one of tyro's lists; its help is indented further
 WORDS = (
     (r"Error parsing (\S+): could not convert string to float: ('.*')", r"argument \1: invalid float value: \2"),
     (r"Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*')", r"argument \1: invalid int value: \2"),
     (r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]", r"argument \1: invalid value: \2"),
-    (r"invalid choice ('.*') for argument '(\S+)'\. Expected one of \((?:'None', )?(.*)\)\.",
+    (r"invalid choice ('.*') for argument '(\S+)'\. Expected one of \((.*)\)\.",
      r"argument \2: invalid choice: \1 (choose from \3)"),
     (r"Missing value for argument '(\S+)'\. Expected (\d+) values\.", r"argument \1: expected \2 value(s)"),
     (r"Unrecognized options: (.*)", r"unrecognized arguments: \1"),
@@ -143,8 +144,8 @@ def _parsed(function: Callable[..., Answer], arguments: Sequence[str], prog: str
 
 def _one_line(box: str) -> str:
     """The mistake that tyro draws in a box, in the words of Python's own parser of arguments."""
-    inside = [line.strip("╭╮╰╯─│") for line in box.splitlines() if line.strip()]
-    title, *lines = [line for line in inside if line.strip(" ─")] or [""]
+    inside = [FRAME.sub(" ", line).rstrip() for line in box.splitlines()]
+    title, *lines = [line for line in inside if line.strip(" -")] or [""]
     told = list(itertools.takewhile(lambda line: not line.lstrip().startswith(HELP), lines))
     if title.strip() == "Required options":
         missing = [line.split()[0] for line in told if INDENTED.match(line)]
@@ -152,6 +153,7 @@ def _one_line(box: str) -> str:
     text, *advice = re.split("Perhaps you meant:|Arguments similar to", "\n".join(told))
     near = " or ".join(line.split()[0] for part in advice for line in part.splitlines() if INDENTED.match(line))
     text = " ".join(text.split())
+    text = text.replace("'None', ", "").replace(", 'None'", "")  # a choice that is never offered
     for pattern, words in WORDS:
         text = re.sub(pattern, words, text)
     if title.strip() == "Unrecognized options":

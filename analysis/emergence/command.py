@@ -68,7 +68,7 @@ def emergence(
         sys.stdout.write(f"{text}\n")
         return 0 if met else 1
     if table is None:
-        raise BadInput("the table is missing: a CSV, a JSON-lines file or a sweep's directory, or --calibrate")
+        raise BadInput("TASK_TABLE is missing: a CSV, a JSON-lines file or a sweep's directory, or --calibrate")
     read = read_task_table(table, axis)
     result = analyse(read, settings)
     if out is not None:
