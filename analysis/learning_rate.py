@@ -83,7 +83,7 @@ def groups_of(sweep: Sweep) -> tuple[Group, ...]:
         if run.trunk or not rate or loss is None:
             continue
         shapes.setdefault(_shape(run), []).append((run, rate, loss))
-    found: dict[tuple[str, str], dict[float, list[float]]] = {}
+    losses: dict[tuple[str, str], dict[float, list[float]]] = {}
     first: dict[tuple[str, str], Run] = {}
     for shape, members in shapes.items():
         if len({rate for _, rate, _ in members}) < LEAST_RATES:
@@ -91,8 +91,10 @@ def groups_of(sweep: Sweep) -> tuple[Group, ...]:
         for run, rate, loss in members:
             key = (_family(run), shape)
             first.setdefault(key, run)
-            found.setdefault(key, {}).setdefault(rate, []).append(loss)
-    groups = [_group(key[0], first[key], points) for key, points in found.items() if len(points) >= LEAST_RATES]
+            losses.setdefault(key, {}).setdefault(rate, []).append(loss)
+    groups = [
+        _group(key[0], first[key], points) for key, points in losses.items() if len(points) >= LEAST_RATES
+    ]
     return tuple(
         sorted(
             (group for group in groups if group), key=lambda group: (group.family, group.params, group.depth)
@@ -145,17 +147,17 @@ def families(groups: Sequence[Group]) -> dict[str, list[Group]]:
 
 def sentences(groups: Sequence[Group]) -> list[str]:
     """How far the best peak moves over the shapes of each family."""
-    said = []
+    lines = []
     for members in families(groups).values():
         name = members[0].parametrization
         if len(members) == 1:
-            said.append(f"Best peak under {name} at width {members[0].width}: {members[0].best:.3g}.")
+            lines.append(f"Best peak under {name} at width {members[0].width}: {members[0].best:.3g}.")
             continue
         rates = [group.best for group in members]
         widths = [group.width for group in members]
         move = max(rates) / min(rates)
         open_ended = [str(group.width) for group in members if not group.bracketed]
-        said.append(
+        lines.append(
             f"Best peak under {name}: {rates[0]:.3g} at width {widths[0]}, {rates[-1]:.3g} at width {widths[-1]}; "
             f"it moves by a factor {move:.2f} over {max(widths) / min(widths):.3g} times the width"
             + (
@@ -165,13 +167,13 @@ def sentences(groups: Sequence[Group]) -> list[str]:
             )
             + "."
         )
-    return said
+    return lines
 
 
 def to_json(groups: Sequence[Group], source: Mapping[str, Any]) -> dict[str, Any]:
     """What learning_rate.json holds; a loss of null is a run that failed."""
 
-    def one(group: Group) -> dict[str, Any]:
+    def entry(group: Group) -> dict[str, Any]:
         losses = [loss if math.isfinite(loss) else None for loss in group.losses.tolist()]
         return {
             "parametrization": group.parametrization,
@@ -193,7 +195,7 @@ def to_json(groups: Sequence[Group], source: Mapping[str, Any]) -> dict[str, Any
         }
         for members in families(groups).values()
     ]
-    return {"groups": [one(group) for group in groups], "moves": moves, "input": dict(source)}
+    return {"groups": [entry(group) for group in groups], "moves": moves, "input": dict(source)}
 
 
 def rule_of(sweep: Sweep, groups: Sequence[Group]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import numpy as np
 from rich.console import Console
 from scipy.special import stdtrit
 
+from analysis.fit.estimation import estimation_of
 from analysis.fit.objectives import Objective, Robust
 from analysis.fit.prediction import predict_law
-from analysis.fit.problem import prepare
 from analysis.fit.solver import solve
 from analysis.fit.uncertainty import sandwich
 from analysis.laws import get_law
@@ -42,17 +42,17 @@ def coverage(
     """Share of simulated tables whose asymptotic interval holds the truth, per parameter (internal coordinates)."""
     law = get_law("chinchilla")
     columns, observed = simulated(law, tables, rows, noise, seed)
-    prepared = prepare(law, columns, Objective(robust), {})
-    problem = dataclasses.replace(prepared.problem, observed=observed)
-    truth = prepared.centred(np.array([law.planted[name] for name in law.names]))
-    solutions = solve(problem, np.tile(truth, (tables, 1)), prepared.box)
-    to_internal = np.linalg.inv(prepared.centring.matrix)
+    estimation = estimation_of(law, columns, Objective(robust), {})
+    problem = dataclasses.replace(estimation.problem, observed=observed)
+    truth = estimation.centred(np.array([law.planted[name] for name in law.names]))
+    solutions = solve(problem, np.tile(truth, (tables, 1)), estimation.box)
+    to_internal = np.linalg.inv(estimation.centring.matrix)
     quantile = stdtrit(rows - len(law.names), 0.5 + level / 2)
     held = np.zeros(len(law.names))
     for table in range(tables):
-        single = dataclasses.replace(prepared.problem, observed=observed[table])
+        single = dataclasses.replace(estimation.problem, observed=observed[table])
         point = solutions.point[table]
-        spread = sandwich(dataclasses.replace(prepared, problem=single), point, solutions.hessian[table])
+        spread = sandwich(dataclasses.replace(estimation, problem=single), point, solutions.hessian[table])
         errors = np.sqrt(np.diag(to_internal @ spread.covariance @ to_internal.T))
         held += np.abs(to_internal @ (point - truth)) <= quantile * errors
     return {name: float(count / tables) for name, count in zip(law.names, held, strict=True)}

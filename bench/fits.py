@@ -15,9 +15,9 @@ import numpy as np
 from rich.console import Console
 from scipy.optimize import minimize
 
+from analysis.fit.estimation import estimation_of
 from analysis.fit.fit import fit_law
 from analysis.fit.objectives import Objective
-from analysis.fit.problem import prepare
 from analysis.fit.solver import solve
 from analysis.fit.uncertainty import pair_weights
 from analysis.laws import get_law
@@ -61,11 +61,11 @@ def measure(
     resampled, theirs = timed(lambda: [scipy_fit(table, optimum, row)[1] for row in weights])
     scaled = seconds * len(begin) / len(tried) + resampled * resamples / max(scipy_resamples, 1)
     console.print(f"      {scipy_resamples} resamples: {resampled:.2f} s; all of it, scaled up: {scaled:.0f} s")
-    prepared = prepare(law, table, Objective(), {})
-    problem = dataclasses.replace(prepared.problem, weights=weights)
-    points = np.tile(prepared.centring.forward(optimum), (len(weights), 1))
-    ours = solve(problem, points, prepared.box).objective
-    ours = np.minimum(ours, solve(problem, points, prepared.box, anneal=False).objective)
+    estimation = estimation_of(law, table, Objective(), {})
+    problem = dataclasses.replace(estimation.problem, weights=weights)
+    points = np.tile(estimation.centring.forward(optimum), (len(weights), 1))
+    ours = solve(problem, points, estimation.box).objective
+    ours = np.minimum(ours, solve(problem, points, estimation.box, anneal=False).objective)
     worst = float(np.max(ours / np.array(theirs) - 1)) if len(weights) else 0.0
     console.print(f"      resamples: our objective over scipy's, the worst: {worst:+.2e}")
 

@@ -14,7 +14,7 @@ def with_derived(
     needed: Sequence[str], columns: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """The columns, with those that follow from others by C = 6 N D or M = D / N, and a line on each that does."""
-    known, said = dict(columns), []
+    known, notes = dict(columns), []
 
     def values(name: str) -> np.ndarray:
         return np.asarray(known[name], dtype=np.float64)
@@ -26,13 +26,13 @@ def with_derived(
         wants_tokens = "tokens" in needed or "tokens_per_param" in needed
         if wants_tokens and "tokens_per_param" not in known and missing("tokens", "flops", "params"):
             known["tokens"] = values("flops") / (6.0 * values("params"))
-            said.append("the table has no tokens: D = flops / (6 params) was taken")
+            notes.append("the table has no tokens: D = flops / (6 params) was taken")
         if "flops" in needed and missing("flops", "params", "tokens"):
             known["flops"] = 6.0 * values("params") * values("tokens")
-            said.append("the table has no flops: C = 6 params tokens was taken")
+            notes.append("the table has no flops: C = 6 params tokens was taken")
         if "tokens_per_param" in needed and missing("tokens_per_param", "params", "tokens"):
             known["tokens_per_param"] = values("tokens") / values("params")
-    return known, said
+    return known, notes
 
 
 def checked_fixed(law: Law, fixed: Mapping[str, float]) -> dict[str, float]:
@@ -84,7 +84,7 @@ def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> tuple[dict[st
     Raises:
       BadInput: a column is missing, of another length, not finite, or not positive where its logarithm is needed.
     """
-    known, said = with_derived(law.inputs, columns)
+    known, notes = with_derived(law.inputs, columns)
     missing = [name for name in (*law.inputs, law.target) if name not in known]
     if missing:
         raise BadInput(
@@ -102,7 +102,7 @@ def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> tuple[dict[st
             _refuse(name, values, (values < 1e-150) | (values > 1e150), "is beyond any unit (1e-150 to 1e150)")
         if name == "weight":
             _refuse(name, values, values < 0, "must not be negative")
-    return result, said
+    return result, notes
 
 
 def check_fit(law: Law, columns: Columns, free: int) -> list[str]:
@@ -183,7 +183,7 @@ def cluster_warning(columns: Mapping[str, np.ndarray], cluster: str | None) -> l
     ]
 
 
-def _refuse(name: str, values: np.ndarray, wrong: np.ndarray, said: str) -> None:
+def _refuse(name: str, values: np.ndarray, wrong: np.ndarray, why: str) -> None:
     rows = np.flatnonzero(wrong)
     if rows.size:
-        raise BadInput(f"row {rows[0] + 1}, column {name}: {values[rows[0]]:g} {said}")
+        raise BadInput(f"row {rows[0] + 1}, column {name}: {values[rows[0]]:g} {why}")

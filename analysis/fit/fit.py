@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from analysis.fit.checks import check_fit, checked_fixed, cluster_warning, kept_rows, usable_columns
+from analysis.fit.estimation import Estimation, estimation_of
 from analysis.fit.frontier import compute_optimal
 from analysis.fit.identified import identified
 from analysis.fit.multistart import Certificate, multistart
 from analysis.fit.objectives import Objective
 from analysis.fit.prediction import predict_law, prediction_interval
-from analysis.fit.problem import Prepared, prepare
 from analysis.fit.profile import profile_intervals
 from analysis.fit.uncertainty import (
     asymptotic_draws,
@@ -223,44 +223,44 @@ def fit_law(
     table, derived_from = usable_columns(law, columns)
     warnings = [*table_warnings, *derived_from, *check_fit(law, table, len(law.parameters) - len(fixed))]
     warnings += cluster_warning(columns, None if cluster is None else "given") if bootstrap else []
-    prepared = prepare(law, table, objective, fixed)
+    estimation = estimation_of(law, table, objective, fixed)
     begin = law.starts(table) if starts is None else law.to_internal(np.atleast_2d(starts))
-    point, certificate = multistart(prepared, begin, seed)
+    point, certificate = multistart(estimation, begin, seed)
     if not np.isfinite(certificate.minima[0].objective):
         raise BadInput(f"law {law.name} is not finite on this table from any of {certificate.tried} starts")
-    spread = sandwich(prepared, point, certificate.hessian, labels)
+    spread = sandwich(estimation, point, certificate.hessian, labels)
     if bootstrap:
-        found = _bootstrapped(prepared, certificate, labels, bootstrap, wild, seed, level)
+        errors = _bootstrapped(estimation, certificate, labels, bootstrap, wild, seed, level)
     else:
-        found = _asymptotic(prepared, point, spread.covariance, seed, level)
-    ends = found.interval_ends()
+        errors = _asymptotic(estimation, point, spread.covariance, seed, level)
+    ends = errors.interval_ends()
     intervals = {name: (float(low), float(high)) for name, low, high in zip(law.names, *ends, strict=True)}
-    if not bootstrap and (prepared.rows <= PROFILE_ROWS if profile is None else profile):
-        intervals.update(profile_intervals(prepared, point, certificate.hessian, level, spread))
+    if not bootstrap and (estimation.rows <= PROFILE_ROWS if profile is None else profile):
+        intervals.update(profile_intervals(estimation, point, certificate.hessian, level, spread))
     intervals.update({name: (value, value) for name, value in fixed.items()})
-    parameters = dict(zip(law.names, prepared.natural(point).tolist(), strict=True))
-    known = identified(law, intervals, certificate.at_bound, prepared.fixed)
-    derived, derived_intervals = compute_optimal(parameters, found.draws, found.tails)
-    warnings += [*found.warnings, *certificate.warnings(law)]
+    parameters = dict(zip(law.names, estimation.natural(point).tolist(), strict=True))
+    known = identified(law, intervals, certificate.at_bound, estimation.fixed)
+    derived, derived_intervals = compute_optimal(parameters, errors.draws, errors.tails)
+    warnings += [*errors.warnings, *certificate.warnings(law)]
     if not all(known.values()):
         warnings.append(f"not identified by this table: {', '.join(name for name in known if not known[name])}")
-    residuals = prepared.residuals(point)
-    widen = math.sqrt(prepared.rows / max(prepared.rows - prepared.free, 1))
-    weights = prepared.problem.weights
+    residuals = estimation.residuals(point)
+    widen = math.sqrt(estimation.rows / max(estimation.rows - estimation.free, 1))
+    weights = estimation.problem.weights
     return Fit(
         law=law,
         objective=objective,
         value=float(objective.value(residuals, weights)),
-        n=prepared.rows,
+        n=estimation.rows,
         parameters=parameters,
-        standard_errors=dict(zip(law.names, found.errors.tolist(), strict=True)),
+        standard_errors=dict(zip(law.names, errors.standard.tolist(), strict=True)),
         intervals=intervals,
         identified=known,
-        draws=found.draws,
-        draws_kind=found.kind,
+        draws=errors.draws,
+        draws_kind=errors.kind,
         residual_sd=float(np.sqrt(np.average(residuals**2, weights=weights)) * widen),
         residual_quantiles=np.quantile(residuals * widen, np.linspace(0, 1, 201)),
-        starts=certificate.to_json(prepared),
+        starts=certificate.to_json(estimation),
         derived=derived,
         derived_intervals=derived_intervals,
         level=level,
@@ -272,11 +272,11 @@ def fit_law(
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Errors:
     """Natural standard errors (P,), draws (R, P) or None, and the percentiles of them that end an interval."""
 
     kind: str
-    errors: np.ndarray
+    standard: np.ndarray
     draws: np.ndarray | None
     tails: tuple[float, float]
     warnings: tuple[str, ...] = ()
@@ -284,35 +284,35 @@ class _Found:
     def interval_ends(self) -> np.ndarray:
         """Shape (2, P); NaN where there are no draws."""
         if self.draws is None:
-            return np.full((2, self.errors.size), np.nan)
+            return np.full((2, self.standard.size), np.nan)
         return np.nanquantile(self.draws, self.tails, axis=0)
 
 
 def _bootstrapped(
-    prepared: Prepared,
+    estimation: Estimation,
     certificate: Certificate,
     labels: np.ndarray | None,
     resamples: int,
     wild: bool,
     seed: int,
     level: float,
-) -> _Found:
+) -> _Errors:
     minima = np.array([minimum.point for minimum in certificate.minima])
-    drawn = bootstrap_draws(prepared, minima, resamples, seed, cluster=labels, wild=wild)
-    independent = prepared.rows if labels is None else np.unique(labels).size
-    tails = percentile_levels(level, independent, prepared.free)
+    drawn = bootstrap_draws(estimation, minima, resamples, seed, cluster=labels, wild=wild)
+    independent = estimation.rows if labels is None else np.unique(labels).size
+    tails = percentile_levels(level, independent, estimation.free)
     warnings: tuple[str, ...] = ()
     if drawn.unconverged > 0.01 * resamples:
         warnings = (f"{drawn.unconverged} of {resamples} resamples did not converge to rounding level",)
-    return _Found("bootstrap", np.std(drawn.natural, axis=0), drawn.natural, tails, warnings)
+    return _Errors("bootstrap", np.std(drawn.natural, axis=0), drawn.natural, tails, warnings)
 
 
 def _asymptotic(
-    prepared: Prepared, point: np.ndarray, covariance: np.ndarray, seed: int, level: float
-) -> _Found:
-    draws = asymptotic_draws(prepared, point, covariance, seed)
-    errors = asymptotic_errors(prepared, point, covariance)
-    return _Found("asymptotic", errors, draws, (0.5 - level / 2, 0.5 + level / 2))
+    estimation: Estimation, point: np.ndarray, covariance: np.ndarray, seed: int, level: float
+) -> _Errors:
+    draws = asymptotic_draws(estimation, point, covariance, seed)
+    errors = asymptotic_errors(estimation, point, covariance)
+    return _Errors("asymptotic", errors, draws, (0.5 - level / 2, 0.5 + level / 2))
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ this converges quadratically (Osborne and Watson 1971).
 
 import numpy as np
 
-from analysis.fit.problem import Prepared, jacobian, predicted
+from analysis.fit.estimation import Estimation, jacobian, predicted
 
 OUTER = 30
 TOLERANCES = {
@@ -16,10 +16,10 @@ TOLERANCES = {
 }  # the least that HiGHS takes
 
 
-def polish(prepared: Prepared, point: np.ndarray) -> np.ndarray:
-    """A point no worse than `point` (centred, internal) in the sum of absolute residuals."""
-    law, problem = prepared.law, prepared.problem
-    free = np.flatnonzero(prepared.box.free)
+def polish(estimation: Estimation, point: np.ndarray) -> np.ndarray:
+    """A point no worse than `point` (centred) in the sum of absolute residuals."""
+    law, problem = estimation.law, estimation.problem
+    free = np.flatnonzero(estimation.box.free)
     best = point.copy()
     residual = problem.observed - predicted(law, problem, best)
     objective = float(np.sum(problem.weights * np.abs(residual)))
@@ -32,7 +32,7 @@ def polish(prepared: Prepared, point: np.ndarray) -> np.ndarray:
             break
         trial = best.copy()
         trial[free] += step * min(1.0, radius / size)
-        trial = np.clip(trial, prepared.box.lower, prepared.box.upper)
+        trial = np.clip(trial, estimation.box.lower, estimation.box.upper)
         moved = problem.observed - predicted(law, problem, trial)
         value = float(np.sum(problem.weights * np.abs(moved)))
         if value < objective:

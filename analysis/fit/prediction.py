@@ -31,10 +31,10 @@ def predict_law(law: Law, natural: np.ndarray, columns: Mapping[str, Any]) -> np
             raise BadInput(f"{name} must be finite and above 0 to predict; it is {inputs[name].min():g}")
     read = {name: inputs[name] for name in law.inputs}
     rows = np.broadcast_shapes(*(values.shape for values in read.values()))
-    design = law.design({name: np.broadcast_to(values, rows) for name, values in read.items()})
+    features = law.features({name: np.broadcast_to(values, rows) for name, values in read.items()})
     internal = tuple(column[:, None] for column in law.to_internal(np.atleast_2d(natural)).T)
     with float64_on_cpu():
-        value = np.asarray(law.evaluate(internal, design))
+        value = np.asarray(law.evaluate(internal, features))
     value = np.broadcast_to(value, np.broadcast_shapes((np.atleast_2d(natural).shape[0], 1), rows))
     return np.exp(value) if law.logarithmic else np.array(value)
 

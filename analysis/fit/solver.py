@@ -48,14 +48,14 @@ class Problem:
 
     Attributes:
       law, space: what is fitted, and where residuals are taken.
-      design: centred columns, each of length R (see `Law.design`).
+      features: centred columns, each of length R (see `Law.features`).
       observed: observations in `space`, shape (R,) or (J, R) for J jobs.
       weights: row weights, shape (R,) or (J, R).
     """
 
     law: Law
     space: str
-    design: Mapping[str, np.ndarray]
+    features: Mapping[str, np.ndarray]
     observed: np.ndarray
     weights: np.ndarray
 
@@ -121,7 +121,7 @@ class _Queue:
         self.problem, self.starts, self.anneal = problem, starts, anneal
         self.lower, self.upper, self.delta, self.max_iterations = lower, upper, delta, max_iterations
         self.jobs, self.size = starts.shape
-        self.rows = next(iter(problem.design.values())).shape[0]
+        self.rows = next(iter(problem.features.values())).shape[0]
         self.padded = bucket(self.rows)
         self.lanes = int(np.clip(LANE_ROWS // self.padded, 4, 256))
         self.waiting = 0
@@ -141,8 +141,8 @@ class _Queue:
     def work(self) -> None:
         """Fill lanes from the queue, advance them, take out what is done, until none is left."""
         size, rows, padded, lanes, problem = self.size, self.rows, self.padded, self.lanes, self.problem
-        design = {
-            key: np.pad(values, (0, padded - rows), mode="edge") for key, values in problem.design.items()
+        features = {
+            key: np.pad(values, (0, padded - rows), mode="edge") for key, values in problem.features.items()
         }
         state = _empty_state(lanes, size)
         observed_LR, w_LR = np.zeros((lanes, padded)), np.zeros((lanes, padded))
@@ -150,7 +150,7 @@ class _Queue:
         owner = np.full(lanes, -1)
         with float64_on_cpu():
             advance = _advance(problem.law, problem.space)
-            device_design = {key: jnp.asarray(values) for key, values in design.items()}
+            device_features = {key: jnp.asarray(values) for key, values in features.items()}
             while True:
                 finished = np.flatnonzero(state["done"] & (owner >= 0))
                 for name in self.out:
@@ -173,7 +173,7 @@ class _Queue:
                 if np.all(owner < 0):
                     return
                 arguments = (
-                    device_design,
+                    device_features,
                     observed_LR,
                     w_LR,
                     lower,
@@ -217,7 +217,7 @@ def _advance(law: Law, space: str):
     """The compiled program that moves a full set of lanes by up to INNER_ITERATIONS iterations."""
     derivatives = derivatives_of(law, space)
 
-    def iterate(state, design, observed_LR, w_LR, lower, upper, delta, max_iterations):
+    def iterate(state, features, observed_LR, w_LR, lower, upper, delta, max_iterations):
         fresh = jnp.isinf(state["objective"])
         step, damping, solvable = _step(state, lower, upper)
         step = jnp.where(fresh[:, None] | ~solvable[:, None], 0.0, step)
@@ -225,7 +225,7 @@ def _advance(law: Law, space: str):
         predicted = -(jnp.sum(state["gradient"] * step, axis=1) + quadratic / 2)
         trial = jnp.clip(state["point"] + step, lower, upper)
         objective, gradient, hessian, gauss, scale = derivatives(
-            trial, design, observed_LR, w_LR, state["delta"]
+            trial, features, observed_LR, w_LR, state["delta"]
         )
         finite = jnp.isfinite(objective) & jnp.all(jnp.isfinite(hessian), axis=(1, 2))
         cosine = _cosine(trial, gradient, scale, lower, upper)
@@ -270,14 +270,14 @@ def _advance(law: Law, space: str):
         result["done"] = state["done"] | done
         return result
 
-    def advance(state, design, observed_LR, w_LR, lower, upper, delta, max_iterations):
+    def advance(state, features, observed_LR, w_LR, lower, upper, delta, max_iterations):
         def go_on(carry):
             count, state = carry
             return (count < INNER_ITERATIONS) & ~jnp.all(state["done"])
 
         def body(carry):
             count, state = carry
-            return count + 1, iterate(state, design, observed_LR, w_LR, lower, upper, delta, max_iterations)
+            return count + 1, iterate(state, features, observed_LR, w_LR, lower, upper, delta, max_iterations)
 
         return jax.lax.while_loop(go_on, body, (0, state))[1]
 

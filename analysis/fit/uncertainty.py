@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import erf, ndtr, stdtrit
 
-from analysis.fit.problem import Prepared, jacobian, predicted
+from analysis.fit.estimation import Estimation, jacobian, predicted
 from analysis.fit.solver import Problem, Solutions, solve
 
 ASYMPTOTIC_DRAWS = 2000
@@ -46,7 +46,7 @@ def cluster_weights(labels: np.ndarray, resamples: int, seed: int) -> np.ndarray
 
 
 def bootstrap_draws(
-    prepared: Prepared,
+    estimation: Estimation,
     minima: np.ndarray,
     resamples: int,
     seed: int,
@@ -57,61 +57,63 @@ def bootstrap_draws(
     """Refit `resamples` resampled tables, each from the optimum, annealed, and from other minima of the full table.
 
     Args:
-      minima: centred internal points of the full table's minima, best first, shape (M, P).
+      minima: centred points of the full table's minima, best first, shape (M, P).
       cluster: labels of rows that are resampled together.
       wild: keep inputs, flip residuals (per cluster where clusters are given).
     """
-    problem = prepared.problem
+    problem = estimation.problem
     rows = problem.observed.shape[0]
     if wild:
-        fitted = predicted(prepared.law, problem, minima[0])
+        fitted = predicted(estimation.law, problem, minima[0])
         labels = np.arange(rows) if cluster is None else np.unique(cluster, return_inverse=True)[1]
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, int(labels.max()) + 1))
-        inflate = math.sqrt(rows / max(rows - int(np.sum(prepared.box.free)), 1))
+        inflate = math.sqrt(rows / max(rows - int(np.sum(estimation.box.free)), 1))
         resampled = fitted + inflate * (problem.observed - fitted) * signs[:, labels]
-        tables = Problem(problem.law, problem.space, problem.design, resampled, problem.weights)
+        tables = Problem(problem.law, problem.space, problem.features, resampled, problem.weights)
     else:
         drawn = (
             pair_weights(rows, resamples, seed)
             if cluster is None
             else cluster_weights(cluster, resamples, seed)
         )
-        tables = Problem(problem.law, problem.space, problem.design, problem.observed, drawn * problem.weights)
-    box = prepared.box
+        tables = Problem(
+            problem.law, problem.space, problem.features, problem.observed, drawn * problem.weights
+        )
+    box = estimation.box
     start = np.tile(minima[0], (resamples, 1))
     best = solve(tables, start, box)
-    if prepared.objective.robust != "l2":
+    if estimation.objective.robust != "l2":
         best = _better(best, solve(tables, start, box, anneal=False))
     for other in minima[1 : 1 + EXTRA_STARTS]:
         best = _better(best, solve(tables, np.tile(other, (resamples, 1)), box, anneal=False))
     best = _better(best, solve(tables, _neighbours(best, tables), box, anneal=False))
-    natural = np.clip(prepared.natural(best.point), -1e300, 1e300)
+    natural = np.clip(estimation.natural(best.point), -1e300, 1e300)
     return Draws(natural, best.objective, int(np.sum(~best.converged)))
 
 
-def _better(one: Solutions, other: Solutions) -> Solutions:
+def _better(first: Solutions, second: Solutions) -> Solutions:
     """Per lane, the lower objective."""
-    take = other.objective < one.objective
+    take = second.objective < first.objective
     return Solutions(
         **{
             name: np.where(
-                take.reshape((-1,) + (1,) * (getattr(one, name).ndim - 1)),
-                getattr(other, name),
-                getattr(one, name),
+                take.reshape((-1,) + (1,) * (getattr(first, name).ndim - 1)),
+                getattr(second, name),
+                getattr(first, name),
             )
-            for name in one.__dataclass_fields__
+            for name in first.__dataclass_fields__
         }
     )
 
 
-def _neighbours(found: Solutions, tables: Problem) -> np.ndarray:
+def _neighbours(solutions: Solutions, tables: Problem) -> np.ndarray:
     """For each resample the optimum of the resample before it: a plausible point that it has not seen."""
-    return np.roll(found.point, 1, axis=0)
+    return np.roll(solutions.point, 1, axis=0)
 
 
 @dataclass(frozen=True)
 class Sandwich:
-    """Asymptotic covariance of an M-estimator and its two halves, centred internal coordinates, shape (P, P).
+    """Asymptotic covariance of an M-estimator and its two halves, of centred parameters, shape (P, P).
 
     `inverse` is that of the smoothed Hessian. NaN for parameters that are pinned, at a bound, or undetermined.
     """
@@ -126,21 +128,21 @@ class Sandwich:
 
 
 def sandwich(
-    prepared: Prepared, point: np.ndarray, hessian: np.ndarray, cluster: np.ndarray | None = None
+    estimation: Estimation, point: np.ndarray, hessian: np.ndarray, cluster: np.ndarray | None = None
 ) -> Sandwich:
     """The sandwich estimator (Huber 1967) with a kernel estimate of the Hessian (Powell 1991).
 
     Each row's chance of lying in the quadratic part of Huber's function is smoothed over residuals, so that a delta
     far below the residuals does not starve the Hessian, and noise that differs between rows is allowed for.
     """
-    problem = prepared.problem
-    residual = predicted(prepared.law, problem, point) - problem.observed
-    columns = jacobian(prepared.law, problem, point)
-    weights, delta = problem.weights, float(prepared.box.delta)
+    problem = estimation.problem
+    residual = predicted(estimation.law, problem, point) - problem.observed
+    columns = jacobian(estimation.law, problem, point)
+    weights, delta = problem.weights, float(estimation.box.delta)
     slope = weights * np.clip(residual, -delta, delta)
     exact = np.where(np.abs(residual) <= delta, weights, 0.0)
     smooth = weights * quadratic_chance(residual, delta)
-    free = prepared.box.free & (point > prepared.box.lower + 1e-9) & (point < prepared.box.upper - 1e-9)
+    free = estimation.box.free & (point > estimation.box.lower + 1e-9) & (point < estimation.box.upper - 1e-9)
     bread = hessian + columns.T @ ((smooth - exact)[:, None] * columns)
     scores = slope[:, None] * columns
     if cluster is not None:
@@ -173,7 +175,7 @@ def quadratic_chance(residual: np.ndarray, delta: float) -> np.ndarray:
 
 
 def asymptotic_draws(
-    prepared: Prepared, point: np.ndarray, covariance: np.ndarray, seed: int
+    estimation: Estimation, point: np.ndarray, covariance: np.ndarray, seed: int
 ) -> np.ndarray | None:
     """Natural parameters around the optimum, from its asymptotic (Student) distribution; None where it has none."""
     known = np.isfinite(np.diag(covariance))
@@ -183,29 +185,29 @@ def asymptotic_draws(
     values, vectors = np.linalg.eigh((block + block.T) / 2)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     rng = np.random.default_rng(seed)
-    degrees = max(prepared.problem.observed.size - int(known.sum()), 1)
+    degrees = max(estimation.problem.observed.size - int(known.sum()), 1)
     normal = rng.standard_normal((ASYMPTOTIC_DRAWS, int(known.sum())))
     student = normal / np.sqrt(rng.chisquare(degrees, (ASYMPTOTIC_DRAWS, 1)) / degrees)
     points = np.tile(point, (ASYMPTOTIC_DRAWS, 1))
     points[:, known] += student @ root.T
-    natural = prepared.natural(np.clip(points, prepared.box.lower, prepared.box.upper))
+    natural = estimation.natural(np.clip(points, estimation.box.lower, estimation.box.upper))
     return np.clip(natural, -1e300, 1e300)
 
 
-def asymptotic_errors(prepared: Prepared, point: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+def asymptotic_errors(estimation: Estimation, point: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """Standard errors in natural units by the delta method."""
-    inverse = np.linalg.inv(prepared.centring.matrix)
+    inverse = np.linalg.inv(estimation.centring.matrix)
     variance = np.diag(inverse @ np.nan_to_num(covariance) @ inverse.T).copy()
     unknown = ~np.isfinite(np.diag(covariance))
     touched = (np.abs(inverse[:, unknown]) > 1e-12).any(axis=1)
     errors = np.sqrt(np.maximum(variance, 0.0))
-    natural = prepared.natural(point)
-    for position, parameter in enumerate(prepared.law.parameters):
+    natural = estimation.natural(point)
+    for position, parameter in enumerate(estimation.law.parameters):
         if parameter.positive:
             errors[position] *= natural[position]
     errors[touched] = np.nan
-    for name in prepared.fixed:
-        errors[prepared.law.index(name)] = 0.0
+    for name in estimation.fixed:
+        errors[estimation.law.index(name)] = 0.0
     return errors
 
 

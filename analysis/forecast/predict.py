@@ -63,9 +63,9 @@ def forecast(
         raise BadInput(
             f"the fit gives no finite prediction with an interval at {params:g} params, {tokens:g} tokens"
         )
-    said = [f"fit: {warning}" for warning in fitted.warnings]
+    warnings = [f"fit: {warning}" for warning in fitted.warnings]
     if not low <= value <= high:
-        said.append("the prediction lies outside its own interval: the resamples are skewed")
+        warnings.append("the prediction lies outside its own interval: the resamples are skewed")
     return {
         "law": fitted.law.name,
         "params": params,
@@ -74,7 +74,7 @@ def forecast(
         "prediction": value,
         "interval": [low, high],
         "level": level,
-        "warnings": said,
+        "warnings": warnings,
     }
 
 

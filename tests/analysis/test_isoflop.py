@@ -217,8 +217,8 @@ def test_akima_equals_scipy_and_its_minimum_is_the_lowest_point():
                 method="bounded",
                 options={"xatol": 1e-10},
             )
-            assert minima.loss_R[row] <= min(polished.fun, reference(fine).min()) + 1e-12
-            assert minima.loss_R[row] == pytest.approx(reference(minima.log_params_R[row]), abs=1e-12)
+            assert minima.loss_B[row] <= min(polished.fun, reference(fine).min()) + 1e-12
+            assert minima.loss_B[row] == pytest.approx(reference(minima.log_params_B[row]), abs=1e-12)
 
 
 def test_parabola_equals_polyfit():
@@ -228,8 +228,8 @@ def test_parabola_equals_polyfit():
     minima = parabola_minima(x, loss)
     for row in range(10):
         c2, c1, c0 = np.polyfit(x - 17, loss[row], 2)
-        assert minima.log_params_R[row] == pytest.approx(17 - c1 / (2 * c2), abs=1e-9)
-        assert minima.loss_R[row] == pytest.approx(c0 - c1**2 / (4 * c2), abs=1e-9)
+        assert minima.log_params_B[row] == pytest.approx(17 - c1 / (2 * c2), abs=1e-9)
+        assert minima.loss_B[row] == pytest.approx(c0 - c1**2 / (4 * c2), abs=1e-9)
 
 
 def test_interpolation_weights_equal_scipys_polynomial():

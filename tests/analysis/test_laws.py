@@ -61,8 +61,8 @@ def test_closed_forms_equal_automatic_derivatives(name, space):
     law = get_law(name)
     table = truth_table(law, 32)
     rng = np.random.default_rng(1)
-    design = {key: values - values.mean() for key, values in law.design(table).items()}
-    theta = rng.normal(0, 0.3, (4, len(law.parameters)))
+    features = {key: values - values.mean() for key, values in law.features(table).items()}
+    point = rng.normal(0, 0.3, (4, len(law.parameters)))
     y, weights, delta = (
         rng.normal(0.5, 0.5, (4, 32)),
         rng.uniform(0.5, 2, (4, 32)),
@@ -70,15 +70,15 @@ def test_closed_forms_equal_automatic_derivatives(name, space):
     )
     with float64_on_cpu():
         arguments = (
-            jnp.asarray(theta),
-            {k: jnp.asarray(v) for k, v in design.items()},
+            jnp.asarray(point),
+            {k: jnp.asarray(v) for k, v in features.items()},
             y,
             weights,
             jnp.asarray(delta),
         )
         closed = power_sum_derivatives(law, space)(*arguments)
         automatic = forward_derivatives(law, space)(*arguments)
-        shifted = theta + 1e-6 * np.eye(1, theta.shape[1])
+        shifted = point + 1e-6 * np.eye(1, point.shape[1])
         moved = power_sum_derivatives(law, space)(jnp.asarray(shifted), *arguments[1:])
     for one, other in zip(closed, automatic, strict=True):
         np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-9, atol=1e-9)

@@ -1,4 +1,4 @@
-"""A table made ready for the solver, and the model at one point of it."""
+"""What is estimated from what: a law, a table made ready for the solver, and the model at one point."""
 
 import functools
 from collections.abc import Mapping
@@ -14,8 +14,13 @@ from analysis.laws.base import Centring, Columns, Law
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A table made ready for the solver: centred design, observations in the residuals' space, bounds."""
+class Estimation:
+    """A law to be fitted to a table: centred features, observations in the residuals' space, bounds.
+
+    Attributes:
+      centring: leads from internal to centred parameters, in which `problem` and `box` are.
+      fixed: names of the parameters that are held.
+    """
 
     law: Law
     objective: Objective
@@ -48,18 +53,18 @@ class Prepared:
         return self.centring.forward(self.law.to_internal(natural))
 
 
-def prepare(
+def estimation_of(
     law: Law, columns: Columns, objective: Objective, fixed: Mapping[str, float], *, centred: bool = True
-) -> Prepared:
-    """Centre the columns and lay out bounds; `fixed` parameters (natural values) are pinned.
+) -> Estimation:
+    """Centre the columns and lay out bounds; `fixed` parameters are held at natural values.
 
-    A pinned coefficient of a free exponent is a pin in uncentred coordinates only: it switches centring off.
+    A coefficient is centred together with its exponent: where it is held, centring is off.
     """
-    design = law.design(columns)
+    features = law.features(columns)
     moving = any(
         law.parameters[law.index(name)].slopes or law.parameters[law.index(name)].axis for name in fixed
     )
-    centring = law.centre(design, enabled=centred and not moving)
+    centring = law.centre(features, enabled=centred and not moving)
     observed = np.asarray(columns[law.target], dtype=np.float64)
     observed = np.log(observed) if objective.space == "log" else observed
     lower, upper = law.bounds()
@@ -69,8 +74,8 @@ def prepare(
         lower[position] = upper[position] = internal
     weights = np.asarray(columns.get("weight", np.ones(observed.shape[0])), dtype=np.float64)
     scale = float(np.std(observed)) or 1.0
-    return Prepared(
-        law, objective, Problem(law, objective.space, centring.apply(design), observed, weights), centring,
+    return Estimation(
+        law, objective, Problem(law, objective.space, centring.apply(features), observed, weights), centring,
         Box(lower, upper, objective.target_delta(scale)), tuple(fixed),
     )  # fmt: skip
 
@@ -88,9 +93,9 @@ def jacobian(law: Law, problem: Problem, point: np.ndarray) -> np.ndarray:
 def _model(law: Law, problem: Problem, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = problem.observed.shape[-1]
     padding = (0, bucket(rows) - rows)
-    design = {key: np.pad(values, padding, mode="edge") for key, values in problem.design.items()}
+    features = {key: np.pad(values, padding, mode="edge") for key, values in problem.features.items()}
     with float64_on_cpu():
-        value, columns = (np.asarray(part)[..., :rows] for part in _compiled(law)(np.asarray(point), design))
+        value, columns = (np.asarray(part)[..., :rows] for part in _compiled(law)(np.asarray(point), features))
     if law.logarithmic and problem.space == "linear":
         value = np.exp(value)
         columns = columns * value
@@ -101,11 +106,11 @@ def _model(law: Law, problem: Problem, point: np.ndarray) -> tuple[np.ndarray, n
 def _compiled(law: Law):
     """The law's value and its derivative by each parameter, (rows,) and (P, rows), as one compiled program."""
 
-    def both(point, design):
-        rows = next(iter(design.values())).shape
+    def both(point, features):
+        rows = next(iter(features.values())).shape
 
         def model(*point):
-            return jnp.broadcast_to(law.evaluate(point, design), rows)
+            return jnp.broadcast_to(law.evaluate(point, features), rows)
 
         point = tuple(point)
         ones, zeros = jnp.ones(()), jnp.zeros(())
