@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.txt | cksum | cut -d' ' -f1)
 
-.PHONY: setup quickstart test test-slurm test-faults test-scale test-skypilot lint bench clean
+.PHONY: setup quickstart check test test-long test-slurm test-faults test-scale test-skypilot lint bench docs clean
 
 setup: $(INSTALLED)
 
@@ -25,8 +25,18 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy launch.py core experiments launchers planning training model data analysis bench
 
+# While you work, under two minutes: linters, types, and the fast tests of the rooms that changed.
+check: lint
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not long" $$($(BIN)/python -m tests.support.changed)
+
+# Before you stop, at most eight minutes on two cores.
 test: lint
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
+
+# Kills, disk faults, several processes, published tables with resampling, the guides' code blocks.
+test-long: setup
+	$(BIN)/python -m pytest -n auto --dist worksteal -m long
+	$(BIN)/python -m pytest -x -rP tests/faults/fifty_kills.py
 
 # A sweep on a real Slurm of three nodes on the loopback address: needs root and apt, installs what is missing.
 test-slurm: setup
@@ -46,8 +56,14 @@ test-skypilot:
 	.venv-skypilot/bin/python -m pip install --quiet --disable-pip-version-check skypilot pytest
 	.venv-skypilot/bin/python -m pytest -q -p no:cacheprovider -c /dev/null --noconftest tests/launchers/skypilot_parser.py
 
+# The site, into site/: no network, a broken link is an error. Opens from the disk; its search needs a server:
+# python -m http.server --directory site
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "site/index.html"
+
 bench: setup
 	$(BIN)/python launch.py bench
 
 clean:
-	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache site

@@ -1,19 +1,13 @@
-"""What the commands of this room share: one-line refusals and result files."""
+"""Files that commands of this room read and write as results."""
 
-import argparse
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from core.errors import BadInput
-from core.files import write_json
-
-
-class Parser(argparse.ArgumentParser):
-    """Arguments that cannot be used are `BadInput`: one line instead of a page of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(message)
+from core.files import canonical_sha256, write_json
 
 
 def write_result(path: str | Path, value: Mapping[str, Any]) -> None:
@@ -22,3 +16,28 @@ def write_result(path: str | Path, value: Mapping[str, Any]) -> None:
         write_json(path, value)
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def read_object(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
+    """A JSON object and the SHA-256 of its file.
+
+    Raises:
+      BadInput: no such file, or no JSON object.
+    """
+    try:
+        payload = Path(path).read_bytes()
+        value = json.loads(payload)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise BadInput(f"{path}: not JSON; {what} is needed") from None
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: not a JSON object; {what} is needed")
+    return value, hashlib.sha256(payload).hexdigest()
+
+
+def digest_of(value: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of all entries but `digest`: an edited forecast shows."""
+    return canonical_sha256(dict(value), leave_out="digest")

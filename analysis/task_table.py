@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from analysis.logs.load import Sweep, load_sweep
-from analysis.logs.load_run import Run, number
+from analysis.logs.load_run import Run
 from core import cli
 from core.errors import BadInput
-from core.files import read_json, write_atomic
+from core.files import write_atomic
+from core.rundir import RunDirectory
 
 COLUMNS = (
     "task",
@@ -64,29 +65,27 @@ def task_table(sweep: Sweep, score: Score = "exact_match", axis: Axis = "params"
     for run in sweep.runs:
         if run.status != "complete" or run.run not in ends:
             continue
-        known = _records(run)
+        known = RunDirectory(run.path).read_tasks()
         scale = _scale(run, axis)
         for task, values in ends[run.run].items():
-            record = known.get(task, {})
-            items = number(record.get("items"))
-            chance = values.get(CHANCE[score])
-            if score not in values or chance is None or items is None:
+            record, chance = known.get(task), values.get(CHANCE[score])
+            if score not in values or chance is None or record is None:
                 continue
             table.append(
                 {
                     "task": task,
                     "axis": axis,
                     "scale": scale,
-                    "n": int(items),
-                    "correct": round(values[score] * items),
+                    "n": record["items"],
+                    "correct": round(values[score] * record["items"]),
                     "chance": chance,
                     "seed": run.spec.get("seed", ""),
                     "nll": values.get("nll_per_token", ""),
                     "brier": values.get("brier", ""),
                     "edit_distance": values.get("edit_distance", ""),
                     "run": run.run,
-                    "positive_control": str(bool(record.get("positive_control"))).lower(),
-                    "items_in_training_text": record.get("overlap", {}).get("items_found", ""),
+                    "positive_control": str(record["positive_control"]).lower(),
+                    "items_in_training_text": record["overlap"]["items_found"],
                 }
             )
     if not table:
@@ -95,11 +94,6 @@ def task_table(sweep: Sweep, score: Score = "exact_match", axis: Axis = "params"
             "--tasks NAME adds them"
         )
     return sorted(table, key=lambda row: (row["task"], row["scale"], str(row["seed"]), row["run"]))
-
-
-def _records(run: Run) -> dict[str, Any]:
-    path = run.path / "tasks.json"
-    return read_json(path) if path.exists() else {}
 
 
 def _scale(run: Run, axis: str) -> float:

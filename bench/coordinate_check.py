@@ -1,7 +1,7 @@
 """Does the scale of a network's activations depend on its width once it trains?  (Yang et al. 2022, section D.1)
 
     python -m bench.coordinate_check --out coordinates.json
-    python -m bench.coordinate_figure coordinates.json --out docs/coordinate_check.png    # the figure
+    python -m bench.coordinate_figure coordinates.json --out docs/results/coordinate_check.png    # the figure
 
 trains networks of several widths for a few steps at one learning rate, on random text with some structure, under the
 standard parametrization and under mup, and measures the root mean square of what flows through them before and after.
@@ -23,9 +23,10 @@ import numpy as np
 from core import cli as flags
 from core.errors import BadInput, exit_on_bad_input
 from core.files import write_json
-from model import network as functional
+from model import network
 from model.config import ModelConfig
 from model.sharding import make_mesh
+from training.program import Program
 from training.spec import OptimConfig
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
@@ -113,8 +114,8 @@ def measure(options: CoordinateCheck) -> list[dict[str, Any]]:
         for width in sorted(set(options.widths)):
             config = _model(options, parametrization, width)  # type: ignore[arg-type]
             initialize, _ = make_initialization(config, mesh)
-            step = make_train_step(config, False, 1, mesh)
-            look = jax.jit(functools.partial(functional.activations, config))
+            step = make_train_step(Program(config), mesh)
+            look = jax.jit(functools.partial(network.activations, config))
             measured: dict[str, list[tuple[float, float]]] = {}
             with jax.set_mesh(mesh):
                 for seed in range(options.seeds):

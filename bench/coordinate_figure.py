@@ -1,7 +1,7 @@
 """The figure of a coordinate check: scales of activations against width, one panel a parametrization.
 
 python -m bench.coordinate_check --out coordinates.json
-python -m bench.coordinate_figure coordinates.json --out docs/coordinate_check.png
+python -m bench.coordinate_figure coordinates.json --out docs/results/coordinate_check.png
 """
 
 import hashlib

@@ -16,10 +16,11 @@ import numpy as np
 from bench import protocol
 from model import sharding
 from model.config import ModelConfig
-from model.kernels import choose as choices
+from model.kernels import choose
 from model.kernels.device import this_device
 from training.processes.cores import use_cores_as_devices
 from training.processes.mesh import shape_here
+from training.program import Program
 from training.spec import OptimConfig
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
@@ -49,7 +50,7 @@ class Peer:
         self.hyper = hyperparameters(optim) | {"learning_rate": protocol.LEARNING_RATE}
         self.batches = protocol.batches(config.vocabulary, batch, sequence)
         started = time.perf_counter()
-        self.step = make_train_step(config, False, 1, self.mesh)
+        self.step = make_train_step(Program(config), self.mesh)
         with jax.set_mesh(self.mesh):
             self.state, metrics = self.step(self.state, self.place(0), self.hyper)
         loss = float(metrics["loss"])
@@ -58,7 +59,7 @@ class Peer:
             "loss": loss,
             "seconds": seconds,
             "bytes": self.bytes(),
-            "implementations": choices.record(config, this_device(), shape, batch, sequence),
+            "implementations": choose.record(config, this_device(), shape, batch, sequence),
             "versions": f"jax {jax.__version__}",
             "device": f"{math.prod(shape)} x {devices[0].device_kind}",
         }

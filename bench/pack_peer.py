@@ -14,7 +14,7 @@ from bench import protocol
 from data.config import DataConfig
 from model.config import ModelConfig
 from training.causes import MEMORY_WORDS
-from training.packs.size import Probe
+from training.packs.probe import Probe
 from training.processes.cores import use_cores_as_devices
 from training.spec import OptimConfig, RunSpec
 

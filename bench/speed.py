@@ -19,9 +19,9 @@ from typing import Any
 from bench.side import FEW_FAULTS, MOST_SETTLING, SAME_LOSS, Bench, Side, commands, started
 from core import cli as flags
 from core.files import write_json
+from core.numbers import short_bytes
 from model.config import ModelConfig
 from model.ledger import ledger
-from planning.memory import short_bytes
 from planning.throughput import Measurement, device_here, write_rows
 
 

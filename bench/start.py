@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.side import ROOT, Bench, environment_of
+from core.rundir import RunDirectory
 from data.config import DataConfig
 from model.ledger import ledger
 from training.records import write_spec
@@ -109,11 +110,11 @@ def train(options: Bench, spec: RunSpec, home: Path, cache: Path, save_seconds: 
     Raises:
       RuntimeError: it did not end well; its own message is in the error.
     """
-    directory = home / spec.run_id
-    directory.mkdir(parents=True)
-    write_spec(directory, spec)
-    log = directory / "metrics.jsonl"
-    command = [sys.executable, "-m", "training.run", str(directory), "--cache", str(cache)]
+    run = RunDirectory(home / spec.run_id)
+    run.path.mkdir(parents=True)
+    write_spec(run.path, spec)
+    log = run.metrics
+    command = [sys.executable, "-m", "training.run", str(run.path), "--cache", str(cache)]
     if options.threads:
         command += ["--cores", str(options.threads)]
     began, first = time.time(), math.nan

@@ -4,6 +4,7 @@ A positional-only argument of the function is positional on the command line, ev
 """
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import io
@@ -11,17 +12,26 @@ import itertools
 import re
 import sys
 import textwrap
+import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from core.errors import BadInput, exit_on_bad_input
 
-Answer = TypeVar("Answer")
-HELP_COLUMNS = 80
-HELP = ("For full helptext", "Argument helptext")  # where tyro's advice begins
+if TYPE_CHECKING:
+    from tyro.constructors import ConstructorRegistry
+
+T = TypeVar("T")
+
+HELP = {"-h", "--help"}
+WIDTH = 80  # of what --help says
+
+# tyro's messages: the frame around them, where its advice begins, a flag in one of its lists (whose help is indented
+# further), and the words that Python's own parser of arguments has for the same mistakes.
 FRAME = re.compile("[╭╮╰╯─│]")
-INDENTED = re.compile(" {6}\\S")  # a flag in one of tyro's lists; its help is indented further
+ADVICE = ("For full helptext", "Argument helptext")
+LISTED = re.compile(" {6}\\S")
 WORDS = (
     (r"Error parsing (\S+): could not convert string to float: ('.*')", r"argument \1: invalid float value: \2"),
     (r"Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*')", r"argument \1: invalid int value: \2"),
@@ -34,41 +44,79 @@ WORDS = (
 
 
 def command(
-    function: Callable[..., Answer],
-    arguments: Sequence[str] | None,
-    prog: str,
-    description: str | None = None,
-) -> Answer:
+    function: Callable[..., T], arguments: Sequence[str] | None, prog: str, *, about: str | None = None
+) -> T:
     """Call `function` with command-line flags; bad input is one line on standard error and exit status 2.
 
     Args:
       arguments: those after the command's name; None takes them from the process.
-      prog: the command as its user types it.
-      description: shown by --help in place of the docstring's.
+      prog: how the command is called, for its help.
+      about: what --help says before the flags; None takes the docstring up to its arguments.
     """
-    import tyro
+    from tyro.conf import FlagCreatePairsOff
 
     given = sys.argv[1:] if arguments is None else arguments
-    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
-    shown = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding)
+    text = _headline(function) if about is None else about
     with exit_on_bad_input():
-        try:
-            with contextlib.redirect_stdout(shown):
-                call = _parsed(_deferred(function), given, prog, description=description, config=config)
-        except SystemExit:
-            shown.seek(0)
-            sys.stdout.write("".join(map(_wrapped, shown)))
-            raise
-        return call()
+        return parse(function, given, prog, about=text, markers=(FlagCreatePairsOff,))
 
 
-def parse(function: Callable[..., Answer], arguments: Sequence[str], prog: str) -> Answer:
+def parse(
+    function: Callable[..., T],
+    arguments: Sequence[str],
+    prog: str,
+    *,
+    about: str = "",
+    markers: Sequence[Any] = (),
+) -> T:
     """Call `function`, or build the dataclass, with `arguments` for its flags; --help prints them and exits with 0.
+
+    Args:
+      prog: how the command is called, for its help.
+      about: what --help says before the flags, line by line as it stands.
+      markers: tyro's, on all flags.
 
     Raises:
       BadInput: an unknown flag or a value of the wrong type.
     """
-    return _parsed(function, arguments, prog, description="")
+    import tyro  # 0.1 s, which a command that parses nothing is spared
+
+    shown, messages = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(messages):
+            parsed: Any = tyro.cli(
+                function if isinstance(function, type) else delayed(function),
+                args=list(arguments),
+                prog=prog,
+                description="",
+                config=markers,
+                registry=_registry(),
+            )
+    except SystemExit as stop:
+        if stop.code:
+            raise BadInput(_one_line(messages.getvalue())) from None
+        print(*([about.strip(), ""] if about else []), _narrow(shown.getvalue()), sep="\n")  # noqa: T201
+        raise
+    return parsed if isinstance(function, type) else parsed()
+
+
+def delayed(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
+    """A function of the same arguments that only keeps them, for a call once all flags are understood."""
+    from tyro.conf import arg
+
+    @functools.wraps(function)
+    def keep(*arguments: Any, **named: Any) -> Callable[[], T]:
+        return functools.partial(function, *arguments, **named)
+
+    signature = inspect.signature(function)
+    positional = [entry.name for entry in signature.parameters.values() if entry.kind is entry.POSITIONAL_ONLY]
+    if positional:
+        hints = typing.get_type_hints(function, include_extras=True)
+        hints |= {name: Annotated[hints[name], arg(metavar=name)] for name in positional}  # shown by its name
+        named = [entry.replace(annotation=hints[entry.name]) for entry in signature.parameters.values()]
+        keep.__annotations__, keep.__signature__ = hints, signature.replace(parameters=named)  # type: ignore[attr-defined]
+        del keep.__wrapped__  # tyro would look through to the annotations there
+    return keep
 
 
 def pairs(texts: Sequence[str], flag: str) -> list[tuple[str, str]]:
@@ -101,59 +149,56 @@ def numbers(texts: Sequence[str], flag: str) -> dict[str, float]:
     return values
 
 
-def _wrapped(line: str) -> str:
-    """A line of --help that fits: tyro wraps its boxes alone."""
-    if len(line.rstrip()) <= HELP_COLUMNS:
-        return line
-    indent = "  " if line.startswith("usage:") else ""
-    return textwrap.fill(line, HELP_COLUMNS, subsequent_indent=indent, break_on_hyphens=False) + "\n"
+def _headline(function: Callable[..., Any]) -> str:
+    """A docstring up to its arguments, as wide as --help is."""
+    text = (inspect.getdoc(function) or "").partition("\nArgs:")[0]
+    return "\n\n".join(textwrap.fill(part, WIDTH) for part in text.strip().split("\n\n"))
 
 
-def _deferred(function: Callable[..., Answer]) -> Callable[..., Callable[[], Answer]]:
-    """A function of the same flags that gives the call, so that it runs once the flags are parsed."""
-    import tyro
-
-    def bound(*positional: Any, **flags: Any) -> Callable[[], Answer]:
-        return functools.partial(function, *positional, **flags)
-
-    hints = typing.get_type_hints(function, include_extras=True)
-    signature = inspect.signature(function)
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            hints[parameter.name] = Annotated[hints[parameter.name], tyro.conf.arg(metavar=parameter.name)]
-    parameters = [entry.replace(annotation=hints[entry.name]) for entry in signature.parameters.values()]
-    functools.update_wrapper(bound, function)
-    del bound.__wrapped__  # type: ignore[attr-defined]  # tyro would look through to the annotations there
-    bound.__annotations__ = hints
-    bound.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return bound
+def _narrow(help_text: str) -> str:
+    """tyro's help with its first line, which says how the command is used, broken where it is too long."""
+    usage, *flags = [line.rstrip() for line in help_text.splitlines()]
+    return "\n".join([textwrap.fill(usage, WIDTH, subsequent_indent="  ", break_on_hyphens=False), *flags])
 
 
-def _parsed(function: Callable[..., Answer], arguments: Sequence[str], prog: str, **options: Any) -> Answer:
-    import tyro
+def _registry() -> "ConstructorRegistry":
+    """tyro's rules, and `X | None` read as X: None is what a flag that is left out means, and nothing to type."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-    messages = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(messages):
-            return tyro.cli(function, args=list(arguments), prog=prog, **options)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise BadInput(_one_line(messages.getvalue())) from None
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        kinds = typing.get_args(info.type)
+        if (
+            info.type_origin not in (typing.Union, types.UnionType)
+            or len(kinds) != 2
+            or kinds[1] is not type(None)
+        ):
+            return None
+        inner = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], info.markers))
+        if not isinstance(inner, PrimitiveConstructorSpec):
+            return None  # what tyro cannot read, it says itself
+        return dataclasses.replace(
+            inner,
+            is_instance=lambda value: value is None or inner.is_instance(value),
+            str_from_instance=lambda value: ["none"] if value is None else inner.str_from_instance(value),
+        )
+
+    return registry
 
 
 def _one_line(box: str) -> str:
     """The mistake that tyro draws in a box, in the words of Python's own parser of arguments."""
     inside = [FRAME.sub(" ", line).rstrip() for line in box.splitlines()]
     title, *lines = [line for line in inside if line.strip(" -")] or [""]
-    told = list(itertools.takewhile(lambda line: not line.lstrip().startswith(HELP), lines))
+    told = list(itertools.takewhile(lambda line: not line.lstrip().startswith(ADVICE), lines))
     if title.strip() == "Required options":
-        missing = [line.split()[0] for line in told if INDENTED.match(line)]
+        missing = [line.split()[0] for line in told if LISTED.match(line)]
         return f"the following arguments are required: {', '.join(missing)}"
     text, *advice = re.split("Perhaps you meant:|Arguments similar to", "\n".join(told))
-    near = " or ".join(line.split()[0] for part in advice for line in part.splitlines() if INDENTED.match(line))
+    near = " or ".join(line.split()[0] for part in advice for line in part.splitlines() if LISTED.match(line))
     text = " ".join(text.split())
-    text = text.replace("'None', ", "").replace(", 'None'", "")  # a choice that is never offered
     for pattern, words in WORDS:
         text = re.sub(pattern, words, text)
     if title.strip() == "Unrecognized options":

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.errors import BadInput
 
@@ -53,8 +53,20 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(Path(path).read_bytes())
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise BadInput(f"{path}: not readable as JSON ({error})") from None
+
+
+def read_object(path: str | os.PathLike) -> dict[str, Any]:
+    """Parse one JSON file that holds an object.
+
+    Raises:
+      BadInput: as `read_json`, or the file holds another value.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: holds no object but {type(value).__name__}")
+    return value
 
 
 class JsonLines:
@@ -92,24 +104,62 @@ class JsonLines:
         self.close()
 
 
-def read_json_lines(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a JSON-lines file; a torn line (the mark of a kill) is left out with a warning."""
-    path = Path(path)
-    if path.exists():
-        with path.open("rb") as file:
-            yield from json_lines(file, path)
+class JsonLine(NamedTuple):
+    """One line of a JSON-lines file.
+
+    Attributes:
+      number: of the line, from 1.
+      value: what it holds; None where it is no JSON.
+      error: why it is no JSON, empty where it is.
+    """
+
+    number: int
+    value: Any
+    error: str
 
 
-def json_lines(lines: Iterable[bytes], path: str | os.PathLike) -> Iterator[dict[str, Any]]:
-    """The same of lines that were read already; `path` is what the warning names."""
+def json_lines(lines: Iterable[bytes | str]) -> Iterator[JsonLine]:
+    """Every line that is not blank. What a line that is no JSON means is the caller's to say."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            warnings.warn(f"{path}: line {number} is torn and was left out", stacklevel=2)
-            continue
-        yield row
+            parsed = JsonLine(number, json.loads(line), "")
+        except (ValueError, RecursionError) as error:
+            parsed = JsonLine(number, None, str(error))
+        yield parsed
+
+
+def whole_rows(lines: Iterable[bytes | str]) -> tuple[list[dict[str, Any]], int]:
+    """The JSON objects among the lines, and how many other lines there are: torn ones, the mark of a kill."""
+    values = [line.value for line in json_lines(lines)]
+    rows = [value for value in values if isinstance(value, dict)]
+    return rows, len(values) - len(rows)
+
+
+def read_rows(path: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
+    """`whole_rows` of a file; none where there is no file.
+
+    Raises:
+      BadInput: it cannot be read; the message names it.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return whole_rows(file)
+    except FileNotFoundError:
+        return [], 0
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def read_json_lines(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a JSON-lines file, none where there is no file; a torn line is left out with a warning."""
+    path = Path(path)
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in json_lines(file):
+            if isinstance(line.value, dict):
+                yield line.value
+            else:
+                warnings.warn(f"{path}: line {line.number} is torn and was left out", stacklevel=2)

@@ -14,12 +14,13 @@ import numpy as np
 
 from core.errors import BadInput
 from core.files import write_atomic, write_json
-from data import corpus as corpora
+from data import corpora
 from data.config import DataConfig
-from data.corpus import CorpusIndex, Source, SplitIndex
 from data.documents import SPLITS
+from data.index import CorpusIndex, SplitIndex, index_documents, read_documents
 from data.integrity import CACHE_FORMAT, META, TOKENIZER, checksum, describe
 from data.pool import map_in_order
+from data.source import Source
 from data.tokenizers import Tokenizer, load, make
 
 _TASK_BYTES = 4 * 2**20
@@ -58,12 +59,12 @@ def build_tokens(
     """
     with _progress_bar(progress) as bar:
         stage = bar.add_task(f"reading {config.corpus}", total=None)
-        source = corpora.locate(config, corpus_folder, workers=workers)
-        index = corpora.index(source, workers=workers)
+        source = corpora.locate(config.corpus, config.domain, corpus_folder, workers)
+        index = index_documents(source, workers=workers)
         if not len(index.splits["train"].lengths):
             raise BadInput(f"data.corpus={config.corpus!r}: no usable document in its train split")
         bar.update(stage, description=f"tokenizer {config.tokenizer}", refresh=True)
-        tokenizer = make(config.tokenizer, corpora.read_documents(source, index.splits["train"]))
+        tokenizer = make(config.tokenizer, read_documents(source, index.splits["train"]))
         content = tokenizer.to_json()
         if content:
             write_atomic(folder / TOKENIZER, content)
@@ -114,7 +115,7 @@ def encode(task: EncodeTask) -> Encoded:
     if multiprocessing.parent_process() is not None:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one worker a core already
     tokenizer = _loaded(task.specification, task.tokenizer_path)
-    texts = list(corpora.read_documents(task.source, task.part))
+    texts = list(read_documents(task.source, task.part))
     encoded = tokenizer.encode(texts)
     dtype = np.dtype(task.dtype)
     end = np.array([tokenizer.separator], dtype)

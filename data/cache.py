@@ -26,6 +26,7 @@ import numpy as np
 
 from core.errors import BadInput, exit_on_bad_input
 from core.files import read_json
+from data import corpora
 from data.config import DataConfig
 from data.documents import SPLITS
 from data.integrity import CACHE_FORMAT, META, TOKENIZER, build_folder, checksum, damage, only_one
@@ -151,9 +152,7 @@ def open_or_build(
 
 
 def _open_or_build_corpus(config: DataConfig, root: Path, workers: int | None, progress: bool) -> TokenCache:
-    from data.corpus import signature
-
-    corpus_key = signature(config)
+    corpus_key = corpora.signature(config.corpus, config.domain)
     key = json.dumps([CACHE_FORMAT, corpus_key, identity(config.tokenizer)])
     folder = root / "tokens" / _folder_name((config.corpus, config.domain, config.tokenizer), key)
     with _disk_faults(root):

@@ -3,12 +3,11 @@
 import dataclasses
 
 from core.errors import BadInput
+from data import corpora
 
-CORPUS_FORMS = "pysource, text:PATH or tfds:NAME"
 TOKENIZER_FORMS = "byte, char, word:SIZE, bpe:SIZE or file:PATH"
 # word: separator, unknown and one word; bpe: separator and every byte.
 SMALLEST_SIZES = {"word": 3, "bpe": 257}
-DOMAINS = ("all", "code", "docs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,9 +15,9 @@ class DataConfig:
     """The text of a run and how it becomes sequences of tokens.
 
     Attributes:
-      corpus: pysource (Python source and documentation on this machine), text:PATH (a .txt, .jsonl or
-        .parquet file, or a folder of them), or tfds:NAME (any TFDS text corpus, `tfds:lm1b`).
-      domain: pysource only: all, code or docs.
+      corpus: a kind of data/corpora/: pysource (Python source and documentation on this machine), text:PATH (a .txt,
+        .jsonl or .parquet file, or a folder of them), or tfds:NAME (any TFDS text corpus, `tfds:lm1b`).
+      domain: part of the corpus: all, and of pysource code or docs.
       tokenizer: byte, char, word:SIZE, bpe:SIZE (trained on the train split), or file:PATH (a tokenizer.json).
       sequence_length: T, tokens a sequence.
       validation_tokens: length of the fixed held-out slice that every evaluation reads, a multiple of
@@ -41,13 +40,10 @@ class DataConfig:
     skill_tokens: int = dataclasses.field(default=4_194_304, metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
-        kind, _, rest = self.corpus.partition(":")
-        if not (self.corpus == "pysource" or (kind in ("text", "tfds") and rest)):
-            raise BadInput(f"data.corpus={self.corpus!r}: must be {CORPUS_FORMS}")
-        if self.domain not in DOMAINS:
-            raise BadInput(f"data.domain={self.domain!r}: must be one of {', '.join(DOMAINS)}")
-        if self.domain != "all" and self.corpus != "pysource":
-            raise BadInput(f"data.domain={self.domain!r}: only pysource has domains; use all")
+        corpus, _ = corpora.find(self.corpus)
+        if self.domain not in corpus.DOMAINS:
+            allowed = ", ".join(corpus.DOMAINS)
+            raise BadInput(f"data.domain={self.domain!r}: of {self.corpus} it must be one of {allowed}")
         kind, _, rest = self.tokenizer.partition(":")
         sized = kind in SMALLEST_SIZES and rest.isascii() and rest.isdigit()
         if not (self.tokenizer in ("byte", "char") or sized or (kind == "file" and rest)):

@@ -7,7 +7,8 @@ system, on modification times or on the machine's paths.
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 SPLITS = ("train", "validation", "test")
 MAXIMUM_BYTES = 512 * 1024  # longer Python files are generated tables (unicode names, codecs, bindings)
@@ -35,6 +36,23 @@ class Document:
     path: str
     split: str
     sha256: str
+
+
+class Documents(Protocol):
+    """Documents that are read from this machine, the same ones in the same order each time.
+
+    Attributes:
+      origin: what they are read from, for a message.
+      dropped: those left out, by reason, once they were read.
+    """
+
+    @property
+    def origin(self) -> str: ...
+
+    @property
+    def dropped(self) -> Mapping[str, int]: ...
+
+    def __iter__(self) -> Iterator[Document]: ...
 
 
 def digest(payload: bytes) -> bytes:

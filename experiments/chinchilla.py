@@ -2,11 +2,11 @@
 
 Claim   the best size and the best number of tokens grow as about the same power of compute, by the envelope of the
         training curves, by isoFLOP valleys and by the parametric law alike (Hoffmann et al. 2022, arXiv 2203.15556)
-Run     python launch.py run chinchilla --preset cpu
+Run     python launch.py run chinchilla
         python -m analysis.report runs/chinchilla
 Cost    6 minutes on 2 CPU cores that other programs used too; --preset h100 is sized by its FLOPs for 25 minutes
         of one H100 at an assumed 8% of 989 TFLOP/s, and has not been run
-Expect  RESULTS.md, "chinchilla"
+Expect  docs/results/chinchilla.md
 
 Every size is one trunk with a cooldown for each data size (Hägele et al. 2024, arXiv 2405.18392), so that every point
 of a size's curve has been cooled down. `most_flops` keeps large models from data sizes that only small ones can afford.
@@ -21,7 +21,6 @@ from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "cpu": {},
     # 8 sizes from 1M to 60M parameters by 5 data sizes, up to one pass over the default corpus: 1.2e17 FLOPs. Batch
     # and learning rate are far outside of what the rule was set on (experiments/learning_rate.py).
     "h100": {

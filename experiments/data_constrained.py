@@ -2,24 +2,21 @@
 
 Claim   a few epochs are worth nearly as much as new text, and their worth decays exponentially after that
         (Muennighoff et al. 2023, arXiv 2305.16264: up to 4 epochs; R_D* = 15.4)
-Run     python launch.py run data_constrained --preset cpu
+Run     python launch.py run data_constrained
         python -m analysis.report runs/data_constrained
 Cost    7 minutes on 2 CPU cores that other programs used too
-Expect  RESULTS.md, "data_constrained"
+Expect  docs/results/data_constrained.md
 
 A run whose limit is not below its tokens is the run without the limit, so it is trained once, without one.
 """
 
 import dataclasses
-from typing import Any
 
 from core.errors import BadInput
 from data.config import DataConfig
 from experiments.grids import distinct_models, over_tokens
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

@@ -2,10 +2,10 @@
 
 Claim   loss is flat in width / depth over a wide range (Kaplan et al. 2020, arXiv 2001.08361, figure 5: less than 3%
         over a factor 40 in aspect); here it is not
-Run     python launch.py run depth_width --preset cpu
+Run     python launch.py run depth_width
         python -m analysis.report runs/depth_width
 Cost    9 minutes on 2 CPU cores that other programs used too
-Expect  RESULTS.md, "depth_width"
+Expect  docs/results/depth_width.md
 
 For each depth the width is the nearest multiple of 4, and the feed-forward width takes up the rest, so that sizes agree
 within 1%. Every shape has the same learning rate.
@@ -13,7 +13,6 @@ within 1%. Every shape has the same learning rate.
 
 import dataclasses
 import math
-from typing import Any
 
 from core.errors import BadInput
 from data.config import DataConfig
@@ -22,7 +21,6 @@ from experiments.scaling import ScalingRule, head_width
 from experiments.spec import Sweep, check_at_least
 from model.config import ModelConfig
 
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 USUAL_FF = 8 / 3  # feed-forward width over width of a gated network (Shazeer 2020, arXiv 2002.05202)
 FF_RANGE = (1.5, 5.0)
 CLOSE = 0.01

@@ -2,9 +2,9 @@
 
 Claim   associative recall and induction appear between one layer and two (Olsson et al. 2022, arXiv 2209.11895);
         memorised facts (asked as often as the text has them), a bigram language and a grammar improve smoothly
-Run     python launch.py run emergence --preset cpu
+Run     python launch.py run emergence
 Cost    about 25 minutes on 2 CPU cores; about 25 minutes on one H100 (--preset h100, a plan that has not been run)
-Expect  RESULTS.md, "emergence"
+Expect  docs/results/emergence.md
 
 Then    python -m analysis.task_table runs/emergence --out runs/emergence/tasks.csv
         python -m analysis.emergence runs/emergence/tasks.csv --out runs/emergence/emergence.json
@@ -45,7 +45,6 @@ ALGORITHMS = (
 )
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "cpu": {},
     "cpu-shallow": {"widths": (16, 24, 32, 40, 48, 56, 64, 72, 80), "depths": (1,) * 9},
     # Fewer, larger steps of 128 times the parameters: an estimate from the FLOPs, not yet run.
     "h100": {

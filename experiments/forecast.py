@@ -1,9 +1,9 @@
 """A forecast that could have failed: fit the small runs, write down the largest size's losses, then train it.
 
 Claim   the losses of a model twice as large as any fitted one land in the 90% interval that was written before it began
-Run     python launch.py run forecast --preset cpu
+Run     python launch.py run forecast
 Cost    under 5 minutes on 2 CPU cores
-Expect  RESULTS.md, "forecast"
+Expect  docs/results/forecast.md
 
 The launcher holds the largest size back until runs/forecast/forecast/forecast.json is written
 (analysis/forecast/register.py: the law with the lowest AICc on the small runs, 1,000 resamples), then trains it,
@@ -11,12 +11,9 @@ scores the forecast and draws it.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from experiments import quickstart
 from experiments.spec import RunSpec, Sweep, check_at_least
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

@@ -2,17 +2,16 @@
 
 Claim   loss against size has a valley at every budget, and the best size grows as C^a with a near 0.5
         (Hoffmann et al. 2022, arXiv 2203.15556, section 3.2)
-Run     python launch.py run isoflop --preset cpu
+Run     python launch.py run isoflop
         python -m analysis.report runs/isoflop
 Cost    5 minutes on 2 CPU cores that other programs used too
-Expect  RESULTS.md, "isoflop"
+Expect  docs/results/isoflop.md
 
 Sizes come from one ladder for all budgets, so that a size that serves several budgets is one trunk with a cooldown
 for each.
 """
 
 import math
-from typing import Any
 
 from core.errors import BadInput
 from data.config import DataConfig
@@ -20,8 +19,6 @@ from experiments.grids import distinct_models, flops_per_token, over_tokens, tok
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
 from model.config import ModelConfig
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

@@ -2,23 +2,19 @@
 
 Claim   loss falls as a power of N where data abound, of D where size abounds, and of C along the best runs
         (Kaplan et al. 2020, arXiv 2001.08361, eqs. 1.1 to 1.3: exponents 0.076, 0.095 and 0.050 on WebText2)
-Run     python launch.py run kaplan --preset cpu
+Run     python launch.py run kaplan
         python -m analysis.report runs/kaplan
 Cost    4 minutes on 2 CPU cores that other programs used too
-Expect  RESULTS.md, "kaplan"
+Expect  docs/results/kaplan.md
 
 The N law reads the runs on the most tokens, the D law those of the largest model, the C law those that no cheaper run
 beats. Kaplan et al. counted N without embeddings; the report gives both counts.
 """
 
-from typing import Any
-
 from data.config import DataConfig
 from experiments.grids import distinct_models, over_tokens
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

@@ -3,7 +3,7 @@
 Claim   the rule of experiments/scaling.py is within a factor 2 of the best peak at every size of quickstart
 Run     python launch.py run learning_rate
 Cost    about 6 minutes on 2 CPU cores
-Expect  RESULTS.md, "learning_rate"
+Expect  docs/results/learning_rate.md
 """
 
 from data.config import DataConfig

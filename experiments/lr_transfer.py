@@ -2,20 +2,18 @@
 
 Claim   under maximal update the best peak moves by less than a factor 2 over 8 times the width; under the standard
         parametrization it falls with width (Yang et al. 2022, arXiv 2203.03466)
-Run     python launch.py run lr_transfer --preset cpu
+Run     python launch.py run lr_transfer
         python -m analysis.report runs/lr_transfer
 Cost    about 6 minutes on 2 CPU cores
-Expect  RESULTS.md, "lr_transfer"
+Expect  docs/results/lr_transfer.md
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
 from experiments.spec import RunSpec, Sweep, check_at_least, with_learning_rate
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

@@ -1,10 +1,10 @@
 """The grid that the planner chose: sizes, data sizes and seeds that make a forecast's interval smallest.
 
-Claim   at equal FLOPs the forecast of a larger run is tighter than from a plain isoFLOP grid (RESULTS.md, "planner")
+Claim   at equal FLOPs the forecast of a larger run is tighter than from a plain isoFLOP grid (docs/results/planned.md)
 Run     python launch.py plan --budget 5e12 --target 1e14 --out plan.json
         python launch.py run planned --plan plan.json
 Cost    as the plan says; the default grid, chosen for 5e12 FLOPs, about 2 minutes on 2 CPU cores (planned)
-Expect  RESULTS.md, "planner"
+Expect  docs/results/planned.md
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
 Claim   held-out loss falls as L = E + A / N^alpha + B / D^beta, in size and in data
 Run     make quickstart, or python launch.py run quickstart
 Cost    about 6 minutes on 2 CPU cores
-Expect  RESULTS.md, "quickstart"
+Expect  docs/results/quickstart.md
 """
 
 from data.config import DataConfig

@@ -5,11 +5,12 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from core.codec import from_json
 from core.errors import BadInput
 from core.files import read_json
 from data.config import DataConfig
 from experiments import hyperparameters
-from experiments.spec import OptimConfig, RunSpec, from_json
+from experiments.spec import OptimConfig, RunSpec
 from model.config import ModelConfig
 from model.ledger import ledger
 
@@ -36,7 +37,7 @@ class ScalingRule:
       batch_rule: constant, or a published one (experiments/hyperparameters.py).
       batch_known_at: data size in tokens at which `batch_tokens` is known to be good; power_line only.
       learning_rate_at_100k, learning_rate_exponent: peak = lr_100k * (N / 1e5) ** -exponent. Set from the
-        sweep of experiments/learning_rate.py (RESULTS.md): within a factor 1.4 of the best peak from 11k to 120k
+        sweep in docs/results/learning_rate.md: within a factor 1.4 of the best peak from 11k to 120k
         parameters at 1,024 tokens a step; larger sizes and batches are an extrapolation.
       warmup_fraction, cooldown_fraction: of the run's tokens; the cooldown is 20% after Hägele et al. 2024 (arXiv
         2405.18392, section 4).
@@ -47,7 +48,7 @@ class ScalingRule:
       parametrization: standard, whose peak follows the rule above, or mup (model/parametrization.py), whose peak is the
         same number at every width and depth.
       base_width, base_depth, base_head_width: of mup.
-      learning_rate_at_base: peak under mup. Set from experiments/lr_transfer.py (RESULTS.md: 131k tokens, 512 a step);
+      learning_rate_at_base: peak under mup. Set from docs/results/lr_transfer.md (131k tokens, 512 a step);
         experiments/tune.py finds it for other data and batches.
       decay_per_step: of mup, independent of the learning rate: what a step at the peak removes of every matrix; as much
         as the standard rule removes at 100k parameters.

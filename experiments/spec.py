@@ -3,19 +3,16 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
+from core.codec import with_settings
 from core.errors import BadInput
-from training.spec import OptimConfig, RunSpec, canonical_json, from_json, to_json, with_settings
+from training.spec import OptimConfig, RunSpec
 
 __all__ = [
     "OptimConfig",
     "RunSpec",
     "Sweep",
-    "canonical_json",
     "check_at_least",
-    "from_json",
-    "to_json",
     "with_learning_rate",
-    "with_settings",
 ]
 
 

@@ -1,10 +1,10 @@
 """Which tokenizer gives the most for the same compute?  Bytes, characters, words and byte-pair encoding.
 
 Claim   at equal training FLOPs, longer tokens pay as long as the head that they need does not eat the compute
-Run     python launch.py run tokenizer --preset cpu
+Run     python launch.py run tokenizer
         python -m analysis.report runs/tokenizer
 Cost    7 minutes on 2 CPU cores that other programs used too, and 2 for three token caches the first time
-Expect  RESULTS.md, "tokenizer"
+Expect  docs/results/tokenizer.md
 
 Nats per token say nothing across tokenizers: everything is compared in bits per byte of held-out text. The body of the
 network is the same for all; the head grows with the vocabulary and its FLOPs count, so that a larger vocabulary reads
@@ -12,15 +12,11 @@ fewer tokens. A word tokenizer writes "unknown" for rare words and need not spel
 what spelling would cost. Contexts are equally long in tokens, so not in bytes.
 """
 
-from typing import Any
-
 from core.errors import BadInput
 from data.config import SMALLEST_SIZES, DataConfig
 from experiments.grids import over_tokens, tokens_for
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

@@ -1,23 +1,21 @@
 """Find the learning rate on small models once, and let every later sweep use it.
 
-Claim   under maximal update the peak that is best for small models is near the best for larger ones (RESULTS.md,
-        "lr_transfer"), so that tuning costs a small part of a sweep
-Run     python launch.py run tune --preset cpu
+Claim   under maximal update the peak that is best for small models is near the best for larger ones
+        (docs/results/lr_transfer.md), so that tuning costs a small part of a sweep
+Run     python launch.py run tune
         python -m analysis.learning_rate runs/tune --rule rule.json
         python launch.py run quickstart --rule rule.json
 Cost    about 1 minute on 2 CPU cores
 Expect  a rule file of a few lines: the best peak, and the batch, decay and base shape that it was found with
-        (RESULTS.md, "Tuning")
+        (docs/results/tune.md)
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least, with_learning_rate
-
-PRESETS: dict[str, dict[str, Any]] = {"cpu": {}}
 
 
 def sweep(

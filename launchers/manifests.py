@@ -1,13 +1,19 @@
-"""Manifests for engines that are not run here: how a value becomes YAML, and what every manifest shares."""
+"""Manifests for engines that are not run here: how a template is filled in, and what every manifest shares."""
 
+import functools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from training.spec import RunSpec, canonical_json
+from core.codec import canonical_json
+from training.spec import RunSpec
 
-PLAIN_KEY = re.compile(r"[A-Za-z][A-Za-z_]{2,}")
+if TYPE_CHECKING:
+    import jinja2
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 # All but what YAML lets stand in a text as it is; \U and 8 hex digits says any of it.
 NOT_PRINTABLE = re.compile(
@@ -15,46 +21,32 @@ NOT_PRINTABLE = re.compile(
 )
 
 
-def to_yaml(value: Any, indent: int = 0) -> str:
-    """Plain data as YAML. Every text is a double-quoted JSON string, which YAML reads as the same text, so that no
-    value can end its line or become a number; a text of several lines is one too.
-
-    Args:
-      value: mappings, lists, texts, numbers, booleans, None.
-      indent: spaces before every line.
-    """
-    space = " " * indent
-    if isinstance(value, Mapping) and value:
-        return "".join(f"{space}{_key(key)}:{_after(item, indent)}" for key, item in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str) and value:
-        lines = []
-        for item in value:
-            text = to_yaml(item, indent + 2)
-            is_block = isinstance(item, Mapping | list | tuple) and bool(item)
-            lines.append(f"{space}- {text.lstrip(' ')}" if is_block else f"{space}- {_scalar(item)}\n")
-        return "".join(lines)
-    return f"{space}{_scalar(value)}\n"
+def quoted(value: str | int) -> str:
+    """A text, whole number or truth value as YAML. A text is a double-quoted JSON string, which YAML reads as the
+    same text, so that no value can end its line or become a number; a text of several lines is one too."""
+    if not isinstance(value, str | int):
+        raise TypeError(f"{value!r}: a manifest holds texts, whole numbers and truth values")
+    return NOT_PRINTABLE.sub(lambda match: f"\\U{ord(match[0]):08X}", json.dumps(value, ensure_ascii=False))
 
 
-def _key(key: str) -> str:
-    # YAML 1.1 reads some bare words as truth values, null or numbers; those are quoted.
-    plain = PLAIN_KEY.fullmatch(key) and key.lower() not in ("true", "false", "yes", "off", "null")
-    return key if plain else _scalar(key)
+def fill_in(template: str, **values: object) -> str:
+    """The text of launchers/templates/<template>. Every {{ value }} in it is written by `quoted`."""
+    return _templates().get_template(template).render(values)
 
 
-def _after(item: Any, indent: int) -> str:
-    if isinstance(item, Mapping | list | tuple) and item:
-        return "\n" + to_yaml(item, indent + 2)
-    return f" {_scalar(item)}\n"
+@functools.cache
+def _templates() -> "jinja2.Environment":
+    import jinja2  # only what writes a manifest pays for loading it
 
-
-def _scalar(item: Any) -> str:
-    if isinstance(item, Mapping | list | tuple):
-        return "{}" if isinstance(item, Mapping) else "[]"
-    text = json.dumps(item, ensure_ascii=False, allow_nan=False)
-    if isinstance(item, float) and "." not in text:
-        return text.replace("e", ".0e")  # YAML 1.1 wants a point in a number with an exponent
-    return NOT_PRINTABLE.sub(lambda match: f"\\U{ord(match[0]):08X}", text)
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        finalize=quoted,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 # One run, or the runs of one pack, in one job.

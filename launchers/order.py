@@ -1,21 +1,19 @@
 """Runs that may start only after a forecast of them is written: who they are, and the refusal to start them earlier."""
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from core.errors import BadInput
-from core.files import canonical_sha256, read_json, write_json
+from core.files import canonical_sha256, read_json
+from core.records import HeldBack
+from core.rundir import SweepDirectory
 from training.cost import parameter_count
 from training.records import git_commit
 from training.spec import RunSpec
 
-HELD_BACK = "held_back.json"
-FORECAST = Path("forecast") / "forecast.json"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,7 +24,7 @@ def hold_back(directory: Path, specs: Iterable[RunSpec], names: Iterable[str]) -
       BadInput: the sweep holds back other runs, or its folder cannot be written.
     """
     held = [spec for spec in specs if spec.run_id in set(names)]
-    value = {
+    value: HeldBack = {
         "runs": [
             {"run": spec.run_id, "params": parameter_count(spec), "tokens": spec.tokens}
             for spec in held
@@ -34,13 +32,15 @@ def hold_back(directory: Path, specs: Iterable[RunSpec], names: Iterable[str]) -
         ],
         "trunks": [spec.run_id for spec in held if spec.is_trunk],
     }
-    path = directory / HELD_BACK
-    if path.exists():
-        if read_json(path) != value:
-            raise BadInput(f"{path}: holds back other runs than these arguments; take another --name")
+    sweep = SweepDirectory(directory)
+    if sweep.held_back.exists():
+        if read_json(sweep.held_back) != value:
+            raise BadInput(
+                f"{sweep.held_back}: holds back other runs than these arguments; take another --name"
+            )
         return
     try:
-        write_json(path, value)
+        sweep.write_held_back(value)
     except OSError as error:
         raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
 
@@ -51,53 +51,50 @@ def check_order(directory: Path, specs: Sequence[RunSpec]) -> None:
     Raises:
       BadInput: there is no forecast, it was changed after it was written, or it is not about the run.
     """
-    path = directory / HELD_BACK
-    if not path.exists():
+    sweep = SweepDirectory(directory)
+    if not sweep.held_back.exists():
         return
-    held = _names(read_json(path), path)
+    held_back = sweep.read_held_back()
+    held = {run["run"] for run in held_back["runs"]} | set(held_back["trunks"])
     waiting = [spec for spec in specs if spec.run_id in held]
     if not waiting:
         return
     first = waiting[0].run_id
-    forecast = directory / FORECAST
-    if not forecast.exists():
+    if not sweep.forecast.exists():
         raise BadInput(
-            f"{first}: held back until {forecast} is written (python -m analysis.register {directory})"
+            f"{first}: held back until {sweep.forecast} is written (python -m analysis.register {directory})"
         )
-    value = read_json(forecast)
+    value = read_json(sweep.forecast)
     if not isinstance(value, dict) or value.get("digest") != canonical_sha256(value, leave_out="digest"):
-        raise BadInput(f"{forecast}: changed after it was written; {first} stays held back")
+        raise BadInput(f"{sweep.forecast}: changed after it was written; {first} stays held back")
     about = {one.get("run") for one in value.get("runs", []) if isinstance(one, dict)}
     for spec in waiting:
         if not spec.is_trunk and spec.run_id not in about:
-            raise BadInput(f"{forecast}: is not about {spec.run_id}, which stays held back")
-
-
-def _names(value: Any, path: Path) -> set[str]:
-    try:
-        return {run["run"] for run in value["runs"]} | set(value["trunks"])
-    except (KeyError, TypeError):
-        raise BadInput(f"{path}: not a list of held-back runs") from None
+            raise BadInput(f"{sweep.forecast}: is not about {spec.run_id}, which stays held back")
 
 
 def register(directory: Path) -> int:
-    """Write the forecast, in a process of its own that takes no accelerator; its exit status."""
-    command = [sys.executable, "-m", "analysis.register", str(directory.absolute())]
-    return _python([*command, "--commit", git_commit() or ""])
+    """Write the forecast; its exit status."""
+    return _fit("analysis.register", str(directory.absolute()), "--commit", git_commit() or "")
 
 
 def score(directory: Path) -> int:
-    """Compare the forecast with what landed, and write the report with its figure; the first bad exit status."""
-    folder = (directory / FORECAST).parent.absolute()
-    about = json.loads((directory / FORECAST).read_bytes())["run"]
-    scored = _python(
-        [
-            sys.executable, "-m", "analysis.score", str(folder / "forecast.json"), str(directory.absolute() / about),
-            "--out", str(folder / "score.json"),
-        ]
-    )  # fmt: skip
-    return scored or _python([sys.executable, "-m", "analysis.report", str(directory.absolute())])
+    """Compare the forecast with what landed, and write the report with its figure; the first bad exit status.
+
+    Raises:
+      BadInput: the forecast or the run that it is about cannot be read.
+    """
+    from analysis.forecast.score import read_forecast, score_run  # loads polars, which no other order needs
+
+    sweep = SweepDirectory(directory.absolute())
+    forecast, _ = read_forecast(sweep.forecast)
+    sys.stdout.write(score_run(sweep.forecast, sweep.run(forecast["run"]).path, sweep.forecast_score))
+    return _fit("analysis.report", str(sweep.path))
 
 
-def _python(command: list[str]) -> int:
+def _fit(*arguments: str) -> int:
+    # In a process of its own. Fits run on JAX, which must leave the accelerators to the workers; to tell it so takes
+    # an environment that the workers, started from here later, must not have. And its memory goes back at the end.
+    sys.stdout.flush()
+    command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False).returncode

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from core.codec import to_json
 from core.errors import BadInput
 from launchers.local.devices import Place
-from training.cost import shape_of
 from training.packs.size import decide, known_rates
-from training.spec import RunSpec, to_json
+from training.program import shape_of
+from training.spec import RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_ON_A_CPU = "packs: off, they gain nothing on a CPU; --pack N packs all the same"
@@ -106,7 +107,7 @@ def choose_sizes(
 
     `auto` measures on the first place's device, once a shape (training/packs/size.py), with packs no larger than leave
     work for every place. On a CPU it is off without a measurement: there a pack trains 0.6 to 1.1 times the tokens of
-    its runs one after the other (RESULTS.md, "Packs"; `python launch.py bench --pack 1 8` measures it).
+    its runs one after the other (docs/performance.md; `python launch.py bench --pack 1 8` measures it).
 
     Args:
       pack: as `parse_pack` returns it.

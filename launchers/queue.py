@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 
 from launchers.packs import form_packs, pack_key
-from training.cost import shape_of, training_flops
+from training.cost import training_flops
+from training.program import shape_of
 from training.spec import RunSpec
 
 

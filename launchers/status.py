@@ -1,17 +1,21 @@
 """Where every run of a sweep stands, from its directories alone."""
 
 import dataclasses
+import functools
 import json
 import sys
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from core.errors import BadInput
-from core.files import read_json, read_json_lines
+from core.files import read_object
+from core.numbers import finite, short_count
+from core.records import LOSS, Provenance, final_evaluation, provenance_of
+from core.rundir import SPEC, RunDirectory, SweepDirectory
 from launchers.slurm.queue import Queued, SlurmDoesNotAnswer, read_queue, submitted_runs
 from training.records import is_locked, read_spec
-from training.spec import RunSpec, short_count
+from training.spec import RunSpec
 
 State = Literal["complete", "running", "queued", "failed", "stopped", "lost", "missing", "broken"]
 
@@ -37,46 +41,56 @@ class RunStatus:
 
 def run_status(directory: Path) -> RunStatus:
     """The status of one run directory; a damaged file becomes a note, never an exception."""
+    run = RunDirectory(directory)
     try:
-        spec: RunSpec = read_spec(directory)
+        spec = read_spec(directory)
     except BadInput as error:
-        return RunStatus(directory.name, "broken", 0, None, None, str(error))
-    environment: dict[str, Any] = {}
-    note, state = "", "missing"
-    last: dict[str, Any] = {"tokens": 0}
+        return RunStatus(run.name, "broken", 0, None, None, _one_line(error))
     try:
-        if (directory / "env.json").exists():
-            environment = read_json(directory / "env.json")
-            state = "stopped"
-        if not (directory / "result.json").exists():
-            with warnings.catch_warnings(record=True) as torn:
-                warnings.simplefilter("always")
-                for row in read_json_lines(directory / "metrics.jsonl"):
-                    last = row
-            note = "a torn line in metrics.jsonl" if torn else ""
-        if is_locked(directory):
-            state = "running"
-        if (directory / "error.txt").exists():
-            # Of a run that is held: it failed in a pack whose others go on; whoever begins a run removes the file.
-            state = "failed"
-            note = (directory / "error.txt").read_text().strip().splitlines()[-1]
-        loss = last.get("loss")
-        if (directory / "result.json").exists():
-            result = read_json(directory / "result.json")
-            state, loss = "complete", result["evals"]["val/loss"]
-            last = {"tokens": result["tokens"]}
-    except (BadInput, KeyError, TypeError) as error:
-        return RunStatus(spec.run_id, "broken", last["tokens"], spec.tokens, None, str(error))
-    return RunStatus(
-        spec.run_id,
-        state,  # type: ignore[arg-type]
-        last["tokens"],
-        spec.tokens,
-        loss,
-        note,
-        environment.get("commit"),
-        environment.get("corpus", {}).get("fingerprint"),
+        return _status(run, spec)
+    except (BadInput, OSError) as error:
+        return RunStatus(spec.run_id, "broken", 0, spec.tokens, None, _one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    return " ".join(said.split())
+
+
+def _status(run: RunDirectory, spec: RunSpec) -> RunStatus:
+    started = run.environment.exists()
+    provenance = provenance_of(read_object(run.environment)) if started else Provenance()
+    status = functools.partial(
+        RunStatus,
+        run=spec.run_id,
+        total_tokens=spec.tokens,
+        commit=provenance.commit or None,
+        corpus=provenance.corpus or None,
     )
+    completion = run.completion()
+    if completion.problem:
+        raise BadInput(f"{run.result}: {completion.problem}")
+    if completion.result is not None:
+        loss, tokens = final_evaluation(completion.result), finite(completion.result.get("tokens"))
+        if loss is None or tokens is None:
+            raise BadInput(f"{run.result}: has no {LOSS} or no tokens")
+        return status(state="complete", tokens=int(tokens), loss=loss, note="")
+    last, torn = run.last_metrics()
+    state: State = "stopped" if started else "missing"
+    note = f"a torn line in {run.metrics.name}" if torn else ""
+    if is_locked(run.path):
+        state = "running"
+    if run.error.exists():
+        # Of a run that is held: it failed in a pack whose others go on; whoever begins a run removes the file.
+        state, note = "failed", _last_line(run.error)
+    row: Mapping[str, object] = last or {}
+    tokens = finite(row.get("tokens")) or 0.0
+    return status(state=state, tokens=int(tokens), loss=finite(row.get("loss")), note=note)
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"{path.name} is empty"
 
 
 def sweep_status(directory: Path) -> list[RunStatus]:
@@ -85,12 +99,10 @@ def sweep_status(directory: Path) -> list[RunStatus]:
     Raises:
       BadInput: no such folder, or no run in it.
     """
-    if not directory.is_dir():
-        raise BadInput(f"{directory}: no such sweep")
-    runs = sorted(path for path in directory.iterdir() if (path / "spec.json").exists())
+    runs = SweepDirectory(directory).runs()
     if not runs:
-        raise BadInput(f"{directory}: holds no run (no folder with a spec.json)")
-    return [run_status(path) for path in runs]
+        raise BadInput(f"{directory}: holds no run (no folder with a {SPEC})")
+    return [run_status(run.path) for run in runs]
 
 
 def join_queue(rows: list[RunStatus], directory: Path) -> tuple[list[RunStatus], str]:

@@ -1,111 +1,137 @@
-"""`python launch.py submit`: the flags that every engine shares, and the way to each engine."""
+"""`python launch.py submit`: its flags, what an engine is, and the way to the engine that the flags name.
 
-import argparse
+An engine is found by its place: launchers/engines/NAME.py, with a function `submit` as `Engine` describes it, serves
+`--backend NAME`, and the table [NAME] of the site file is its own.
+"""
+
+import dataclasses
+import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
-from core.errors import EXIT_COMPLETE, BadInput
+from core.errors import BadInput
+from core.suggest import unknown
+from launchers.order import check_order
+from launchers.packs import parse_pack
+from launchers.site import read_site
 from training.spec import RunSpec
 
-BACKENDS = ("slurm", "skypilot", "jobset")
+ENGINES = Path(__file__).resolve().parent / "engines"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of submit; each wins over the same key of the site file."""
-    parser.add_argument("--backend", default="slurm", help=f"one of {', '.join(BACKENDS)} (default: slurm)")
-    parser.add_argument(
-        "--site", type=Path, help="TOML file about the cluster; README, 'On a cluster', shows one"
-    )
-    parser.add_argument("--partition", help="Slurm partition")
-    parser.add_argument("--account", help="Slurm account")
-    parser.add_argument("--time", help="limit of one attempt: minutes, 4:00:00 or 1-12 (default: 4:00:00)")
-    parser.add_argument("--gpus", type=int, help="GPUs of each node (default: 0)")
-    parser.add_argument("--nodes", type=int, help="nodes of one run (default: 1)")
-    parser.add_argument(
-        "--tasks", type=int, help="processes of one run on each node, which share its GPUs (default: 1)"
-    )
-    parser.add_argument("--cpus", type=int, help="CPU cores of one process (default: 1)")
-    parser.add_argument("--throttle", type=int, help="runs, or packs, at the same time (default: no limit)")
-    parser.add_argument(
-        "--pack",
-        help="runs of one shape as one program: auto (as measured by earlier runs; none on a CPU), off, or the most of "
-        "a pack (default: auto)",
-    )
-    parser.add_argument("--checkpoint-seconds", type=float, help="least time between checkpoints (default: 60)")
-    parser.add_argument("--dry-run", action="store_true", help="write what would be sent, send nothing")
-    parser.add_argument("--json", action="store_true", help="what was sent, as JSON")
+@dataclasses.dataclass(frozen=True)
+class SubmitFlags:
+    """How to send it; each flag wins over the same key of the site file, whose default stands in brackets.
+
+    Attributes:
+      backend: the engine: a file of launchers/engines/, such as slurm, skypilot or jobset.
+      site: TOML file about the cluster; docs/guides/clusters.md shows one.
+      partition: Slurm partition.
+      account: Slurm account.
+      time: limit of one attempt: minutes, 4:00:00 or 1-12 [4:00:00].
+      gpus: GPUs of each node [0].
+      nodes: nodes of one run [1].
+      tasks: processes of one run on each node, which share its GPUs [1].
+      cpus: CPU cores of one process [1].
+      throttle: runs, or packs, at the same time [no limit].
+      pack: runs of one shape as one program: auto (as measured by earlier runs; none on a CPU), off, or the most of a
+        pack [auto].
+      checkpoint_seconds: least time between checkpoints [60].
+      dry_run: write what would be sent, send nothing.
+      json: what was sent, as JSON.
+    """
+
+    backend: str = "slurm"
+    site: Path | None = None
+    partition: str | None = None
+    account: str | None = None
+    time: str | None = None
+    gpus: int | None = None
+    nodes: int | None = None
+    tasks: int | None = None
+    cpus: int | None = None
+    throttle: int | None = None
+    pack: str | None = None
+    checkpoint_seconds: float | None = None
+    dry_run: bool = False
+    json: bool = False
 
 
-def submit(specs: Sequence[RunSpec], directory: Path, options: argparse.Namespace) -> int:
-    """Send a sweep to the engine that the flags name.
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What an engine is asked to send.
+
+    Attributes:
+      specs: the runs, complete ones among them.
+      directory: runs/<sweep>.
+      cache: folder of corpora, compiled programs and measured sizes of packs, on this machine.
+      flags: of the command line.
+      site: the site file, tables of other engines among it.
+    """
+
+    specs: Sequence[RunSpec]
+    directory: Path
+    cache: Path
+    flags: SubmitFlags
+    site: Mapping[str, Any]
+
+    def table(self, engine: str) -> object:
+        """The engine's own table of the site file; --pack wins over its key."""
+        table = self.site.get(engine, {})
+        if self.flags.pack is not None and isinstance(table, dict):
+            return {**table, "pack": self.flags.pack}
+        return table
+
+
+class Engine(Protocol):
+    """A file of launchers/engines/."""
+
+    def submit(self, request: Request) -> str:
+        """Send a sweep, or write what would be sent; returns what was done, for a person, or as JSON for --json.
+
+        Raises:
+          BadInput: a wrong flag or site key, or an engine that does not answer.
+        """
+
+
+def engine_names() -> list[str]:
+    """Every engine that there is, found without importing any."""
+    return sorted(path.stem for path in ENGINES.glob("*.py") if not path.stem.startswith("_"))
+
+
+def send(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: SubmitFlags) -> str:
+    """Send a sweep to the engine that the flags name; returns what to tell the user.
 
     Raises:
       BadInput: an unknown engine, a wrong flag or site key, or an engine that does not answer.
     """
-    from launchers.order import check_order
-    from launchers.packs import parse_pack
-    from launchers.slurm.options import read_site
-
     check_order(directory, specs)
-    if options.backend not in BACKENDS:
-        raise BadInput(f"--backend={options.backend}: allowed are {', '.join(BACKENDS)}")
-    if options.pack is not None:
-        parse_pack(options.pack)
-    site = read_site(options.site)
-    if options.backend == "slurm":
-        return _submit_slurm(specs, directory, options, site)
-    table = site.get(options.backend, {})
-    if options.pack is not None and isinstance(table, dict):
-        site = {**site, options.backend: {**table, "pack": options.pack}}
-    if not options.dry_run:
+    if flags.backend not in engine_names():
+        raise unknown("--backend=", flags.backend, engine_names())
+    if flags.pack is not None:
+        parse_pack(flags.pack)
+    engine = cast(Engine, importlib.import_module(f"launchers.engines.{flags.backend}"))
+    return engine.submit(Request(specs, directory, cache, flags, read_site(flags.site)))
+
+
+def written_only(request: Request, engine: str, write: Callable[[Path], Sequence[Path]]) -> str:
+    """`Engine.submit` of an engine whose files are written here, below the sweep's folder, and never sent.
+
+    Args:
+      write: fills the folder that it is given; returns the files.
+    """
+    if not request.flags.dry_run:
         raise BadInput(
-            f"--backend={options.backend}: its files are written here, not sent; add --dry-run, look at them, and give "
+            f"--backend={engine}: its files are written here, not sent; add --dry-run, look at them, and give "
             "them to its own command line"
         )
-    folder = directory / options.backend
+    folder = request.directory / engine
     try:
-        if options.backend == "skypilot":
-            from launchers import skypilot
-
-            paths = skypilot.write(
-                folder, directory.name, specs, skypilot.skypilot_options(site), options.cache
-            )
-        else:
-            from launchers import jobset
-
-            paths = jobset.write(folder, directory.name, specs, jobset.jobset_options(site), options.cache)
+        paths = write(folder)
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written ({error.strerror})") from None
-    print(json.dumps([str(path) for path in paths]) if options.json else f"{len(paths)} files in {folder}")  # noqa: T201
-    return EXIT_COMPLETE
-
-
-def _submit_slurm(
-    specs: Sequence[RunSpec], directory: Path, options: argparse.Namespace, site: dict[str, Any]
-) -> int:
-    from launchers.slurm import submit as slurm
-    from launchers.slurm.options import slurm_options
-
-    keys = ("partition", "account", "time", "gpus", "nodes", "cpus", "throttle", "checkpoint_seconds", "pack")
-    flags = {key: getattr(options, key) for key in keys} | {"tasks_per_node": options.tasks}
-    chosen = slurm_options(site, flags)
-    if options.dry_run:
-        submission = slurm.dry_run(directory, specs, chosen, options.cache)
-    else:
-        from launchers.slurm.queue import require_slurm
-        from training.prepare import prepare
-
-        require_slurm()
-        prepare([spec for spec in specs if not slurm.is_complete(directory, spec.run_id)], options.cache)
-        submission = slurm.submit(directory, specs, chosen, options.cache)
-    text = (
-        slurm.as_json(submission)
-        if options.json
-        else slurm.describe(submission, directory, dry=options.dry_run)
+    return (
+        json.dumps([str(path) for path in paths]) if request.flags.json else f"{len(paths)} files in {folder}"
     )
-    print(text)  # noqa: T201
-    if submission.sent and not options.json and not options.dry_run:
-        print(f"next: python launch.py status {directory}")  # noqa: T201
-    return EXIT_COMPLETE

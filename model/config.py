@@ -1,7 +1,9 @@
 """What a network is: sizes and choices, nothing about data or training. Pure values, no JAX."""
 
 import dataclasses
+import functools
 import math
+from pathlib import Path
 from typing import Literal
 
 from core.errors import BadInput
@@ -16,9 +18,16 @@ CHOICES = {
 BASE = ("base_width", "base_depth", "base_head_width")
 
 
+@functools.cache
+def architectures() -> tuple[str, ...]:
+    """Names of the files of model/blocks/."""
+    files = sorted((Path(__file__).parent / "blocks").glob("*.py"))
+    return tuple(file.stem for file in files if file.stem != "__init__")
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A decoder-only transformer.
+    """A language model: a stack of equal blocks.
 
     Attributes:
       vocabulary: V, rows of the embedding table; at least the tokenizer's size.
@@ -41,6 +50,7 @@ class ModelConfig:
         with weights and recomputes the rest, attention included.
       scan: one compiled block scanned over depth; false unrolls (faster on a CPU at small depth,
         slower to compile).
+      architecture: the block, a file of model/blocks/.
       parametrization: how initial scales, multipliers and learning rates follow from the shape: standard, or mup
         (maximal update; model/parametrization.py).
       base_width, base_depth, base_head_width: mup only, the shape at which mup is the standard parametrization, and
@@ -63,6 +73,7 @@ class ModelConfig:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "block", "dots"] = "none"
     scan: bool = True
+    architecture: str = dataclasses.field(default="decoder", metadata={"identity": "if set"})
     parametrization: Literal["standard", "mup"] = dataclasses.field(
         default="standard", metadata={"identity": "if set"}
     )
@@ -95,7 +106,7 @@ class ModelConfig:
         for key in ("logit_softcap", "rope_base", "norm_epsilon"):
             if math.isinf(getattr(self, key)):
                 raise BadInput(f"model.{key}={getattr(self, key)}: must be finite")
-        for key, allowed in CHOICES.items():
+        for key, allowed in {**CHOICES, "architecture": architectures()}.items():
             if getattr(self, key) not in allowed:
                 raise BadInput(f"model.{key}={getattr(self, key)!r}: must be one of {', '.join(allowed)}")
         defaults = {field.name: field.default for field in dataclasses.fields(self)}

@@ -1,13 +1,14 @@
-"""The one place where parameters and FLOPs are counted. Plain Python: planning and analysis need no JAX.
+"""The one place where parameters and FLOPs are counted, off the parameter tree. Planning needs no JAX for it.
 
-Counts are closed forms of the configuration; tests hold them against a literal count over the parameter tree
-and against the cost analysis of the compiled program.
+Tests hold the counts against closed forms, published sizes and the cost analysis of the compiled program.
 """
 
-from typing import TypedDict
+import functools
+from typing import NamedTuple, TypedDict
 
 from core.errors import BadInput
 from model.config import ModelConfig
+from model.parameters import layout, leaves
 
 FORWARD_AND_BACKWARD = 3  # each product of the forward pass has two of the same size in the backward pass
 MULTIPLY_AND_ADD = 2
@@ -45,34 +46,35 @@ class Ledger(TypedDict):
     flops_per_token: FlopsPerToken
 
 
-def _block_matrix_parameters(config: ModelConfig) -> int:
-    """Weights of one block that enter a matrix product."""
-    head_width, ff_width = config.resolved_head_width, config.resolved_ff_width
-    attention = config.width * head_width * (2 * config.heads + 2 * config.kv_heads)
-    feed_forward = (3 if config.activation == "swiglu" else 2) * config.width * ff_width
-    return attention + feed_forward
+class _Counts(NamedTuple):
+    """Of numbers: all parameters, those of tables, of blocks' matrices, and of all queries of a token."""
+
+    total: int
+    tables: int
+    matrices: int
+    queries: int
 
 
-def _block_gains(config: ModelConfig) -> int:
-    """Normalization gains of one block."""
-    return 2 * config.width + (2 * config.resolved_head_width if config.qk_norm else 0)
+@functools.lru_cache(maxsize=4096)
+def _counts(config: ModelConfig) -> _Counts:
+    tree = layout(config)
+    tables = sum(leaf.size for leaf in leaves(tree) if "vocabulary" in leaf.axes)
+    matrices = [leaf for leaf in leaves(tree["blocks"]) if leaf.is_matrix]
+    queries = config.depth * sum(leaf.shape[-1] for leaf in matrices if leaf.axes[-1] == "heads")
+    return _Counts(
+        sum(leaf.size for leaf in leaves(tree)), tables, sum(leaf.size for leaf in matrices), queries
+    )
 
 
 def parameter_counts(config: ModelConfig) -> ParameterCounts:
     """Number of parameters under each convention."""
-    table = config.vocabulary * config.width
-    blocks = config.depth * (_block_matrix_parameters(config) + _block_gains(config))
-    non_embedding = blocks + config.width  # the final normalization's gain
+    counts = _counts(config)
+    non_embedding = counts.total - counts.tables
     return {
-        "total": non_embedding + table * (1 if config.tied else 2),
+        "total": counts.total,
         "non_embedding": non_embedding,
-        "non_embedding_plus_head": non_embedding + table,
+        "non_embedding_plus_head": non_embedding + config.vocabulary * config.width,
     }
-
-
-def matrix_parameters(config: ModelConfig) -> int:
-    """Weights that multiply every token: all blocks' matrices and the head; no gains, no embedding look-up."""
-    return config.depth * _block_matrix_parameters(config) + config.vocabulary * config.width
 
 
 def ledger(config: ModelConfig, sequence_length: int) -> Ledger:
@@ -80,8 +82,8 @@ def ledger(config: ModelConfig, sequence_length: int) -> Ledger:
 
     `exact` counts every matrix product, the head's among them, and the causal half of the two attention
     products. `palm` is 6 N + 12 L H K T (Chowdhery et al. 2022, arXiv 2204.02311, appendix B) with N the
-    weights that enter matrix products (`matrix_parameters`) and all T positions attended. Both leave out what
-    is not a matrix product, and what rematerialization computes twice.
+    weights that multiply every token (all blocks' matrices and the head) and all T positions attended. Both
+    leave out what is not a matrix product, and what rematerialization computes twice.
 
     Args:
       config: the network.
@@ -94,9 +96,9 @@ def ledger(config: ModelConfig, sequence_length: int) -> Ledger:
         raise BadInput(f"sequence_length={sequence_length}: must be at least 1")
     params = parameter_counts(config)
     product = FORWARD_AND_BACKWARD * MULTIPLY_AND_ADD
-    weights = product * matrix_parameters(config)
-    # Queries by keys and weights by values: two products of T x K for each head of each layer.
-    full_attention = product * 2 * config.depth * config.heads * config.resolved_head_width * sequence_length
+    weights = product * (_counts(config).matrices + config.vocabulary * config.width)
+    # Queries by keys and weights by values: two products of T for each number of a query.
+    full_attention = product * 2 * _counts(config).queries * sequence_length
     return {
         "params": params,
         "flops_per_token": {

@@ -1,16 +1,22 @@
-"""The parameter tree: its shapes, the names of its axes, its scales, and its random start."""
+"""The parameter tree: shape, axes and scales of every array. Plain Python: planning counts it without JAX.
+
+Whatever is counted, cut, scaled or decayed is read off this tree, so that a new matrix counts itself.
+"""
 
 import dataclasses
-from typing import Any
-
-import jax
-import jax.numpy as jnp
+import importlib
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from model import parametrization
 from model.config import ModelConfig
 from model.parametrization import Scales
 
-Parameters = dict[str, Any]
+if TYPE_CHECKING:
+    from flax import nnx
+
+Parameters = dict[str, Any]  # a nested dict with an array at each leaf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,79 +27,113 @@ class Leaf:
     axes: tuple[str, ...]
     scales: Scales
 
+    @property
+    def size(self) -> int:
+        """Numbers in all layers."""
+        return math.prod(self.shape)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether its products cost FLOPs: all but gains."""
+        return len(self.axes) - ("layers" in self.axes) >= 2
+
+
+class Architecture(Protocol):
+    """What a file of model/blocks/ gives."""
+
+    def parameters(self, config: ModelConfig) -> dict[str, Leaf]:
+        """The arrays of one block, without the layer axis."""
+
+    def block(self) -> "Callable[[ModelConfig, Parameters], nnx.Module]":
+        """The class of the block, built from the configuration and its arrays."""
+
+
+def architecture(config: ModelConfig) -> Architecture:
+    """The file of model/blocks/ that `model.architecture` names."""
+    return cast(Architecture, importlib.import_module(f"model.blocks.{config.architecture}"))
+
+
+def runs_feature_major(config: ModelConfig) -> bool:
+    """Whether the block computes feature-major activations as well as token-major ones (model/blocks/__init__.py)."""
+    return bool(getattr(architecture(config), "RUNS_FEATURE_MAJOR", False))
+
+
+def _sizes(config: ModelConfig) -> dict[str, int]:
+    """Lengths of the axes that follow from the configuration; all heads lie along one axis."""
+    head_width = config.resolved_head_width
+    return {
+        "width": config.width,
+        "heads": config.heads * head_width,
+        "kv_heads": config.kv_heads * head_width,
+        "head_width": head_width,
+        "ff_width": config.resolved_ff_width,
+    }
+
+
+def matrix(config: ModelConfig, reads: str | tuple[str, int], writes: str | tuple[str, int]) -> Leaf:
+    """A matrix of a block, (fan-in, fan-out).
+
+    Matrices start normal with deviation 1/sqrt(fan-in), so that every product keeps the scale of what it reads (LeCun
+    et al. 1998, "Efficient BackProp", section 4.6). Those that write to the residual stream are smaller by sqrt(2 L),
+    so that the stream's variance at the end does not grow with depth (Radford et al. 2019, GPT-2, section 2.3).
+    model/parametrization.py has the numbers, and what mup changes.
+
+    Args:
+      reads, writes: axes, by name where the configuration gives the length, else (name, length); such an axis is
+        taken to be the same in wider models.
+    """
+    sizes = _sizes(config)
+    axes = [(axis, sizes[axis]) if isinstance(axis, str) else axis for axis in (reads, writes)]
+    (first, fan_in), (last, _) = axes
+    base = {"width": config.base_width, "heads": config.base_width, "ff_width": config.base_ff_width}
+    scales = parametrization.matrix(config, fan_in, base.get(first, fan_in), writes=last == "width")
+    return Leaf(tuple(length for _, length in axes), (first, last), scales)
+
+
+def gain(config: ModelConfig, axis: str) -> Leaf:
+    """A normalization gain of a block, which starts at one."""
+    return Leaf((_sizes(config)[axis],), (axis,), parametrization.block_gain(config))
+
 
 def layout(config: ModelConfig) -> dict[str, Any]:
     """The tree of `Leaf` that describes every parameter; blocks are stacked over a leading layer axis.
 
-    Matrices start normal with deviation 1/sqrt(fan in), so that every product keeps the scale of what it
-    reads (LeCun et al. 1998, "Efficient BackProp", section 4.6). The two that write to the residual stream
-    are smaller by sqrt(2 L), so that the stream's variance at the end does not grow with depth (Radford et
-    al. 2019, GPT-2, section 2.3). The embedding table has deviation 1/sqrt(D), so that its product with a
-    normalized row is of order one and a tied head starts near the uniform distribution. model/parametrization.py has
-    the numbers, and what mup changes.
+    The embedding table has deviation 1/sqrt(D), so that its product with a normalized row is of order one and a tied
+    head starts near the uniform distribution.
     """
-    vocabulary, width, depth = config.vocabulary, config.width, config.depth
-    heads = config.heads * config.resolved_head_width
-    kv_heads = config.kv_heads * config.resolved_head_width
-    ff_width = config.resolved_ff_width
-    base_fan_in = {"width": config.base_width, "heads": config.base_width, "ff_width": config.base_ff_width}
-
-    def matrix(rows: int, columns: int, axes: tuple[str, str]) -> Leaf:
-        scales = parametrization.matrix(config, rows, base_fan_in[axes[0]], writes=axes[1] == "width")
-        return Leaf((depth, rows, columns), ("layers", *axes), scales)
-
-    def gain(size: int, axis: str) -> Leaf:
-        return Leaf((depth, size), ("layers", axis), parametrization.block_gain(config))
-
-    blocks = {
-        "attention_norm": gain(width, "width"),
-        "query": matrix(width, heads, ("width", "heads")),
-        "key": matrix(width, kv_heads, ("width", "kv_heads")),
-        "value": matrix(width, kv_heads, ("width", "kv_heads")),
-        "attention_output": matrix(heads, width, ("heads", "width")),
-        "feed_forward_norm": gain(width, "width"),
-        "up": matrix(width, ff_width, ("width", "ff_width")),
-        "down": matrix(ff_width, width, ("ff_width", "width")),
-    }
-    if config.activation == "swiglu":
-        blocks["gate"] = matrix(width, ff_width, ("width", "ff_width"))
-    if config.qk_norm:
-        blocks["query_norm"] = gain(config.resolved_head_width, "head_width")
-        blocks["key_norm"] = gain(config.resolved_head_width, "head_width")
-    table = Leaf((vocabulary, width), ("vocabulary", "width"), parametrization.table(config))
+    table = Leaf((config.vocabulary, config.width), ("vocabulary", "width"), parametrization.table(config))
     tree: dict[str, Any] = {
         "embedding": table,
-        "blocks": blocks,
-        "final_norm": Leaf((width,), ("width",), parametrization.final_gain(config)),
+        "blocks": {
+            name: Leaf((config.depth, *leaf.shape), ("layers", *leaf.axes), leaf.scales)
+            for name, leaf in architecture(config).parameters(config).items()
+        },
+        "final_norm": Leaf((config.width,), ("width",), parametrization.final_gain(config)),
     }
     if not config.tied:
         tree["head"] = table
     return tree
 
 
-def is_leaf(value: Any) -> bool:
-    """True for a `Leaf`: the stop of a map over `layout`."""
-    return isinstance(value, Leaf)
+def leaves(tree: dict[str, Any]) -> Iterator[Leaf]:
+    """Every `Leaf` of a tree or of a part of it."""
+    for node in tree.values():
+        if isinstance(node, Leaf):
+            yield node
+        else:
+            yield from leaves(node)
 
 
-def init(config: ModelConfig, key: jax.Array) -> Parameters:
-    """Random parameters, float32, as a plain nested dict with the shapes and scales of `layout`."""
-    leaves, structure = jax.tree.flatten(layout(config), is_leaf=is_leaf)
-    keys = jax.random.split(key, len(leaves))
-
-    def draw(leaf: Leaf, key: jax.Array) -> jax.Array:
-        if leaf.scales.deviation is None:
-            return jnp.ones(leaf.shape, jnp.float32)
-        return leaf.scales.deviation * jax.random.normal(key, leaf.shape, jnp.float32)
-
-    return jax.tree.unflatten(structure, [draw(leaf, key) for leaf, key in zip(leaves, keys, strict=True)])
+def each(tree: dict[str, Any], value: Callable[[Leaf], object]) -> dict[str, Any]:
+    """A tree like the parameters with `value` of each `Leaf`."""
+    return {name: value(node) if isinstance(node, Leaf) else each(node, value) for name, node in tree.items()}
 
 
-def learning_rate_multipliers(config: ModelConfig) -> Parameters:
+def learning_rate_multipliers(config: ModelConfig) -> dict[str, Any]:
     """What each parameter's Adam step is multiplied by: a tree of floats like the parameters."""
-    return jax.tree.map(lambda leaf: leaf.scales.learning_rate, layout(config), is_leaf=is_leaf)
+    return each(layout(config), lambda leaf: leaf.scales.learning_rate)
 
 
-def epsilon_multipliers(config: ModelConfig) -> Parameters:
+def epsilon_multipliers(config: ModelConfig) -> dict[str, Any]:
     """What Adam's epsilon is multiplied by for each parameter: a tree of floats like the parameters."""
-    return jax.tree.map(lambda leaf: leaf.scales.epsilon, layout(config), is_leaf=is_leaf)
+    return each(layout(config), lambda leaf: leaf.scales.epsilon)

@@ -1,7 +1,7 @@
 """Where arrays live: one table from logical axes to the axes of a device mesh (data, fsdp, tensor)."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from core.errors import BadInput
 from model.config import ModelConfig
-from model.parameters import is_leaf, layout
+from model.parameters import each, layout, leaves
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
@@ -47,23 +47,30 @@ def make_mesh(shape: tuple[int, int, int], devices: Sequence[jax.Device] | None 
 
 def logical_axes(config: ModelConfig) -> dict[str, Any]:
     """The names of every parameter's axes: a tree like the parameters with a tuple of names at each leaf."""
-    return jax.tree.map(lambda leaf: leaf.axes, layout(config), is_leaf=is_leaf)
+    return each(layout(config), lambda leaf: leaf.axes)
 
 
-def _sizes(config: ModelConfig) -> dict[str, int]:
-    """Of the logical axes that parameters are cut along."""
-    return {
-        "width": config.width,
-        "heads": config.heads,
-        "kv_heads": config.kv_heads,
-        "ff_width": config.resolved_ff_width,
-        "vocabulary": config.vocabulary,
-    }
+def _pieces(config: ModelConfig) -> dict[str, set[int]]:
+    """Into how many pieces each axis of the parameters can be cut at most: its length, and for heads their number."""
+    pieces: dict[str, set[int]] = {}
+    for leaf in leaves(layout(config)):
+        for axis, length in zip(leaf.axes, leaf.shape, strict=True):
+            of_one = config.resolved_head_width if axis in ("heads", "kv_heads") else 1
+            pieces.setdefault(axis, set()).add(length // of_one)
+    return pieces
+
+
+def _uncut(config: ModelConfig, shape: Mapping[str, int]) -> Iterator[tuple[str, int, str]]:
+    """Every (axis, its pieces, mesh axis) of the parameters that a mesh of this shape cannot cut evenly."""
+    pieces = _pieces(config)
+    for name, places in RULES.items():
+        for most in sorted(pieces.get(name, ())):
+            yield from ((name, most, place) for place in places if most % shape.get(place, 1))
 
 
 def divides(config: ModelConfig, axis: str, count: int) -> bool:
     """Whether everything that is cut over a mesh axis can be cut into `count` parts."""
-    return all(size % count == 0 for name, size in _sizes(config).items() if axis in RULES[name])
+    return not any(_uncut(config, {axis: count}))
 
 
 def refuse_uncut(config: ModelConfig, shape: Mapping[str, int]) -> None:
@@ -72,15 +79,13 @@ def refuse_uncut(config: ModelConfig, shape: Mapping[str, int]) -> None:
     Raises:
       BadInput: a size of the model is not a multiple of the mesh axis that it is cut over.
     """
-    for name, size in _sizes(config).items():
-        for axis in RULES[name]:
-            if size % shape[axis]:
-                raise BadInput(f"model.{name}={size}: must be a multiple of the mesh's {axis}={shape[axis]}")
+    for name, size, axis in _uncut(config, shape):
+        raise BadInput(f"model.{name}={size}: must be a multiple of the mesh's {axis}={shape[axis]}")
 
 
 def specification(names: Sequence[str]) -> PartitionSpec:
-    """The mesh axes of an array with these logical axes."""
-    return PartitionSpec(*(RULES[name] or None for name in names))
+    """The mesh axes of an array with these logical axes; one that is not in RULES is whole on every device."""
+    return PartitionSpec(*(RULES.get(name) or None for name in names))
 
 
 def parameter_shardings(config: ModelConfig, mesh: Mesh) -> dict[str, Any]:
@@ -90,9 +95,7 @@ def parameter_shardings(config: ModelConfig, mesh: Mesh) -> dict[str, Any]:
       BadInput: a size of the model is not a multiple of the mesh axis that it is cut over.
     """
     refuse_uncut(config, mesh.shape)
-    return jax.tree.map(
-        lambda leaf: NamedSharding(mesh, specification(leaf.axes)), layout(config), is_leaf=is_leaf
-    )
+    return each(layout(config), lambda leaf: NamedSharding(mesh, specification(leaf.axes)))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

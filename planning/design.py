@@ -28,7 +28,7 @@ class Prior:
     Attributes:
       exponent, exponent_sd: alpha and beta, each normal and cut at 0.15 and 0.65. Published: 0.339 and 0.285 (Hoffmann
         et al. 2022), 0.348 and 0.366 (Besiroglu et al. 2024, arXiv 2404.10102); 0.476 and 0.527 on quickstart
-        (RESULTS.md).
+        (docs/results/quickstart.md).
       tokens_per_param, tokens_per_param_factor: D / N at the optimum of the reference budget, log-normal: median and
         the factor of one standard deviation. 20 of Hoffmann et al.; 36 on quickstart.
       reducible: least and most share of the loss there that is not the floor E, uniform. 0.48 at 1e18 and 0.21 at 1e21
@@ -42,8 +42,8 @@ class Prior:
     reducible: tuple[float, float] = (0.15, 0.5)
 
 
-# Noise of one run: standard deviation of log loss. The mean absolute residual of the Epoch table is 0.0047 (RESULTS.md,
-# "Fits of published tables"), what the law does not describe included.
+# Noise of one run: standard deviation of log loss. The mean absolute residual of the Epoch table is 0.0047, what the
+# law does not describe included (docs/results/published_fits.md fits that table).
 NOISE = 0.005
 # Share of that variance that runs of one trunk have in common: they share initialization and data order. An assumption.
 TRUNK_CORRELATION = 0.5

@@ -10,14 +10,15 @@ import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from core.errors import EXIT_COMPLETE
-from core.files import read_json
+from core.records import Attempt, RunResult
+from core.rundir import SweepDirectory
 from launchers.local.devices import places
 from launchers.local.launch import LocalOptions, Summary, launch
 from planning.throughput import FORWARD_SHARE, Measurement, device_of, versions_of
-from training.cost import shape_of
+from training.program import shape_of
 from training.spec import RunSpec
 
 FIRST_STEPS = 16  # of the first run of a shape: it compiles, and says how long the timed ones should be
@@ -44,8 +45,8 @@ def measure(
         short = [shortened(spec, FIRST_STEPS, 0) for spec in shapes]
         first = _train(Path(folder) / "first", short, options)
         steps = [
-            max(FIRST_STEPS, round(seconds * _rate(result) / spec.batch_tokens))
-            for spec, (result, _) in zip(shapes, first, strict=True)
+            max(FIRST_STEPS, round(seconds * _rate(record.result) / spec.batch_tokens))
+            for spec, record in zip(shapes, first, strict=True)
         ]
         timed = [
             shortened(spec, count, seed) for spec, count in zip(shapes, steps, strict=True) for seed in (0, 1)
@@ -79,17 +80,21 @@ def shortened(spec: RunSpec, steps: int, seed: int) -> RunSpec:
     )  # fmt: skip
 
 
-Record = tuple[dict[str, Any], dict[str, Any]]
+class Record(NamedTuple):
+    """What a short run recorded, and the seconds from the order to its start."""
+
+    result: RunResult
+    attempt: Attempt
+    delay_seconds: float
 
 
 def measured(spec: RunSpec, first: Record, loading: Record, again: Record, workers: int) -> Measurement:
-    """One row from result.json and env.json of the first run of a shape, one in a new worker, and one more."""
-    result, environment = again
-    attempt = environment["attempts"][-1]
-    device, threads = device_of(attempt)
-    rate = statistics.mean([_rate(loading[0]), _rate(result)])
-    beside = [one["wall_seconds"] - one["train_seconds"] for one in (first[0], loading[0], result)]
-    if result["compile_seconds"] < IN_MEMORY * first[0]["compile_seconds"]:
+    """One row from the records of the first run of a shape, one in a new worker, and one more."""
+    device, threads = device_of(again.attempt)
+    rate = statistics.mean([_rate(loading.result), _rate(again.result)])
+    results = [record.result for record in (first, loading, again)]
+    beside = [result["wall_seconds"] - result["train_seconds"] for result in results]
+    if again.result["compile_seconds"] < IN_MEMORY * first.result["compile_seconds"]:
         run_seconds = max(0.0, beside[2])
     else:  # another worker took it, and loaded its programs too
         run_seconds = min(beside[1:] + [spec.data.validation_tokens / (FORWARD_SHARE * rate)])
@@ -98,12 +103,12 @@ def measured(spec: RunSpec, first: Record, loading: Record, again: Record, worke
         sequence_length=spec.data.sequence_length, batch_tokens=spec.batch_tokens, tokens_per_second=rate,
         compile_seconds=max(0.0, beside[0] - run_seconds), load_seconds=max(0.0, beside[1] - run_seconds),
         run_seconds=run_seconds, validation_tokens=spec.data.validation_tokens,
-        start_seconds=max(0.0, first[1]["delay_seconds"]), source="bench",
-        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), versions=versions_of(attempt),
+        start_seconds=max(0.0, first.delay_seconds), source="bench",
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), versions=versions_of(again.attempt),
     )  # fmt: skip
 
 
-def _rate(result: dict[str, Any]) -> float:
+def _rate(result: RunResult) -> float:
     """Tokens a second without the first step, which is compiled and timed apart."""
     steps = result["steps"]
     return result["trained_tokens"] * (steps - 1) / steps / result["train_seconds"]
@@ -115,13 +120,11 @@ def _train(directory: Path, specs: Sequence[RunSpec], options: LocalOptions) -> 
     if summary.status != EXIT_COMPLETE:
         said = "; ".join([*summary.failed.values(), *summary.refused.values()][:1]) or "it was stopped"
         raise RuntimeError(f"a short run did not finish: {said}")
-    records = [
-        (read_json(directory / s.run_id / "result.json"), read_json(directory / s.run_id / "env.json"))
-        for s in specs
-    ]
+    runs = [SweepDirectory(directory).run(spec.run_id) for spec in specs]
+    records = [(run.read_result(), run.read_environment()) for run in runs]
     earliest = min(datetime.datetime.fromisoformat(environment["started"]) for _, environment in records)
     delay = (earliest - began).total_seconds()
-    return [(result, {**environment, "delay_seconds": delay}) for result, environment in records]
+    return [Record(result, environment["attempts"][-1], delay) for result, environment in records]
 
 
 def sentence(row: Measurement) -> str:

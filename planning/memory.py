@@ -20,12 +20,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from core.codec import from_json, to_json
 from core.errors import BadInput
 from core.files import read_json, write_json
+from core.numbers import short_bytes
 from model.config import ModelConfig
-from model.kernels import choose as choices
-from model.ledger import matrix_parameters, parameter_counts
-from training.spec import RunSpec, from_json, to_json
+from model.kernels import choose
+from model.parameters import layout, leaves
+from training.spec import RunSpec
 
 FLOAT32_BYTES = 4
 STATE_COPIES = 3  # parameters and the two moments of Adam, float32
@@ -35,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 Mesh = tuple[int, int, int]  # devices along data, fsdp, tensor
 ONE_DEVICE: Mesh = (1, 1, 1)
-CPU = choices.Device("cpu")
+CPU = choose.Device("cpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Bytes:
         return self.state + self.scratch
 
 
-def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choices.Device = CPU) -> Bytes:
+def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choose.Device = CPU) -> Bytes:
     """Closed form: the state is exact, the scratch an estimate (the compiler fuses, reuses and pads).
 
     Args:
@@ -67,11 +69,10 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choices.Devic
     """
     data, fsdp, tensor = mesh
     model, length = spec.model, spec.data.sequence_length
-    total = parameter_counts(model)["total"]
     # Gains are cut over fsdp alone, and so little of it all that they are counted whole.
-    tables = model.vocabulary * model.width * (1 if model.tied else 2)
-    matrices = matrix_parameters(model) - model.vocabulary * model.width + tables
-    stored = (matrices // (fsdp * tensor) + total - matrices) * FLOAT32_BYTES
+    tree = list(leaves(layout(model)))
+    matrices = sum(leaf.size for leaf in tree if leaf.is_matrix)
+    stored = (matrices // (fsdp * tensor) + sum(leaf.size for leaf in tree) - matrices) * FLOAT32_BYTES
     microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
     tokens = max(length, spec.batch_tokens // microbatches // (data * fsdp))
     kept = _block_floats_per_token(model, device, length) / tensor
@@ -84,7 +85,7 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choices.Devic
     # XLA's CPU compiler computes bfloat16 in float32.
     item = FLOAT32_BYTES if device.platform == "cpu" else ITEM_BYTES[model.compute_dtype]
     sequences = max(1, tokens // length)
-    positions = choices.loss_positions(model.vocabulary // tensor, sequences, length)
+    positions = choose.loss_positions(model.vocabulary // tensor, sequences, length)
     in_cpu_blocks = positions < length and device.platform == "cpu"
     copies = CPU_BLOCK_LOGIT_COPIES if in_cpu_blocks else LOGIT_COPIES
     logits = copies * positions * sequences * model.vocabulary // tensor
@@ -102,27 +103,27 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choices.Devic
 # Fitted to compiled steps of this network on the CPU, 0.1M to 10M parameters (tests/planning/test_memory.py holds the
 # whole to 20%); on accelerators they are an assumption until their compiler is asked.
 LOGIT_COPIES = 2  # the logits and their cotangent
-CPU_BLOCK_LOGIT_COPIES = 3  # in the blocks of `blockwise`, the cotangent in a second layout too
+CPU_BLOCK_LOGIT_COPIES = 3  # in the blocks of `loss_in_blocks`, the cotangent in a second layout too
 COPIED_WIDTHS = (
     7.6  # arrays of model width that a block keeps beside those counted: other layouts, products half done
 )
 SCAN_WORKING_SHARE = 0.5  # of a block's activations, twice in memory while a scan's backward pass reads them
 DOTS_WORKING_SHARE = 0.5  # of a block's activations, computed again from the products that are kept
 XLA_ATTENTION_COPIES = 2.4  # of the T x T weights of a head
-BLOCKS_WORKING_COPIES = 3.4  # of the weights that `columns` computes at once
+BLOCKS_WORKING_COPIES = 3.4  # of the weights that `causal_blocks` computes at once
 
 
-def _block_floats_per_token(config: ModelConfig, device: choices.Device, length: int) -> float:
+def _block_floats_per_token(config: ModelConfig, device: choose.Device, length: int) -> float:
     """Numbers of one block that the backward pass reads again, in the manner of Korthikanti et al. 2022 (arXiv
     2205.05198, section 4.1), counted for this network."""
     heads = config.heads * config.resolved_head_width
     kv_heads = config.kv_heads * config.resolved_head_width
     # Projections, then queries and keys normalized and turned; the mixed values.
     attention: float = heads + 2 * kv_heads + (2 if config.qk_norm else 1) * (heads + kv_heads) + heads
-    if choices.attention(config, device, length).name == "xla":
+    if choose.attention(config, device, length).name == "xla":
         attention += XLA_ATTENTION_COPIES * config.heads * length
-    # The products, what the activation makes of them, and in rows the gate's activation by itself.
-    gated_apart = config.activation == "swiglu" and choices.layout(config, device).name == "rows"
+    # The products, what the activation makes of them, and token-major the gate's activation by itself.
+    gated_apart = config.activation == "swiglu" and choose.layout(config, device).name == "token-major"
     feed_forward = (4 if gated_apart else 3) * config.resolved_ff_width
     # The residual stream before either half, and both normalized.
     return (4 + COPIED_WIDTHS) * config.width + attention + feed_forward
@@ -130,19 +131,18 @@ def _block_floats_per_token(config: ModelConfig, device: choices.Device, length:
 
 def _product_floats_per_token(config: ModelConfig) -> int:
     """Numbers that the products of one block with its weights give: what remat=dots keeps."""
-    heads = (config.heads + 2 * config.kv_heads) * config.resolved_head_width
-    return heads + 2 * config.width + (2 if config.activation == "swiglu" else 1) * config.resolved_ff_width
+    return sum(leaf.shape[-1] for leaf in leaves(layout(config)["blocks"]) if leaf.is_matrix)
 
 
 def _working_floats(
-    config: ModelConfig, device: choices.Device, length: int, sequences: int, tensor: int
+    config: ModelConfig, device: choose.Device, length: int, sequences: int, tensor: int
 ) -> float:
     """Numbers that attention holds only while it computes a few heads of a device's sequences."""
-    if choices.attention(config, device, length).name != "blocks":
+    if choose.attention(config, device, length).name != "blocks":
         return 0.0
     heads, repeats = sequences * max(1, config.kv_heads // tensor), config.heads // config.kv_heads
-    together = choices.heads_at_once(heads, repeats, length)
-    return BLOCKS_WORKING_COPIES * together * choices.weights_of_block(repeats, length)
+    together = choose.heads_at_once(heads, repeats, length)
+    return BLOCKS_WORKING_COPIES * together * choose.weights_of_block(repeats, length)
 
 
 def compiled_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, cache_root: Path = Path("cache")) -> Bytes:
@@ -204,21 +204,23 @@ def predicted_bytes(
     return estimate_bytes(spec, mesh, device_of(kind))
 
 
-def device_of(kind: str) -> choices.Device:
+def device_of(kind: str) -> choose.Device:
     """The device that a name means; of a GPU the least capability with fused attention, or Hopper's by its name."""
     if kind.startswith("cpu"):
         return CPU
     if kind.upper().startswith("TPU"):
-        return choices.Device("tpu", kind)
+        return choose.Device("tpu", kind)
     hopper = any(name in kind for name in ("H100", "H200", "GH200"))
-    return choices.Device("gpu", kind, "9.0" if hopper else "8.0")
+    return choose.Device("gpu", kind, "9.0" if hopper else "8.0")
 
 
 @functools.cache
 def _code() -> str:
     """A digest of the source that decides the compiled step."""
     code = hashlib.sha256()
-    for path in sorted([*(ROOT / "model").glob("*.py"), ROOT / "training/step.py", ROOT / "training/state.py"]):
+    for path in sorted(
+        [*(ROOT / "model").rglob("*.py"), ROOT / "training/step.py", ROOT / "training/state.py"]
+    ):
         code.update(path.read_bytes())
     return code.hexdigest()[:16]
 
@@ -255,6 +257,7 @@ def _compile_here(request: dict[str, Any]) -> Bytes:
     import jax.numpy as jnp
 
     from model.sharding import make_mesh
+    from training.program import program_of
     from training.state import hyperparameters
     from training.step import make_initialization, make_train_step
 
@@ -268,14 +271,13 @@ def _compile_here(request: dict[str, Any]) -> Bytes:
             "the estimate needs none"
         )
     mesh = make_mesh((data, fsdp, tensor), devices[:count])
-    _, state = make_initialization(spec.model, mesh)
-    microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
+    _, state = make_initialization(spec.model, mesh, spec.optim.name)
     length = spec.data.sequence_length
     batch_BT = jax.ShapeDtypeStruct((spec.batch_tokens // length, length + 1), jnp.int32)
-    step = make_train_step(spec.model, spec.optim.decay_all, microbatches, mesh)
+    step = make_train_step(program_of(spec), mesh)
     with jax.set_mesh(mesh):
         compiled = step.lower(  # type: ignore[attr-defined]
-            state, batch_BT, {**hyperparameters(spec.optim), "learning_rate": 1e-3}
+            state, batch_BT, {**hyperparameters(spec.optim, spec.objective), "learning_rate": 1e-3}
         ).compile()
     account = compiled.memory_analysis()
     # Donated memory is counted as argument and as output; the alias is what they share.
@@ -338,14 +340,6 @@ def parse_bytes(text: str, name: str = "--device-memory") -> int:
         raise BadInput(f"{name}={text}: must be bytes, as 80GiB, 80G or 8.5e10")
     unit = UNITS[match[2]]
     return int(number * (1024 ** (list(UNITS).index(match[2])) if match[3] else unit))
-
-
-def short_bytes(count: float) -> str:
-    """1.5 GiB: three digits with a unit of a power of 1,024."""
-    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f} B"
 
 
 def refuse_what_cannot_fit(predicted: Iterable[tuple[RunSpec, Bytes]], device_memory: int) -> None:

@@ -1,52 +1,36 @@
 """Bytes of every shape on each device of its mesh, for `python launch.py plan`, and what cannot fit."""
 
-import argparse
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from experiments.spec import RunSpec
 from planning import memory
-from training.cost import shape_of
+from planning.flags import PlanFlags
 from training.processes.cores import cores_may_share, device_count
+from training.program import shape_of
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of plan that concern memory."""
-    parser.add_argument(
-        "--device-memory", help="of one device, as 80GiB: a run that needs more is refused (default: as found)"
-    )
-    parser.add_argument(
-        "--compile-memory", action="store_true", help="compile every shape for its bytes instead of estimating"
-    )
-    parser.add_argument(
-        "--mesh",
-        default="",
-        help="devices of one run by axis, for the bytes of each: data=2,fsdp=4,tensor=1 (default: one device, on a CPU "
-        "as many as --cores-per-worker makes)",
-    )
-
-
-def mesh_of(spec: RunSpec, device: str, options: argparse.Namespace) -> memory.Mesh:
+def mesh_of(spec: RunSpec, device: str, flags: PlanFlags) -> memory.Mesh:
     """Devices along data, fsdp and tensor that `run` with the same flags gives this run; of a GPU or TPU one.
 
     Raises:
       BadInput: --mesh cannot be read, or cannot cut this run.
     """
     shared = device.startswith("cpu") and cores_may_share(spec.model)
-    devices = device_count(options.cores_per_worker) if shared else 1
-    if not options.mesh and devices == 1:
+    devices = device_count(flags.cores_per_worker) if shared else 1
+    if not flags.mesh and devices == 1:
         return memory.ONE_DEVICE
     # JAX takes a second to import, which a plan without a mesh is spared.
     from training.processes.mesh import sequences_at_once, shape_asked, shape_for
 
-    if options.mesh:
-        return shape_asked(options.mesh, spec)
+    if flags.mesh:
+        return shape_asked(flags.mesh, spec)
     return shape_for(spec.model, sequences_at_once(spec), devices) or memory.ONE_DEVICE
 
 
 def refuse_too_large(
-    specs: Sequence[RunSpec], shapes: Sequence[dict[str, Any]], device: str, options: argparse.Namespace
+    specs: Sequence[RunSpec], shapes: Sequence[dict[str, Any]], device: str, flags: PlanFlags
 ) -> None:
     """Refuse a sweep of which a run needs more memory than a device has, where that is known.
 
@@ -56,9 +40,9 @@ def refuse_too_large(
     Raises:
       BadInput: what cannot fit, or a flag that cannot be read.
     """
-    limit = memory.device_memory(device) if options.device else memory.device_memory_here(device)
-    if options.device_memory is not None:
-        limit = memory.parse_bytes(options.device_memory)
+    limit = memory.device_memory(device) if flags.device else memory.device_memory_here(device)
+    if flags.device_memory is not None:
+        limit = memory.parse_bytes(flags.device_memory)
     if limit is None:
         return
     firsts: dict[Any, RunSpec] = {}
@@ -67,7 +51,7 @@ def refuse_too_large(
     needs = []
     for spec, row in zip(firsts.values(), shapes, strict=True):
         # The devices of a CPU process share the machine's memory.
-        together = math.prod(row["mesh"]) if device.startswith("cpu") and options.device_memory is None else 1
+        together = math.prod(row["mesh"]) if device.startswith("cpu") and flags.device_memory is None else 1
         state, total = row["state_bytes"] * together, row["memory_bytes"] * together
         needs.append((spec, memory.Bytes(state, total - state, row["memory_basis"])))
     memory.refuse_what_cannot_fit(needs, limit)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from launchers.queue import RunQueue
 from planning.throughput import Estimate
-from training.cost import shape_of
+from training.program import shape_of
 from training.spec import RunSpec
 
 # The launcher looks for new checkpoints twice a second (launchers/local/launch.py): half of that is lost on average.

@@ -11,15 +11,18 @@ import math
 import platform
 import statistics
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from core.codec import from_json, to_json
 from core.errors import BadInput
 from core.files import read_json, write_json
+from core.records import Attempt
+from core.rundir import SweepDirectory
 from model.config import ModelConfig
 from model.ledger import ledger
-from training.spec import RunSpec, from_json, to_json
+from training.spec import RunSpec
 
 FILE = "throughput.json"
 FORMAT = 1
@@ -186,21 +189,20 @@ def from_runs(directory: Path, specs: Iterable[RunSpec], device: str) -> list[Me
 
     A run on another machine's processor, or one that cannot be read, is left out: its rate says nothing here.
     """
-    groups: dict[tuple[Any, ...], list[tuple[float, float, dict[str, Any]]]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[float, float, Attempt]]] = {}
     for spec in specs:
-        folder = directory / spec.run_id
-        if not (folder / "result.json").exists():
+        run = SweepDirectory(directory).run(spec.run_id)
+        if not run.is_complete():
             continue
         try:
-            result, attempt = read_json(folder / "result.json"), read_json(folder / "env.json")["attempts"][-1]
-            name, threads = device_of(attempt)
-            seconds = float(result["train_seconds"])
-            tokens = float(result.get("trained_tokens", result["tokens"]))
-        except (BadInput, KeyError, IndexError, TypeError, ValueError):
+            result, attempt = run.read_result(), run.read_environment()["attempts"][-1]
+        except (BadInput, IndexError):
             continue
+        name, threads = device_of(attempt)
+        tokens, seconds = float(result["trained_tokens"]), result["train_seconds"]
         # The cores of a process are one place, whose threads are counted; several accelerators are not one.
-        one_place = threads > 0 or attempt.get("devices", 1) == 1
-        if name == device and one_place and "pack" not in result:
+        one_place = threads > 0 or attempt["devices"] == 1
+        if name == device and one_place and "pack" not in attempt:
             key = (threads, spec.model, spec.data.sequence_length, spec.batch_tokens)
             groups.setdefault(key, []).append((tokens, seconds, attempt))
     found = []
@@ -211,24 +213,24 @@ def from_runs(directory: Path, specs: Iterable[RunSpec], device: str) -> list[Me
                 Measurement(
                     device=device, threads=threads, workers=0, model=model, sequence_length=length,
                     batch_tokens=batch, tokens_per_second=sum(tokens for tokens, _, _ in runs) / total,
-                    source=f"{len(runs)} finished runs of {directory}", date=str(runs[-1][2].get("started", "")),
+                    source=f"{len(runs)} finished runs of {directory}", date=runs[-1][2]["started"],
                     versions=versions_of(runs[-1][2]),
                 )
             )  # fmt: skip
     return found
 
 
-def device_of(attempt: Mapping[str, Any]) -> tuple[str, int]:
+def device_of(attempt: Attempt) -> tuple[str, int]:
     """Device kind and CPU threads of an attempt in env.json; a processor of another machine is named by its host."""
     if attempt["platform"] != "cpu":
-        return str(attempt["device"]), 0
-    here = attempt.get("host") == platform.node()
-    return (f"cpu: {processor_name()}" if here else f"cpu of {attempt.get('host')}"), len(attempt["cpus"])
+        return attempt["device"], 0
+    here = attempt["host"] == platform.node()
+    return (f"cpu: {processor_name()}" if here else f"cpu of {attempt['host']}"), len(attempt["cpus"])
 
 
-def versions_of(attempt: Mapping[str, Any]) -> str:
+def versions_of(attempt: Attempt) -> str:
     """The versions that decide speed, as one text."""
-    packages = attempt.get("packages", {})
+    packages = attempt["packages"]
     return ", ".join(f"{name} {packages[name]}" for name in ("jax", "jaxlib") if name in packages)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import launch
-from launchers.local import launch as launch_locally
+from core.codec import to_json
 from launchers.local.launch import LocalOptions
+from launchers.local.launch import launch as launch_locally
 from tests.support.small import ROOT, write_corpus
-from training.spec import RunSpec, to_json
+from training.spec import RunSpec
 
 
 @pytest.fixture(scope="module")

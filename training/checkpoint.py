@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+import tensorstore
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from core.errors import BadInput
@@ -121,8 +122,6 @@ def why_unreadable(directory: Path, tokens: int, share: tuple[int, int] = (0, 1)
       directory: runs/<sweep>/<run_id>/checkpoints.
       share: (index, count): read only every count-th entry, from index on.
     """
-    import tensorstore
-
     step = directory.absolute() / str(tokens)
     try:
         read_json(step / "progress" / "metadata")

@@ -1,16 +1,17 @@
-"""What a run costs and what it shares with others, before it starts."""
+"""Parameters and FLOPs of a run, before it starts."""
 
 import functools
-from collections.abc import Hashable
+from typing import cast
 
+from core import records
 from model.config import ModelConfig
 from model.ledger import Ledger, ledger
 from training.spec import RunSpec
 
 
-def ledger_of(spec: RunSpec) -> Ledger:
+def ledger_of(spec: RunSpec) -> records.Ledger:
     """Parameters and FLOPs a token of a run under every convention: the content of its ledger.json."""
-    return ledger(spec.model, spec.data.sequence_length)
+    return cast(records.Ledger, ledger(spec.model, spec.data.sequence_length))
 
 
 def training_flops(spec: RunSpec) -> float:
@@ -27,14 +28,3 @@ def parameter_count(spec: RunSpec) -> int:
 def counted(model: ModelConfig, sequence_length: int) -> Ledger:
     """The ledger of a shape, counted once: a sweep has thousands of runs and a few shapes. To be read only."""
     return ledger(model, sequence_length)
-
-
-def shape_of(spec: RunSpec) -> Hashable:
-    """What decides the compiled programs of a run: runs of equal shape compile nothing twice."""
-    return (
-        spec.model,
-        spec.data.sequence_length,
-        spec.batch_tokens,
-        spec.optim.microbatch_tokens,
-        spec.optim.decay_all,
-    )

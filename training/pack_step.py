@@ -12,12 +12,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from model.config import ModelConfig
 from model.sharding import make_mesh
-from training.loop import EXPLODED
+from training.objectives import Batch
 from training.processes.mesh import devices_may_share
+from training.program import Program
 from training.state import TrainState
-from training.step import Metrics, train_step_function
+from training.step import Hyper, Metrics, exploded_loss, train_step_function
 
-PackStep = Callable[[TrainState, Any, dict[str, Any], Any], tuple[TrainState, Metrics]]
+PackStep = Callable[[TrainState, Batch, Hyper, Any], tuple[TrainState, Metrics]]
 
 
 def pack_mesh(config: ModelConfig, members: int) -> jax.sharding.Mesh:
@@ -33,31 +34,28 @@ def lanes(mesh: jax.sharding.Mesh) -> NamedSharding:
 
 
 @functools.lru_cache(maxsize=32)
-def make_pack_step(
-    config: ModelConfig, decay_all: bool, microbatches: int, mesh: jax.sharding.Mesh
-) -> PackStep:
-    """Compile-once-per-M `(state_M, batch_MBT, hyper_M, active_M) -> (state_M, metrics_M)`; memory is reused.
+def make_pack_step(program: Program, mesh: jax.sharding.Mesh) -> PackStep:
+    """Compile-once-per-M `(state_M, batch_M, hyper_M, active_M) -> (state_M, metrics_M)`; memory is reused.
 
-    Every array of the state, the batch, each scalar of `hyper` and of the metrics has a leading member axis. Nothing is
-    computed across members, so what is in one lane never reaches another. The state of a member stays as it was where
-    `active_M` is false, and where its loss or gradient norm is not finite or its loss has exploded: a diverging
-    member is frozen before the bad update. Call it outside `jax.set_mesh`: activations follow their member.
+    The state of a member stays as it was where `active_M` is false, and where its loss or gradient norm is not finite
+    or its loss has exploded: a diverging member is frozen before the bad update. Call it outside `jax.set_mesh`:
+    activations follow their member.
     """
-    step_M = jax.vmap(train_step_function(config, decay_all, microbatches))
-    # A little above what the loop calls diverged, so that rounding never freezes a member that goes on.
-    most = EXPLODED * math.log(config.vocabulary) * (1 + 1e-5)
+    step_M = jax.vmap(train_step_function(program))
+    # A little above what the log calls diverged, so that rounding never freezes a member that goes on.
+    most = exploded_loss(program.model) * (1 + 1e-5)
 
     def step(
-        state_M: TrainState, batch_MBT: jax.Array, hyper_M: dict[str, Any], active_M: jax.Array
+        state_M: TrainState, batch_M: Batch, hyper_M: Hyper, active_M: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        following_M, metrics = step_M(state_M, batch_MBT, hyper_M)
-        loss_M, norm_M = metrics["loss"], metrics["grad_norm"]
+        following_M, metrics_M = step_M(state_M, batch_M, hyper_M)
+        loss_M, norm_M = metrics_M["loss"], metrics_M["grad_norm"]
         moves_M = active_M & jnp.isfinite(loss_M) & jnp.isfinite(norm_M) & (loss_M <= most)
 
         def choose(new: jax.Array, old: jax.Array) -> jax.Array:
             return jnp.where(moves_M.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
-        return jax.tree.map(choose, following_M, state_M), metrics
+        return jax.tree.map(choose, following_M, state_M), metrics_M
 
     place = lanes(mesh)
     return jax.jit(

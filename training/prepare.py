@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from core.errors import BadInput
+from core.records import TaskRecord
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
 from data.loader import TrainLoader, validation_bytes
@@ -20,7 +20,7 @@ def check_vocabulary(spec: RunSpec, cache: TokenCache) -> None:
         )
 
 
-def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True) -> dict[str, dict[str, Any]]:
+def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True) -> dict[str, TaskRecord]:
     """Build every token cache that the runs read, and refuse runs that cannot read theirs.
 
     Returns:
@@ -30,7 +30,7 @@ def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True
       BadInput: a corpus is missing or empty, its splits are shorter than what the run reads, a model's
         vocabulary is smaller than the tokenizer's, or a task is too long or in the training text.
     """
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, TaskRecord] = {}
     caches: dict[DataConfig, TokenCache] = {}
     for spec in specs:
         if spec.data not in caches:
@@ -41,9 +41,7 @@ def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True
             caches[spec.data], spec.data, batch_tokens=spec.batch_tokens, seed=spec.seed, prefetch=False
         )
         if spec.tasks:
-            from training.evaluate.tasks import (
-                held_out_tasks,  # loads JAX, which runs without tasks need not wait for
-            )
+            from training.evaluate.tasks import held_out_tasks  # here: loads JAX, for runs with tasks only
 
             records |= held_out_tasks(spec.tasks, spec.task_items, spec.data, cache_root).records
     return records

@@ -13,13 +13,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
+from core.codec import from_json, to_json
 from core.errors import BadInput
-from core.files import read_json, write_atomic, write_json
-from model.kernels import choose as choices
+from core.files import read_json, write_json
+from core.records import Attempt, Corpus
+from core.rundir import RunDirectory
+from model.kernels import choose
 from training.processes.lease import EXPIRY_SECONDS, acquire, held, holder_elsewhere
-from training.spec import RunSpec, from_json, to_json
+from training.spec import RunSpec
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -75,7 +78,7 @@ def read_spec(directory: Path) -> RunSpec:
     Raises:
       BadInput: spec.json is missing, not JSON, holds a wrong key, or does not belong to this directory.
     """
-    path = directory / "spec.json"
+    path = RunDirectory(directory).spec
     value = read_json(path)
     try:
         spec = from_json(RunSpec, value)
@@ -91,18 +94,17 @@ def read_spec(directory: Path) -> RunSpec:
 
 def write_spec(directory: Path, spec: RunSpec) -> None:
     """Create the run directory with its spec.json; an existing one must hold the same spec."""
-    if (directory / "spec.json").exists():
+    path = RunDirectory(directory).spec
+    if path.exists():
         read_spec(directory)
         return
     try:
-        write_json(directory / "spec.json", to_json(spec))
+        write_json(path, to_json(spec))
     except OSError as error:
         raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
 
 
-def start_attempt(
-    directory: Path, corpus: dict[str, Any], mesh: "Mesh", code: str | None, pack: int = 0
-) -> int:
+def start_attempt(directory: Path, corpus: Corpus, mesh: "Mesh", code: str | None, pack: int = 0) -> int:
     """Append this attempt to env.json and return its number, from 1.
 
     Args:
@@ -115,8 +117,8 @@ def start_attempt(
 
     from model.kernels.device import described
 
-    path = directory / "env.json"
-    previous = read_json(path) if path.exists() else None
+    files = RunDirectory(directory)
+    previous = files.read_environment() if files.environment.exists() else None
     if previous is not None and previous["corpus"]["fingerprint"] != corpus["fingerprint"]:
         raise BadInput(
             f"{directory}: the corpus changed since this run began (fingerprint "
@@ -130,10 +132,10 @@ def start_attempt(
     spec = read_spec(directory)
     length, kind = spec.data.sequence_length, described(device)
     sequences = (spec.optim.microbatch_tokens or spec.batch_tokens) // length
-    warning = choices.slow(spec.model, kind, length)
+    warning = choose.slow(spec.model, kind, length)
     if warning:
         logging.getLogger(__name__).warning("%s: %s", directory, warning)
-    attempt = {
+    attempt: Attempt = {
         "attempt": len(attempts) + 1,
         "started": now,
         "commit": code,
@@ -144,13 +146,13 @@ def start_attempt(
         "device": device.device_kind,
         "devices": mesh.size,
         "mesh": dict(mesh.shape),
-        "implementations": choices.record(spec.model, kind, tuple(mesh.shape.values()), sequences, length),
+        "implementations": choose.record(spec.model, kind, tuple(mesh.shape.values()), sequences, length),
         "processes": jax.process_count(),
         "cpus": sorted(os.sched_getaffinity(0)),
-        **({"pack": pack} if pack else {}),
     }
-    write_json(
-        path,
+    if pack:
+        attempt["pack"] = pack
+    files.write_environment(
         {
             "started": previous["started"] if previous else now,
             "commit": code,
@@ -179,7 +181,7 @@ def run_lock(directory: Path, patience_seconds: float = 0.0) -> Iterator[None]:
     Raises:
       RunIsLocked: another process still holds it after `patience_seconds`.
     """
-    with (directory / ".lock").open("w") as file:
+    with RunDirectory(directory).lock.open("w") as file:
         # `is_locked` of a watcher holds the lock for an instant: a second is always allowed.
         deadline = time.monotonic() + max(1.0, patience_seconds)
         locked = _file_lock(file, deadline)
@@ -214,7 +216,7 @@ def _file_lock(file: IO[str], deadline: float) -> bool | None:
 def is_locked(directory: Path) -> bool:
     """Whether a live process, here or on another machine, trains the run. Asks without taking the lock for long."""
     try:
-        with (directory / ".lock").open("r") as file:
+        with RunDirectory(directory).lock.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -228,4 +230,4 @@ def is_locked(directory: Path) -> bool:
 
 def write_error(directory: Path, cause: str) -> None:
     """Record why a run failed; the next attempt removes the file."""
-    write_atomic(directory / "error.txt", cause.rstrip() + "\n")
+    RunDirectory(directory).write_error(cause)

@@ -7,18 +7,18 @@ A `RunSpec` is the identity of a run: the same spec is the same run. Where and h
 import dataclasses
 import functools
 import hashlib
-import json
 import re
-import types
-import typing
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import Literal
 
+from core import discover
+from core.codec import canonical_json
 from core.errors import BadInput
+from core.numbers import short_count
 from data.config import DataConfig
 from model.config import ModelConfig
 
-T = TypeVar("T")
+HERE = Path(__file__).resolve().parent
 
 # A run's name is a folder in its sweep and nothing else: never a path, never an option, never hidden.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -26,9 +26,10 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) and its schedule; lengths in tokens.
+    """The optimizer and its schedule; lengths in tokens.
 
     Attributes:
+      name: a file of training/optimizers/.
       learning_rate: peak.
       beta1, beta2, epsilon: of Adam.
       weight_decay: decoupled from the gradient; how much of a parameter each step removes follows from `decay`.
@@ -63,6 +64,7 @@ class OptimConfig:
     decay: Literal["coupled", "independent"] = dataclasses.field(
         default="coupled", metadata={"identity": "if set"}
     )
+    name: str = dataclasses.field(default="adamw", metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         for key in ("learning_rate", "epsilon"):
@@ -83,6 +85,7 @@ class OptimConfig:
         ):
             if not getattr(self, key) >= 0:
                 raise BadInput(f"optim.{key}={getattr(self, key)}: must not be negative")
+        discover.check("optim.name", self.name, HERE / "optimizers")
         if self.decay not in ("coupled", "independent"):
             raise BadInput(f"optim.decay={self.decay!r}: must be one of coupled, independent")
         if self.cooldown_tokens and self.schedule != "wsd":
@@ -107,6 +110,7 @@ class RunSpec:
       branch_at_tokens: token count of the trunk's checkpoint that a branch starts from.
       tasks: held-out tasks that are scored at every evaluation mark and at the end (data/tasks/).
       task_items: problems of each task.
+      objective: what is learned, a file of training/objectives/.
     """
 
     model: ModelConfig = ModelConfig()
@@ -121,8 +125,10 @@ class RunSpec:
     branch_at_tokens: int | None = None
     tasks: tuple[str, ...] = dataclasses.field(default=(), metadata={"identity": "if set"})
     task_items: int = dataclasses.field(default=500, metadata={"identity": "if set"})
+    objective: str = dataclasses.field(default="next_token", metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
+        discover.check("objective", self.objective, HERE / "objectives")
         length = self.data.sequence_length
         for key in ("tokens", "batch_tokens"):
             if getattr(self, key) < 1:
@@ -202,140 +208,7 @@ class RunSpec:
         return tuple(sorted({*self.evaluation_marks, self.tokens}))
 
     @functools.cached_property
-    def halts(self) -> frozenset[int]:
-        """Token counts after which training pauses: to evaluate, or to keep a checkpoint."""
-        return frozenset({*self.all_marks, *self.checkpoint_marks})
-
-    @functools.cached_property
     def run_id(self) -> str:
         """Readable name that ends in 8 hex digits of the hash of the canonical JSON."""
         digest = hashlib.sha256(canonical_json(self).encode()).hexdigest()[:8]
         return f"w{self.model.width}-l{self.model.depth}-t{short_count(self.tokens)}-s{self.seed}-{digest}"
-
-
-def short_count(count: float) -> str:
-    """3 significant digits with k, M, B or T: 1048576 -> 1.05M."""
-    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= 0.9995 * size:
-            return f"{count / size:.3g}{unit}"
-    return f"{count:.3g}"
-
-
-def to_json(spec: Any) -> Any:
-    """A dataclass as plain JSON values."""
-    return {field.name: _plain(getattr(spec, field.name)) for field in dataclasses.fields(spec)}
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return to_json(value)
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
-
-
-def canonical_json(spec: RunSpec) -> str:
-    """Every field in sorted order without spaces: what run_id hashes.
-
-    A field whose metadata says identity "if set" is left out at its default, so that a field added later does not
-    rename the runs that were trained before it.
-    """
-    tree = _identifying(spec, to_json(spec))
-    return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _identifying(value: Any, tree: dict[str, Any]) -> dict[str, Any]:
-    kept = {}
-    for field in dataclasses.fields(value):
-        inner = getattr(value, field.name)
-        if field.metadata.get("identity") == "if set" and inner == field.default:
-            continue
-        nested = dataclasses.is_dataclass(inner)
-        kept[field.name] = _identifying(inner, tree[field.name]) if nested else tree[field.name]
-    return kept
-
-
-def from_json(kind: type[T], value: Any, where: str = "") -> T:
-    """Build the frozen dataclass `kind` from JSON values; a missing key takes its default.
-
-    Raises:
-      BadInput: an unknown or wrong-typed key, naming the key, the value and what is allowed.
-    """
-    if not isinstance(value, Mapping):
-        raise BadInput(f"{where or kind.__name__}={value!r}: must be an object with keys")
-    hints = _hints(typing.cast(Any, kind))
-    names = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
-    for key in value:
-        if key not in names:
-            raise BadInput(f"unknown key {where + '.' if where else ''}{key}: allowed are {', '.join(names)}")
-    return kind(
-        **{
-            key: _convert(hints[key], item, f"{where + '.' if where else ''}{key}")
-            for key, item in value.items()
-        }
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _convert(hint: Any, value: Any, key: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return from_json(typing.cast(type, hint), value, key)
-    if origin is Literal:
-        if value not in arguments:
-            raise BadInput(f"{key}={value!r}: must be one of {', '.join(map(str, arguments))}")
-        return value
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return _convert(next(item for item in arguments if item is not type(None)), value, key)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise BadInput(f"{key}={value!r}: must be a list")
-        return tuple(_convert(arguments[0], item, key) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise BadInput(f"{key}={value!r}: must be {_describe(hint)}")
-    if hint is float and value != value:
-        raise BadInput(f"{key}=nan: must be a number")
-    return value
-
-
-def _describe(hint: type) -> str:
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[hint]
-
-
-def with_settings(spec: RunSpec, settings: Mapping[str, str]) -> RunSpec:
-    """Replace fields by dotted key: {"model.width": "96"}. Values are JSON, or bare text.
-
-    Raises:
-      BadInput: an unknown key or a value that the field cannot take.
-    """
-    tree = to_json(spec)
-    for key, text in settings.items():
-        node, parts = tree, key.split(".")
-        for part in parts[:-1]:
-            if not isinstance(node.get(part), dict):
-                raise BadInput(f"unknown key {key}: allowed at {part!r} are {', '.join(node)}")
-            node = node[part]
-        if parts[-1] not in node or isinstance(node[parts[-1]], dict):
-            raise BadInput(f"unknown key {key}: allowed are {', '.join(flat_keys(tree))}")
-        try:
-            node[parts[-1]] = json.loads(text)
-        except ValueError:
-            node[parts[-1]] = text
-    return from_json(RunSpec, tree)
-
-
-def flat_keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of all leaves."""
-    return [
-        name
-        for key, value in tree.items()
-        for name in (flat_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key])
-    ]

@@ -1,4 +1,4 @@
-"""What changes during training, as one pytree: parameters, optimizer moments, step count."""
+"""What changes during training, as one tree: parameters, the optimizer's state, the count of steps."""
 
 import dataclasses
 from typing import Any
@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from model import network as functional
 from model import sharding
 from model.config import ModelConfig
-from model.parameters import epsilon_multipliers, learning_rate_multipliers
-from training.spec import OptimConfig
+from model.initialize import init
+from training import objectives, optimizers
+from training.spec import OptimConfig, RunSpec
 
 Tree = Any
 
@@ -23,7 +23,7 @@ class TrainState:
 
     Attributes:
       params: the model's parameter tree, float32.
-      moments: the state of `optimizer`, float32, sharded like the parameters.
+      moments: the state of the optimizer; what mirrors the parameters is float32 and cut over devices as they are.
       key: random key of the run (consumed by initialization; saved so that a restart keeps it).
       step: optimizer steps taken, int32.
     """
@@ -34,76 +34,43 @@ class TrainState:
     step: jax.Array | Tree
 
 
-def hyperparameters(optim: OptimConfig) -> dict[str, float]:
-    """The numbers of `optim` that enter the compiled step as arguments, so that runs that differ only in
-    them share one compiled program.
-
-    The step removes learning_rate * weight_decay of a parameter, so an independent decay is divided by the peak.
-    """
-    independent = optim.decay == "independent"
+def hyperparameters(optim: OptimConfig, objective: str = RunSpec.objective) -> dict[str, float]:
+    """The numbers of a run that enter the compiled step as arguments, but for its learning rate."""
     return {
-        "beta1": optim.beta1,
-        "beta2": optim.beta2,
-        "epsilon": optim.epsilon,
-        "weight_decay": optim.weight_decay / optim.learning_rate if independent else optim.weight_decay,
-        "clip_norm": optim.clip_norm if optim.clip_norm > 0 else float("inf"),
-        "z_loss": optim.z_loss,
+        **optimizers.load(optim.name).hyperparameters(optim),
+        **objectives.load(objective).hyperparameters(optim),
     }
 
 
-def decay_mask(config: ModelConfig, decay_all: bool) -> Tree:
-    """True for each parameter that weight decay shrinks: matrices, but not embeddings, unless asked."""
-
-    def decays(path: tuple[Any, ...], axes: tuple[str | None, ...]) -> bool:
-        is_embedding = any("embed" in str(getattr(part, "key", part)) for part in path)
-        return decay_all or (len([axis for axis in axes if axis != "layers"]) >= 2 and not is_embedding)
-
-    return jax.tree_util.tree_map_with_path(
-        decays, sharding.logical_axes(config), is_leaf=lambda node: isinstance(node, tuple)
-    )
+def optimizer(optim: OptimConfig, config: ModelConfig) -> optax.GradientTransformation:
+    """The transformation of a run, whose numbers are not arguments: to build its state, not to step."""
+    chosen = optimizers.load(optim.name)
+    return chosen.transformation(chosen.hyperparameters(optim), config, optim.decay_all)
 
 
-def optimizer(hyper: dict[str, Any], config: ModelConfig, decay_all: bool) -> optax.GradientTransformation:
-    """AdamW without its learning rate: clip, Adam, decoupled decay. The step multiplies by -learning_rate.
-
-    Under mup each parameter's Adam step has its own multiplier, and so has epsilon: dividing a gradient by c before
-    Adam is the same as multiplying epsilon by c.
-    """
-    clip = optax.clip_by_global_norm(hyper["clip_norm"])
-    adam = optax.scale_by_adam(b1=hyper["beta1"], b2=hyper["beta2"], eps=hyper["epsilon"])
-    decay = optax.add_decayed_weights(hyper["weight_decay"], mask=decay_mask(config, decay_all))
-    steps, epsilons = learning_rate_multipliers(config), epsilon_multipliers(config)
-    if all(multiplier == 1 for multiplier in jax.tree.leaves((steps, epsilons))):
-        return optax.chain(clip, adam, decay)
-    inverse = jax.tree.map(lambda epsilon: 1 / epsilon, epsilons)
-    return optax.chain(clip, _multiplied(inverse), adam, _multiplied(steps), decay)
-
-
-def _multiplied(multipliers: Tree) -> optax.GradientTransformation:
-    """Each leaf times its number."""
-    return optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, multipliers))
-
-
-def initial_state(config: ModelConfig, optim: OptimConfig, seed: int) -> TrainState:
+def initial_state(config: ModelConfig, optim: OptimConfig, seed: jax.Array | int) -> TrainState:
     """State before the first step, a function of the seed alone."""
     init_key, run_key = jax.random.split(jax.random.key(seed))
-    params = functional.init(config, init_key)
+    params = init(config, init_key)
     return TrainState(
         params=params,
-        moments=optimizer(hyperparameters(optim), config, optim.decay_all).init(params),
+        moments=optimizer(optim, config).init(params),
         key=jax.random.key_data(run_key),
         step=jnp.zeros((), jnp.int32),
     )
 
 
-def state_shardings(config: ModelConfig, abstract: TrainState, mesh: jax.sharding.Mesh) -> TrainState:
-    """Shardings of a state: moments lie where their parameters lie, scalars everywhere."""
+def state_shardings(
+    config: ModelConfig, optim: OptimConfig, abstract: TrainState, mesh: jax.sharding.Mesh
+) -> TrainState:
+    """Shardings of a state: what has the shape of a parameter lies where that lies, everything else everywhere."""
     everywhere = sharding.everywhere(mesh)
     params = sharding.parameter_shardings(config, mesh)
     moments = optax.tree_map_params(
-        optimizer(hyperparameters(OptimConfig()), config, False),
-        lambda _, place: place,
+        optimizer(optim, config),
+        lambda moment, parameter, place: place if moment.shape == parameter.shape else everywhere,
         abstract.moments,
+        abstract.params,
         params,
         transform_non_params=lambda _: everywhere,
     )

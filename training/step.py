@@ -1,81 +1,85 @@
-"""The compiled programs of training: one optimizer step, one evaluation batch.
+"""The compiled programs of a run: its first state, one optimizer step, one evaluation batch.
 
 Call them inside `jax.set_mesh(mesh)`, so that the model's activations find the mesh they are spread over.
 """
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from model import network as functional
 from model import sharding
 from model.config import ModelConfig
-from training.spec import OptimConfig
-from training.state import TrainState, initial_state, optimizer, state_shardings
+from training import objectives, optimizers
+from training.objectives import Batch, Params
+from training.program import Program
+from training.spec import OptimConfig, RunSpec
+from training.state import TrainState, initial_state, state_shardings
 
 Metrics = dict[str, jax.Array]
+Hyper = Mapping[str, Any]
+Step = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Metrics]]
+
+# A loss this many times that of a uniform guess will not come back.
+EXPLODED = 3.0
 
 
-def loss_and_metrics(
-    params: Any, config: ModelConfig, batch_BT: jax.Array, z_loss: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Mean next-token loss plus z-loss penalty, and the loss alone; nats per token.
+def exploded_loss(config: ModelConfig) -> float:
+    """The loss, in nats per token, from which a run counts as diverged."""
+    return EXPLODED * math.log(config.vocabulary)
 
-    Args:
-      batch_BT: int32 (B, T + 1) tokens; the first T are inputs, the last T targets.
+
+def train_step_function(program: Program) -> Step:
+    """The train step `(state, batch, hyper) -> (state, metrics)` of one run, not compiled.
+
+    `hyper` holds `state.hyperparameters` and the step's learning_rate, all scalars. metrics: what the objective logs,
+    its loss among them (nats per token, without penalties), and grad_norm (before clipping), on the device.
     """
-    return functional.objective(config, params, batch_BT[:, :-1], batch_BT[:, 1:], z_loss)
+    objective, optimizer = objectives.load(program.objective), optimizers.load(program.optimizer)
+    gradient = jax.value_and_grad(objective.loss, argnums=1, has_aux=True)
 
+    def accumulate(params: Params, batch: Batch, hyper: Hyper) -> tuple[Metrics, Params]:
+        """Metrics and gradients, each the mean over equal parts of the batch, one part after the other."""
+        if program.microbatches == 1:
+            (_, metrics), grads = gradient(program.model, params, batch, hyper)
+            return metrics, grads
+        parts = jax.tree.map(lambda array: array.reshape(program.microbatches, -1, *array.shape[1:]), batch)
 
-def train_step_function(
-    config: ModelConfig, decay_all: bool, microbatches: int
-) -> Callable[[TrainState, Any, dict[str, Any]], tuple[TrainState, Metrics]]:
-    """The train step `(state, batch_BT, hyper) -> (state, metrics)` of one run, not compiled.
+        def add(total: Any, part: Batch) -> tuple[Any, None]:
+            (_, metrics), grads = gradient(program.model, params, part, hyper)
+            return jax.tree.map(jnp.add, total, (metrics, grads)), None
 
-    `hyper` holds `state.hyperparameters` and the step's learning_rate, all scalars. Gradients are averaged
-    over `microbatches` equal parts of the batch, one after the other. metrics: loss (nats per token,
-    without penalty) and grad_norm (before clipping), on the device.
-    """
-    gradient = jax.value_and_grad(loss_and_metrics, has_aux=True)
+        part = jax.tree.map(lambda array: array[0], parts)
+        _, metrics = jax.eval_shape(functools.partial(objective.loss, program.model), params, part, hyper)
+        zero = (
+            jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics),
+            jax.tree.map(jnp.zeros_like, params),
+        )
+        total, _ = jax.lax.scan(add, zero, parts)
+        return jax.tree.map(lambda leaf: leaf / program.microbatches, total)
 
-    def accumulate(params: Any, batch_BT: jax.Array, z_loss: jax.Array) -> tuple[jax.Array, Any]:
-        if microbatches == 1:
-            (_, loss), grads = gradient(params, config, batch_BT, z_loss)
-            return loss, grads
-        parts_MBT = batch_BT.reshape(microbatches, -1, batch_BT.shape[-1])
-
-        def add(total: tuple[jax.Array, Any], part_BT: jax.Array) -> tuple[tuple[jax.Array, Any], None]:
-            (_, loss), grads = gradient(params, config, part_BT, z_loss)
-            return jax.tree.map(jnp.add, total, (loss, grads)), None
-
-        zero = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
-        total, _ = jax.lax.scan(add, zero, parts_MBT)
-        return jax.tree.map(lambda leaf: leaf / microbatches, total)
-
-    def step(state: TrainState, batch_BT: jax.Array, hyper: dict[str, Any]) -> tuple[TrainState, Metrics]:
-        loss, grads = accumulate(state.params, batch_BT, hyper["z_loss"])
+    def step(state: TrainState, batch: Batch, hyper: Hyper) -> tuple[TrainState, Metrics]:
+        metrics, grads = accumulate(state.params, batch, hyper)
         grad_norm = optax.global_norm(grads)
-        updates, moments = optimizer(hyper, config, decay_all).update(grads, state.moments, state.params)
+        transformation = optimizer.transformation(hyper, program.model, program.decay_all)
+        updates, moments = transformation.update(grads, state.moments, state.params)
         params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
         following = TrainState(params=params, moments=moments, key=state.key, step=state.step + 1)
-        return following, {"loss": loss, "grad_norm": grad_norm}
+        return following, {**metrics, "grad_norm": grad_norm}
 
     return step
 
 
 @functools.lru_cache(maxsize=32)
-def make_train_step(
-    config: ModelConfig, decay_all: bool, microbatches: int, mesh: jax.sharding.Mesh
-) -> Callable[[TrainState, Any, dict[str, Any]], tuple[TrainState, Metrics]]:
+def make_train_step(program: Program, mesh: jax.sharding.Mesh) -> Step:
     """`train_step_function`, compiled once; the state's memory is reused."""
-    abstract = jax.eval_shape(lambda: initial_state(config, OptimConfig(), 0))
-    places = state_shardings(config, abstract, mesh)
+    places = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(program.model, mesh, program.optimizer))
     return jax.jit(
-        train_step_function(config, decay_all, microbatches),
+        train_step_function(program),
         in_shardings=(places, sharding.batch_sharding(mesh), sharding.everywhere(mesh)),
         out_shardings=(places, sharding.everywhere(mesh)),
         donate_argnums=0,
@@ -84,13 +88,13 @@ def make_train_step(
 
 @functools.lru_cache(maxsize=32)
 def make_evaluation_step(
-    config: ModelConfig, mesh: jax.sharding.Mesh
-) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
-    """Compile-once `(params, batch_BT, weights_BT) -> nats_B`: summed loss of each sequence of T + 1 tokens."""
+    config: ModelConfig, mesh: jax.sharding.Mesh, objective: str = RunSpec.objective
+) -> Callable[[Params, jax.Array, jax.Array], jax.Array]:
+    """Compile-once `(params, tokens_BS, weights_BT) -> nats_B`: summed loss of each sequence."""
+    losses = objectives.load(objective).held_out_nats
 
-    def step(params: Any, batch_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
-        nll_BT, _ = functional.token_losses(config, params, batch_BT[:, :-1], batch_BT[:, 1:])
-        return jnp.sum(nll_BT * weights_BT, axis=1)
+    def step(params: Params, tokens_BS: jax.Array, weights_BT: jax.Array) -> jax.Array:
+        return jnp.sum(losses(config, params, tokens_BS) * weights_BT, axis=1)
 
     place = sharding.batch_sharding(mesh)
     compiled = jax.jit(
@@ -102,19 +106,28 @@ def make_evaluation_step(
 
 
 @functools.lru_cache(maxsize=32)
-def make_initialization(
-    config: ModelConfig, mesh: jax.sharding.Mesh
-) -> tuple[Callable[[Any], TrainState], TrainState]:
-    """Compile-once `seed -> TrainState`, each shard made on its own device, and the abstract state with
-    shardings that a checkpoint is restored into."""
-    abstract = jax.eval_shape(lambda: initial_state(config, OptimConfig(), 0))
-    places = state_shardings(config, abstract, mesh)
-    target = jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract, places
+def abstract_state(
+    config: ModelConfig, mesh: jax.sharding.Mesh, optimizer: str = OptimConfig.name
+) -> TrainState:
+    """Shapes and shardings of a state: what a checkpoint is restored into."""
+    optim = OptimConfig(name=optimizer)
+    abstract = jax.eval_shape(lambda: initial_state(config, optim, 0))
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        abstract,
+        state_shardings(config, optim, abstract, mesh),
     )
+
+
+@functools.lru_cache(maxsize=32)
+def make_initialization(
+    config: ModelConfig, mesh: jax.sharding.Mesh, optimizer: str = OptimConfig.name
+) -> tuple[Callable[[Any], TrainState], TrainState]:
+    """Compile-once `seed -> TrainState`, each shard made on its own device, and `abstract_state`."""
+    target = abstract_state(config, mesh, optimizer)
     initialize = jax.jit(
-        lambda seed: initial_state(config, OptimConfig(), seed),
+        lambda seed: initial_state(config, OptimConfig(name=optimizer), seed),
         in_shardings=sharding.everywhere(mesh),
-        out_shardings=places,
+        out_shardings=jax.tree.map(lambda leaf: leaf.sharding, target),
     )
     return initialize, target

@@ -7,57 +7,95 @@ trained as one program and each end with an event of their own. Standard output 
 gone), the run is saved and the worker ends with 75. Compiled programs stay in memory from run to run.
 """
 
-import argparse
 import dataclasses
-import functools
 import json
 import logging
 import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-from core.errors import EXIT_COMPLETE, EXIT_STOPPED, BadInput
+from tyro.conf import FlagCreatePairsOff
+
+from core.cli import parse
+from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_STOPPED, BadInput, exit_on_bad_input
+from training.execution import Execution
 from training.processes.cores import use_cores_as_devices
 from training.processes.group import Outcome
-from training.run import StopSignal, configure_jax, execute, outcome_of
+from training.processes.start import StopSignal, configure_jax
 
 LOCK_PATIENCE_SECONDS = 60.0
 
 
-def main(arguments: list[str] | None = None) -> int:
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The command line of a worker."""
+
+    cache: Path = Path("cache")
+    """corpora, token caches, compiled programs"""
+    checkpoint_seconds: float = 60.0
+    """least time between checkpoints"""
+    mesh: str = ""
+    """devices by axis: data=2,fsdp=2 (default: the rule)"""
+    cores: str = ""
+    """pin to these CPU cores, as 0,1; as many threads"""
+    profile: FlagCreatePairsOff[bool] = False
+    """trace five steps of every run"""
+
+
+class Events:
+    """The lines of standard output, which nothing else may write to: what libraries print goes to standard error.
+
+    Args:
+      stop: requested where nobody reads the lines any more.
+    """
+
+    def __init__(self, stop: StopSignal):
+        self._stop = stop
+        self._lines: IO[str] = os.fdopen(os.dup(1), "w", buffering=1)
+        os.dup2(2, 1)
+
+    def send(self, **event: str | int | float) -> None:
+        try:
+            self._lines.write(json.dumps(event) + "\n")
+        except BrokenPipeError:
+            self._stop.request()
+
+    def progress(self, run: Path, tokens: int, loss: float, rate: float) -> None:
+        self.send(event="progress", run=str(run), tokens=tokens, loss=loss, tokens_per_second=rate)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until standard input ends or a signal asks to stop."""
-    parser = argparse.ArgumentParser(prog="python -m training.worker")
-    parser.add_argument("--cache", type=Path, default=Path("cache"))
-    parser.add_argument("--checkpoint-seconds", type=float, default=60.0)
-    parser.add_argument("--mesh", default="", help="devices by axis: data=2,fsdp=2 (default: the rule)")
-    parser.add_argument("--cores", default="", help="pin to these CPU cores, as 0,1; as many threads")
-    parser.add_argument("--profile", action="store_true", help="trace five steps of every run")
-    options = parser.parse_args(arguments)
+    with exit_on_bad_input():
+        options = parse(
+            Arguments,
+            sys.argv[1:] if arguments is None else arguments,
+            "python -m training.worker",
+        )
     if options.cores:
         os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
-    # Libraries may print; only events may reach the launcher.
-    events = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     stop = StopSignal()
+    events = Events(stop)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     stop.install()
     configure_jax(options.cache)
     use_cores_as_devices()
-    from training.loop import Execution
-
-    def send(**event: Any) -> None:
-        try:
-            events.write(json.dumps(event) + "\n")
-        except BrokenPipeError:
-            stop.request()
-
+    execution = Execution(
+        cache_root=options.cache,
+        checkpoint_seconds=options.checkpoint_seconds,
+        mesh=options.mesh,
+        profile=options.profile,
+        lock_patience_seconds=LOCK_PATIENCE_SECONDS,
+        stop_requested=stop,
+        report=events.progress,
+    )
     orders: queue.Queue[list[Path] | None] = queue.Queue()
     threading.Thread(target=_read_orders, args=(orders, stop), daemon=True).start()
-    send(event="ready")
+    events.send(event="ready")
     while not stop():
         try:
             runs = orders.get(timeout=0.2)
@@ -65,33 +103,19 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         if runs is None:
             break
-        execution = Execution(
-            cache_root=options.cache,
-            checkpoint_seconds=options.checkpoint_seconds,
-            mesh=options.mesh,
-            profile=options.profile,
-            stop_requested=stop,
-        )
-        for run, outcome in train(runs, execution, functools.partial(_report, send)).items():
-            send(event="end", run=str(run), status=outcome.status, message=outcome.message)
+        for run, outcome in train(runs, execution).items():
+            events.send(event="end", run=str(run), status=outcome.status, message=outcome.message)
     return EXIT_STOPPED if stop() else EXIT_COMPLETE
 
 
-def train(runs: Sequence[Path], execution: Any, report: Callable[..., None]) -> dict[Path, Outcome]:
-    """How each run ended: one alone, several as a pack."""
-    if len(runs) == 1:
-        execution = dataclasses.replace(execution, report=functools.partial(report, runs[0]))
-        return {runs[0]: execute(runs[0], execution, LOCK_PATIENCE_SECONDS)}
-    from training.pack import execute_pack
+def train(runs: Sequence[Path], execution: Execution) -> dict[Path, Outcome]:
+    """How each run ended; several are a pack."""
+    from training.execute import execute  # here: JAX has as many threads as there are cores by then
 
     try:
-        return execute_pack(runs, execution, LOCK_PATIENCE_SECONDS, report)
+        return execute(runs, execution)
     except BadInput as error:
-        return {run: outcome_of(run, error) for run in runs}
-
-
-def _report(send: Callable[..., None], run: Path, tokens: int, loss: float, rate: float) -> None:
-    send(event="progress", run=str(run), tokens=tokens, loss=loss, tokens_per_second=rate)
+        return dict.fromkeys(runs, Outcome(EXIT_BAD_INPUT, str(error)))
 
 
 def _read_orders(orders: queue.Queue[list[Path] | None], stop: StopSignal) -> None:

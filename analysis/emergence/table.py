@@ -1,10 +1,8 @@
 """Read a task table: one row per task, run and scale; from CSV, JSON lines or the directory of a sweep."""
 
-import csv
 import hashlib
-import io
-import json
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from analysis.logs.cells import read_cells
 from analysis.logs.load import Sweep, load_sweep
+from analysis.logs.load_run import Run
 from core.errors import BadInput
-from core.files import json_lines
+from core.files import whole_rows
+from core.rundir import EVALUATIONS
 
 AXES = ("scale", "params", "flops", "tokens", "examples", "loss")
 ACCURACY = ("n", "correct", "chance")
@@ -73,45 +74,12 @@ def read_task_table(path: str | Path, axis: str | None = None) -> TaskTable:
     if path.is_dir():
         rows, digest = sweep_rows(load_sweep(path))
         return TaskTable(tuple(tasks_from_rows(rows, axis)), str(path), digest, len(rows))
-    try:
-        payload = path.read_bytes()
-        text = payload.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not readable as a table ({error})") from None
-    rows = _json_rows(path, text) if path.suffix in (".jsonl", ".json") else _csv_rows(path, text)
-    tasks = tuple(tasks_from_rows(rows, axis))
-    return TaskTable(tasks, str(path), hashlib.sha256(payload).hexdigest(), len(rows))
-
-
-def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
-    reader = csv.DictReader(io.StringIO(text), strict=True)
-    try:
-        rows = list(reader)
-    except csv.Error as error:
-        raise BadInput(f"{path}: line {reader.line_num} is not CSV ({error})") from None
-    for number, row in enumerate(rows, start=1):
-        if None in row or None in row.values():
-            raise BadInput(
-                f"{path}: row {number} does not have the header's {len(reader.fieldnames or ())} cells"
-            )
-    return [{key.strip(): value for key, value in row.items()} for row in rows]
-
-
-def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise BadInput(f"{path}: line {number} is not JSON") from None
-        if not isinstance(row, dict):
-            raise BadInput(f"{path}: line {number} is not a JSON object")
-        rows.append(row)
-    return rows
+    cells = read_cells(path)
+    if cells.short_row is not None:
+        raise BadInput(f"{path}: row {cells.short_row} does not have the header's {len(cells.columns)} cells")
+    if cells.torn_line is not None:
+        raise BadInput(f"{path}: line {cells.torn_line} is not JSON; one object a line is read")
+    return TaskTable(tuple(tasks_from_rows(cells.records(), axis)), str(path), cells.sha256, cells.rows)
 
 
 def sweep_rows(sweep: Sweep) -> tuple[list[dict[str, Any]], str]:
@@ -120,9 +88,9 @@ def sweep_rows(sweep: Sweep) -> tuple[list[dict[str, Any]], str]:
     rows = []
     for run in sweep.usable:
         latest: dict[str, dict[str, tuple[float, float, float]]] = {}
-        evaluations = sweep.read(run.run, "evals.jsonl") or b""
+        evaluations = sweep.read(run.run, EVALUATIONS) or b""
         digest.update(evaluations)
-        for line in json_lines(evaluations.split(b"\n"), run.path / "evals.jsonl"):
+        for line in _rows_of(evaluations, run):
             parts = str(line.get("name")).split("/")
             if len(parts) < 3 or parts[0] != "task" or line.get("value") is None:
                 continue
@@ -148,6 +116,13 @@ def sweep_rows(sweep: Sweep) -> tuple[list[dict[str, Any]], str]:
             f"{sweep.path}: no complete run of this sweep has a task/<name>/exact_match or choice_accuracy"
         )
     return rows, digest.hexdigest()
+
+
+def _rows_of(evaluations: bytes, run: Run) -> list[dict[str, Any]]:
+    rows, torn = whole_rows(evaluations.split(b"\n"))
+    if torn:
+        warnings.warn(f"{run.run}/{EVALUATIONS}: {torn} torn lines were left out", stacklevel=2)
+    return rows
 
 
 def tasks_from_rows(rows: Iterable[Mapping[str, Any]], axis: str | None = None) -> list[TaskRows]:

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from analysis.figures.style import (
     MANY_POINTS,
     count_axis,
-    count_text,
     end_labels,
     headed,
     loss_axis,
@@ -18,6 +17,7 @@ from analysis.figures.style import (
     size_colours,
     styled,
 )
+from core.numbers import short_count
 
 Predict = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 MOST_LABELS = 12
@@ -74,7 +74,7 @@ def loss_curves(
     end_labels(
         axes,
         [ends[index] for index in shown],
-        [count_text(values[index]) for index in shown],
+        [short_count(values[index]) for index in shown],
         [colours[index] for index in shown],
         title="parameters" if family == "params" else "tokens",
     )
@@ -121,7 +121,7 @@ def training_paths(
     end_labels(
         axes,
         [lowest[index] for index in shown],
-        [count_text(values[index]) for index in shown],
+        [short_count(values[index]) for index in shown],
         [colours[index] for index in shown],
         title="parameters",
     )

@@ -31,7 +31,7 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Points of one name, (P,) each, and the line through them, (Q,) each; no line joins the points.
+    """Points of one name, (P,) each, and the line through them, (Q,) each.
 
     `reach` is how far each point is uncertain upward and downward, (2, P), or None.
     """
@@ -44,6 +44,12 @@ class Family:
     colour: Any = BLUE
     reach: np.ndarray | None = None
     dashed: bool = False
+
+    @classmethod
+    def joined(cls, label: str, points: Sequence[tuple[float, float]], colour: Any, **more: Any) -> "Family":
+        """(x, y) of each point, and a line from one to the next."""
+        x, y = np.array(points, dtype=float).reshape(-1, 2).T
+        return cls(label, x, y, x, y, colour, **more)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,6 @@ from analysis.figures.style import (
     PALE,
     VERMILION,
     count_axis,
-    count_text,
     end_labels,
     flops_text,
     headed,
@@ -28,6 +27,7 @@ from analysis.isoflop.find import Isoflop
 from analysis.isoflop.hull import lower_hull
 from analysis.isoflop.slices import flops_of, read_weights, size_curves
 from analysis.isoflop.valleys import akima_values, parabola_values
+from core.numbers import short_count
 
 
 @styled
@@ -123,7 +123,7 @@ def _envelope_panel(axes: Axes, result: Isoflop, columns: Mapping[str, np.ndarra
         [valley.flops for valley in good], [valley.loss_opt or 0.0 for valley in good], "*", color=VERMILION,
         markersize=10, markeredgecolor="white", zorder=4,
     )  # fmt: skip
-    names = [count_text(float(np.exp(curve.log_params))) for curve in curves]
+    names = [short_count(float(np.exp(curve.log_params))) for curve in curves]
     end_labels(axes, ends, names, colours, title="parameters")
     headed(axes, "Loss against compute, by size", "stars: where a larger size becomes the best")
 

@@ -1,7 +1,6 @@
 """Loss against learning rate, one line a width, one panel a parametrization."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 from matplotlib import ticker
@@ -20,27 +19,13 @@ from analysis.figures.style import (
     size_colours,
     styled,
 )
+from analysis.learning_rate import Group
 
 MOST_ABOVE = 1.35  # losses are drawn up to this many times the lowest: far worse ones would flatten the valleys
 
 
-class Curve(Protocol):
-    """One shape over several peaks; analysis.learning_rate.Group is one."""
-
-    @property
-    def width(self) -> int: ...
-    @property
-    def rates(self) -> np.ndarray: ...
-    @property
-    def losses(self) -> np.ndarray: ...
-    @property
-    def best(self) -> float: ...
-    @property
-    def best_loss(self) -> float: ...
-
-
 @styled
-def learning_rate_figure(panels: Mapping[str, Sequence[Curve]]) -> Figure:
+def learning_rate_figure(panels: Mapping[str, Sequence[Group]]) -> Figure:
     """Loss against peak; a star at each width's best. Runs that failed, and losses far above the rest, are cut off.
 
     Args:
@@ -59,7 +44,7 @@ def learning_rate_figure(panels: Mapping[str, Sequence[Curve]]) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, members: Sequence[Curve], rates: np.ndarray) -> None:
+def _panel(axes: Axes, members: Sequence[Group], rates: np.ndarray) -> None:
     axes.set_xscale("log")
     low, high = padded(rates, 0.05)
     axes.set_xlim(low, high)

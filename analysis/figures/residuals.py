@@ -3,16 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.figures.style import (
-    BLACK,
-    MANY_POINTS,
-    SKY,
-    count_axis,
-    headed,
-    new_figure,
-    size_colours,
-    styled,
-)
+from analysis.figures.style import BLACK, MANY_POINTS, SKY, count_axis, headed, new_figure, size_colours, styled
 
 
 @styled
@@ -27,13 +18,7 @@ def residual_figure(params: np.ndarray, tokens: np.ndarray, residual: np.ndarray
     percent = 100 * np.expm1(residual)
     figure, panels = new_figure(columns=2, width=8.6, height=3.6, sharey=True)
     for axes, x, other, label, note in (
-        (
-            panels[0],
-            params,
-            tokens,
-            "parameters N",
-            "band: 2 standard deviations; darker: fewer tokens",
-        ),
+        (panels[0], params, tokens, "parameters N", "band: 2 standard deviations; darker: fewer tokens"),
         (panels[1], tokens, params, "training tokens D", "darker: fewer parameters"),
     ):
         values = np.unique(other)

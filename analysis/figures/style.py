@@ -18,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from core.numbers import short_count
+
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#6B6B6B"
@@ -123,14 +125,6 @@ def size_colours(values: Sequence[float] | np.ndarray) -> list[tuple[float, floa
     return [tuple(colour) for colour in matplotlib.colormaps["viridis"](0.84 * place)]
 
 
-def count_text(value: float) -> str:
-    """1000 -> 1k, 2.1e6 -> 2.1M; three significant digits, no more than are needed."""
-    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= 0.9995 * size and value < 1e15:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
-
-
 def flops_text(value: float) -> str:
     """3.2e15 as mathtext, 3.2 x 10^15."""
     rounded = float(f"{value:.2g}")
@@ -149,7 +143,7 @@ def count_axis(
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
     axis.set_major_locator(ticker.FixedLocator(log_ticks(low, high, 4 if flops else 7)))
     axis.set_minor_locator(ticker.NullLocator())
-    text = flops_text if flops else count_text
+    text = flops_text if flops else short_count
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: text(value)))
     axis.set_label_text(label)
 

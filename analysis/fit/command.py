@@ -16,7 +16,8 @@ from analysis.fit.selection import Sensitivity
 from analysis.fit.selection import sensitivity as refits
 from analysis.laws import LAWS, get_law
 from analysis.laws.base import Law
-from analysis.logs.table import OPTIONAL, read_table
+from analysis.logs.read import read_table
+from analysis.logs.table import OPTIONAL
 from core import cli
 from core.errors import BadInput
 
@@ -25,7 +26,7 @@ OTHER_SIZES = ("params_total", "params_non_embedding")  # definitions of N that 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. Exits 2 with one line where the table or a flag cannot be used."""
-    cli.command(fit, arguments, "python -m analysis.fit", "\n".join(help_lines()))
+    cli.command(fit, arguments, "python -m analysis.fit", about="\n".join(help_lines()))
 
 
 def help_lines() -> Iterator[str]:

@@ -7,8 +7,6 @@ digest of itself; `analysis.forecast.score` compares it with the run when it has
 """
 
 import datetime
-import hashlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +15,10 @@ from typing import Annotated, Any
 import numpy as np
 from tyro.conf import UseAppendAction, arg
 
-from analysis.commands import write_result
+from analysis.commands import digest_of, read_object, write_result
 from analysis.fit.fit import Fit
 from core import cli
 from core.errors import BadInput
-from core.files import canonical_sha256
 
 FAR = 10.0  # a forecast further than this factor beyond the fitted runs is warned of
 
@@ -86,7 +83,7 @@ def beyond(
     Returns:
       {"params", "tokens", "flops"} or None, and a warning or "".
     """
-    from analysis.logs.table import read_table
+    from analysis.logs.read import read_table
 
     source = fit.get("input") if isinstance(fit.get("input"), Mapping) else {}
     assert isinstance(source, Mapping)
@@ -107,31 +104,6 @@ def beyond(
         return factors, f"far beyond the fitted runs: {', '.join(far)}" if far else ""
     what = "has changed since the fit" if there else "is not there any more"
     return None, f"the fit's input {what}: how far the run lies beyond it is not known"
-
-
-def digest_of(value: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of all entries but `digest`: an edited forecast shows."""
-    return canonical_sha256(dict(value), leave_out="digest")
-
-
-def read_object(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
-    """A JSON object and the SHA-256 of its file.
-
-    Raises:
-      BadInput: no such file, or no JSON object.
-    """
-    try:
-        payload = Path(path).read_bytes()
-        value = json.loads(payload)
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise BadInput(f"{path}: not JSON; {what} is needed") from None
-    if not isinstance(value, dict):
-        raise BadInput(f"{path}: not a JSON object; {what} is needed")
-    return value, hashlib.sha256(payload).hexdigest()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -21,19 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from analysis.commands import write_result
+from analysis.commands import digest_of, read_object, write_result
 from analysis.fit.fit import Fit, fit_law
 from analysis.fit.selection import Scored, compare_laws, least_rows
-from analysis.forecast.predict import digest_of, forecast, read_object
+from analysis.forecast.predict import forecast
 from analysis.laws import compared_laws
 from analysis.logs.load import Sweep, load_sweep
 from analysis.logs.table import Table
 from core import cli
 from core.errors import BadInput
 from core.files import write_atomic
+from core.records import held_back_of
+from core.rundir import SweepDirectory
 
-HELD_BACK = "held_back.json"
-FOLDER = "forecast"
 BEST = "best"  # the law with the lowest AICc on the small runs
 COLUMNS = ("params", "tokens", "loss")
 
@@ -53,18 +53,19 @@ def register(
     Raises:
       BadInput: nothing is held back, a held-back run has started, or the small runs cannot be fitted.
     """
-    held, _ = read_object(path / HELD_BACK, "the launcher's list of held-back runs")
-    runs = _held_runs(held, path / HELD_BACK)
-    for name in [*(run["run"] for run in runs), *held.get("trunks", [])]:
-        if (path / name / "env.json").exists():
+    sweep = SweepDirectory(path)
+    listed, _ = read_object(sweep.held_back, "the launcher's list of held-back runs")
+    held = held_back_of(listed, sweep.held_back)
+    runs = held["runs"]
+    for name in [*(run["run"] for run in runs), *held["trunks"]]:
+        if sweep.run(name).environment.exists():
             raise BadInput(f"{path / name}: has started already; a forecast must be written before its run")
     table = small_table(load_sweep(path), {run["run"] for run in runs})
     columns = {name: table.columns[name] for name in COLUMNS}
     ranked = _ranked(path, columns, seed) if law == BEST else []
     fit = fit_law(ranked[0].fit.law if ranked else law, columns, bootstrap=bootstrap, seed=seed)
-    folder = path / FOLDER
     text = table_text(table)
-    source = {"path": "table.csv", "sha256": _sha256(text), "rows": table.rows}
+    source = {"path": sweep.forecast_table.name, "sha256": _sha256(text), "rows": table.rows}
     fit_text = _fit_text(fit, source)
     predictions = [
         {"run": run["run"], **forecast(json.loads(fit_text), run["params"], run["tokens"], level)}
@@ -76,18 +77,18 @@ def register(
         "run": largest["run"],
         "runs": predictions,
         "laws": [{"law": rank.fit.law.name, "aicc_above_best": rank.delta_aicc} for rank in ranked],
-        "fit": {"path": "fit.json", "sha256": _sha256(fit_text)},
+        "fit": {"path": sweep.forecast_fit.name, "sha256": _sha256(fit_text)},
         "input": source,
         "commit": commit,
         "date": datetime.datetime.now(datetime.UTC).isoformat(),
     }
     value["digest"] = digest_of(value)
     try:
-        write_atomic(folder / "table.csv", text)
-        write_atomic(folder / "fit.json", fit_text)
+        write_atomic(sweep.forecast_table, text)
+        write_atomic(sweep.forecast_fit, fit_text)
     except OSError as error:
-        raise BadInput(f"{folder}: cannot be written ({error.strerror})") from None
-    write_result(folder / "forecast.json", value)
+        raise BadInput(f"{sweep.forecast_folder}: cannot be written ({error.strerror})") from None
+    write_result(sweep.forecast, value)
     return value
 
 
@@ -101,17 +102,6 @@ def _ranked(path: Path, columns: Mapping[str, np.ndarray], seed: int) -> list[Sc
             f"{path}: {rows} small runs are too few to choose a law by AICc; at least {needed}, or --law"
         )
     return compare_laws([law for law in laws if least_rows(law) <= rows], columns, robust="l2", seed=seed)
-
-
-def _held_runs(held: Mapping[str, Any], where: Path) -> list[dict[str, Any]]:
-    runs = held.get("runs")
-    if not (
-        isinstance(runs, list)
-        and runs
-        and all(isinstance(run, dict) and {"run", "params", "tokens"} <= run.keys() for run in runs)
-    ):
-        raise BadInput(f"{where}: names no held-back run with its params and tokens")
-    return runs
 
 
 def small_table(sweep: Sweep, held: set[str]) -> Table:
@@ -166,7 +156,8 @@ def command(
       commit: of the code, recorded in forecast.json
     """
     value = register(sweep, law, level, bootstrap, seed, commit)
-    lines = [f"{sweep / FOLDER / 'forecast.json'}: law {value['law']}, fitted to {value['input']['rows']} runs"]
+    where = SweepDirectory(sweep).forecast
+    lines = [f"{where}: law {value['law']}, fitted to {value['input']['rows']} runs"]
     for run in value["runs"]:
         low, high = run["interval"]
         lines.append(

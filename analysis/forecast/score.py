@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from analysis.commands import write_result
-from analysis.forecast.predict import digest_of, read_object
-from analysis.logs.load_run import BITS_PER_BYTE, Run, read_run
-from analysis.logs.table import read_table
+from analysis.commands import digest_of, read_object, write_result
+from analysis.logs.load_run import Run, read_run
+from analysis.logs.read import read_table
 from core import cli
 from core.errors import BadInput
 from core.files import JsonLines, read_json_lines
+from core.records import BITS_PER_BYTE
 
 TALLY = "forecasts.jsonl"
 TOLERANCE = 0.02  # relative difference in params and tokens up to which a run is the one that was forecast
@@ -199,16 +199,35 @@ def command(
       tally: JSON lines of all scores; forecasts.jsonl beside --out if not given
       out: the JSON file to write
     """
+    sys.stdout.write(score_run(forecast, landed, out, tolerance, tally))
+
+
+def score_run(
+    forecast: Path, landed: Path, out: Path, tolerance: float = TOLERANCE, tally: Path | None = None
+) -> str:
+    """Score a forecast against what has landed, write the score to `out` and keep it in the tally.
+
+    Args:
+      forecast: a forecast.json.
+      landed: the run's directory, its sweep, or a table with its row.
+      tolerance: relative, on params and tokens.
+      tally: JSON lines of all scores; TALLY beside `out` if not given.
+
+    Returns:
+      The score and the tally in words.
+
+    Raises:
+      BadInput: one of the files cannot be read or written, the run has not finished, or a tolerance out of range.
+    """
     if not 0 < tolerance < 1:
         raise BadInput(f"--tolerance {tolerance:g}: must be between 0 and 1")
     made, sha256 = read_forecast(forecast)
     result = score(made, landed_of(landed, made["params"], made["tokens"], tolerance))
     result["forecast"] = {"path": str(forecast), "sha256": sha256}
     result["fit_unchanged"] = fit_unchanged(made, forecast.parent)
-    kept_in = tally or out.parent / TALLY
+    tally = tally or out.parent / TALLY
     write_result(out, result)
-    rows = _keep(kept_in, result)
-    sys.stdout.write(sentences(result, tally_of(rows), kept_in))
+    return sentences(result, tally_of(_keep(tally, result)), tally)
 
 
 def _keep(tally: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:

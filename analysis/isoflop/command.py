@@ -10,7 +10,8 @@ import numpy as np
 from analysis.commands import write_result
 from analysis.isoflop.find import Isoflop, Method, find_valleys
 from analysis.isoflop.slices import Kind
-from analysis.logs.table import Table, read_table
+from analysis.logs.read import read_table
+from analysis.logs.table import Table
 from core import cli
 from core.errors import BadInput
 

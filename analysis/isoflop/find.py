@@ -1,7 +1,7 @@
 """Best size at each FLOP budget, and how it grows: approaches 1 and 2 of Hoffmann et al. 2022 (arXiv 2203.15556).
 
-Approach 1 is `envelope` where sizes have several token counts each, `hull` where they have not. A budget has a valley if
-it has enough sizes, the curve through them opens upward, and its minimum lies inside the sizes tried, also when the
+Approach 1 is `envelope` where sizes have several token counts each, `hull` where they have not. A budget has a valley
+if it has enough sizes, the curve through them opens upward, and its minimum lies inside the sizes tried, also when the
 noise of the runs is put on it again. Any other budget is listed with the reason.
 """
 

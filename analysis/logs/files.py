@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from core.errors import BadInput
+from core.rundir import ERROR, FORECAST, FORECAST_TABLE, METRICS, REPORT, SPEC, RunDirectory
 
-REPORT = "report"  # the folder that is made from the logs, and so is none of them
 ENDINGS = (".json", ".jsonl")
-ALSO = ("error.txt", "forecast/table.csv")
-METRICS = "metrics.jsonl"
+ALSO = (ERROR, f"{FORECAST}/{FORECAST_TABLE}")
 DRAWN_RUNS = 500  # beyond this, curves along training are drawn for a spread of runs only
 PART = 1 << 16  # bytes of one read
 
@@ -70,7 +69,7 @@ def read_logs(path: str | os.PathLike) -> Logs:
     folders: dict[str, dict[str, bytes | None]] = {}
     try:
         names = {folder: _logs_in(path, folder) for folder in folders_of(path) if folder != REPORT}
-        drawn = set(spread([folder for folder, files in names.items() if "spec.json" in files]))
+        drawn = set(spread([folder for folder, files in names.items() if SPEC in files]))
         for folder, files in names.items():
             kept = folders[folder] = {}
             for name in files:
@@ -91,7 +90,7 @@ def folders_of(path: Path) -> list[str]:
     """
     if not path.is_dir():
         raise BadInput(f"{path}: no such directory of a sweep")
-    if (path / "spec.json").exists():
+    if RunDirectory(path).is_run():
         raise BadInput(f"{path}: this is the directory of one run; give the sweep's, {path.parent}")
     with os.scandir(path) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir())

@@ -1,6 +1,6 @@
 """From run directories to tables: what `training` wrote, read back without importing it.
 
-A run is complete if and only if its result.json is there. Every other run is listed with the reason and left
+A run is complete by the rule of `core.records.completion_of`. Every other run is listed with the reason and left
 out of fits. Fits take one row a complete run, its final evaluation: under a schedule that cools down, the
 loss along the way was measured at another learning rate and is not comparable. Curves are for figures only.
 """
@@ -20,10 +20,8 @@ import numpy as np
 from analysis.logs.files import Logs, Read, folders_of, reader
 from analysis.logs.load_curves import EVALUATION_COLUMNS, METRIC_COLUMNS, Curves, read_curves
 from analysis.logs.load_run import (
-    BITS_PER_BYTE,
     DEFAULT_FLOPS,
     DEFAULT_PARAMS,
-    LOSS,
     Run,
     at,
     number,
@@ -31,6 +29,8 @@ from analysis.logs.load_run import (
 )
 from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values, suspicions
 from core.errors import BadInput
+from core.records import BITS_PER_BYTE, LOSS
+from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC
 
 # Settings in which equal runs may differ: distinct tokens have a column of their own, and a trunk's name follows them.
 TOLD_APART = {"data.unique_tokens", "parent"}
@@ -68,9 +68,9 @@ class Sweep:
             return run.cause
         loss = run.final()
         if loss is None or not loss > 0:
-            return f"result.json has no positive {LOSS}"
+            return f"{RESULT} has no positive {LOSS}"
         if not (run.count() or 0) > 0 or not (run.tokens or 0) > 0:
-            return "ledger.json or spec.json has no positive count of parameters and tokens"
+            return f"{LEDGER} or {SPEC} has no positive count of parameters and tokens"
         return ""
 
     def left_out(self) -> dict[str, str]:
@@ -158,13 +158,13 @@ class Sweep:
 
     def evaluations(self) -> Curves:
         """Rows of every evals.jsonl; for one (tokens, name) of a run the last attempt."""
-        return read_curves(self.runs, "evals.jsonl", EVALUATION_COLUMNS, ("tokens", "name"), self.read)
+        return read_curves(self.runs, EVALUATIONS, EVALUATION_COLUMNS, ("tokens", "name"), self.read)
 
     def metrics(self, runs: Iterable[str] | None = None) -> Curves:
         """Rows of the metrics.jsonl of the runs named (None: of all); for one step the last attempt."""
         wanted = None if runs is None else set(runs)
         chosen = [run for run in self.runs if wanted is None or run.run in wanted]
-        return read_curves(chosen, "metrics.jsonl", METRIC_COLUMNS, ("tokens",), self.read)
+        return read_curves(chosen, METRICS, METRIC_COLUMNS, ("tokens",), self.read)
 
 
 def load_sweep(path: str | os.PathLike, logs: Logs | None = None) -> Sweep:
@@ -180,7 +180,7 @@ def load_sweep(path: str | os.PathLike, logs: Logs | None = None) -> Sweep:
     except OSError as error:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from None
     if not runs:
-        raise BadInput(f"{path}: no runs in it (no folder with a spec.json)")
+        raise BadInput(f"{path}: no runs in it (no folder with a {SPEC})")
     return Sweep(path, runs, read)
 
 
@@ -196,9 +196,9 @@ def _left_out_warning(sweep: Sweep) -> list[str]:
 
 def _difference_warnings(runs: Sequence[Run]) -> list[str]:
     settings: dict[str, tuple[str, Callable[[Run], Any]]] = {
-        "the recorded code": ("commits", lambda run: run.provenance("commit")),
-        "the recorded corpus": ("fingerprints", lambda run: run.provenance("corpus")),
-        "the set of package versions": ("sets", lambda run: run.provenance("versions")),
+        "the recorded code": ("commits", lambda run: run.provenance.commit),
+        "the recorded corpus": ("fingerprints", lambda run: run.provenance.corpus),
+        "the set of package versions": ("sets", lambda run: run.provenance.versions),
         "the tokenizer": ("tokenizers, and nats per token cannot be compared", _setting("data", "tokenizer")),
         "the corpus": ("corpora", _setting("data", "corpus")),
         "the domain": ("domains", _setting("data", "domain")),

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,8 @@ import polars as pl
 
 from analysis.logs.files import Read
 from analysis.logs.load_run import Run
+from core.files import whole_rows
+from core.numbers import finite
 
 EVALUATION_COLUMNS = {
     "tokens": pl.Float64,
@@ -117,28 +118,10 @@ def _looks_whole(payload: bytes) -> bool:
 
 def _cleaned(payload: bytes, schema: Mapping[str, Any]) -> tuple[bytes, int]:
     """The rows that are whole, one a line, and how many lines are not; NaN and infinities become null."""
-    kept: list[str] = []
-    torn = 0
-    for line in payload.split(b"\n"):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if isinstance(row, dict):
-            kept.append(json.dumps({key: _plain(row[key]) for key in schema if key in row}) + "\n")
-        else:
-            torn += 1
-    return "".join(kept).encode(), torn
+    rows, torn = whole_rows(payload.split(b"\n"))
+    kept = [{key: _plain(row[key]) for key in schema if key in row} for row in rows]
+    return "".join(json.dumps(row) + "\n" for row in kept).encode(), torn
 
 
 def _plain(value: Any) -> float | str | None:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
+    return value if isinstance(value, str) else finite(value)

@@ -1,9 +1,9 @@
 """One run directory, read back without importing the code that wrote it."""
 
 import dataclasses
+import functools
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.logs.files import Read, reader
+from core.numbers import finite
+from core.records import LOSS, Provenance, completion_of, final_evaluation, provenance_of
+from core.rundir import ENVIRONMENT, ERROR, LEDGER, RESULT, SPEC
 
-DEFAULT_PARAMS = "non_embedding_plus_head"  # DESIGN: the default N of the fits (Porian et al. 2024, 2406.19146)
+DEFAULT_PARAMS = "non_embedding_plus_head"  # the N of the fits: Porian et al. 2024 (arXiv 2406.19146)
 DEFAULT_FLOPS = "exact"
-LOSS = "val/loss"
-BITS_PER_BYTE = "val/bits_per_byte"
-NUMBERS = (int, float)
-CORE_FILES = ("spec.json", "env.json", "ledger.json", "result.json", "error.txt")
+CORE_FILES = (SPEC, ENVIRONMENT, LEDGER, RESULT, ERROR)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Run:
     Attributes:
       run: name of the directory, the run_id.
       path: the directory.
-      status: complete, failed (error.txt without result.json), incomplete, or unreadable.
+      status: complete, failed, incomplete, or unreadable.
       cause: why it is not complete, one line; empty for a complete run.
       spec, env, ledger, result: the JSON files; {} where there is none.
       digest: SHA-256 over the names and bytes of these files and error.txt.
@@ -66,7 +66,7 @@ class Run:
 
     def final(self, name: str = LOSS) -> float | None:
         """A final evaluation of a complete run, by its name."""
-        return number(at(self.result, "evals", name))
+        return final_evaluation(self.result, name)
 
     @property
     def trunk(self) -> bool:
@@ -81,31 +81,15 @@ class Run:
             optim.get("schedule") == "wsd" and not optim.get("cooldown_tokens")
         )
 
-    def provenance(self, name: str) -> str:
-        """`commit`, `corpus`, `device` or `versions` as env.json recorded it; empty where it did not."""
-        for key in PROVENANCE_KEYS[name]:
-            value: Any = self.env
-            for part in key.split("/"):
-                if isinstance(value, list):  # of attempts: the last one finished the run
-                    value = value[-1] if value else None
-                value = value.get(part) if isinstance(value, Mapping) else None
-            if value is not None:
-                return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        return ""
+    @functools.cached_property
+    def provenance(self) -> Provenance:
+        """Where the run's numbers come from."""
+        return provenance_of(self.env)
 
     @property
     def started(self) -> str:
-        """When the first attempt started, as env.json has it (ISO 8601); empty where unknown."""
-        value = self.env.get("started")
-        return value if isinstance(value, str) else ""
-
-
-PROVENANCE_KEYS = {
-    "commit": ("commit", "git_commit", "git/commit"),
-    "corpus": ("corpus_fingerprint", "fingerprint", "corpus/fingerprint", "data/fingerprint"),
-    "device": ("device", "attempts/device"),
-    "versions": ("versions", "attempts/packages"),
-}
+        """When the first attempt started (ISO 8601); empty where unknown."""
+        return self.provenance.started
 
 
 def read_run(path: str | os.PathLike, read: Read | None = None) -> Run | None:
@@ -113,49 +97,56 @@ def read_run(path: str | os.PathLike, read: Read | None = None) -> Run | None:
     path = Path(path)
     read = reader(path.parent) if read is None else read
     contents = {name: payload for name in CORE_FILES if (payload := read(path.name, name)) is not None}
-    if "spec.json" not in contents:
+    if SPEC not in contents:
         return None
     digest = hashlib.sha256()
-    objects: dict[str, Mapping[str, Any]] = {}
-    damaged = ""
     for name, payload in contents.items():
         digest.update(f"{name} {len(payload)}\n".encode())
         digest.update(payload)
-        if name == "error.txt":
-            continue
-        try:
-            value = json.loads(payload)
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            damaged = damaged or f"{name} is damaged (not a JSON object)"
-            value = {}
-        objects[name.removesuffix(".json")] = value
-    if damaged:
-        status, cause = "unreadable", damaged
-    elif "result.json" in contents:
+    damage: list[str] = []
+    trees = {name: _tree(contents, name, damage) for name in (SPEC, ENVIRONMENT, LEDGER)}
+    completion = completion_of(path.name or path.absolute().name, contents.get(RESULT))
+    if completion.problem:
+        damage.append(f"{RESULT} is damaged ({completion.problem})")
+    if damage:
+        status, cause = "unreadable", damage[0]
+    elif completion.result is not None:
         status, cause = "complete", ""
-    elif "error.txt" in contents:
-        status, cause = "failed", _first_cause(contents["error.txt"])
+    elif ERROR in contents:
+        status, cause = "failed", _first_cause(contents[ERROR])
     else:
-        status, cause = "incomplete", "no result.json yet" if "env.json" in contents else "not started"
+        status, cause = "incomplete", f"no {RESULT} yet" if ENVIRONMENT in contents else "not started"
     return Run(
         run=path.name,
         path=path,
         status=status,
         cause=cause,
-        spec=objects.get("spec", {}),
-        env=objects.get("env", {}),
-        ledger=objects.get("ledger", {}),
-        result=objects.get("result", {}),
+        spec=trees[SPEC],
+        env=trees[ENVIRONMENT],
+        ledger=trees[LEDGER],
+        result=completion.result or {},
         digest=digest.hexdigest(),
     )
+
+
+def _tree(contents: Mapping[str, bytes], name: str, damage: list[str]) -> Mapping[str, Any]:
+    """The JSON object of a file; empty where there is none, which for a file that is there is added to `damage`."""
+    if name not in contents:
+        return {}
+    try:
+        value = json.loads(contents[name])
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        return value
+    damage.append(f"{name} is damaged (not a JSON object)")
+    return {}
 
 
 def _first_cause(payload: bytes) -> str:
     lines = [line.strip() for line in payload.decode("utf-8", "replace").splitlines() if line.strip()]
     if not lines:
-        return "failed without a word in error.txt"
+        return f"failed without a word in {ERROR}"
     said = lines[0]
     if said.startswith("Traceback"):
         # What happened is named in the last line that starts like `Error: ...`; notes may follow it.
@@ -175,7 +166,4 @@ def at(value: Mapping[str, Any], *keys: str) -> Any:
 
 def number(*candidates: Any) -> float | None:
     """The first candidate that is a finite number."""
-    for value in candidates:
-        if isinstance(value, NUMBERS) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    return None
+    return next((value for candidate in candidates if (value := finite(candidate)) is not None), None)

@@ -4,20 +4,15 @@ Whatever the source, a `Table` holds finite float64 columns under the project's 
 `loss`, `flops`, ...), the hash of what was read, and what a careful reader should be warned of.
 """
 
-import csv
 import dataclasses
-import gzip
-import hashlib
-import io
-import json
-import os
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from analysis.logs.cells import read_cells
 from core.errors import BadInput
 
 REQUIRED = ("params", "tokens", "loss")
@@ -56,52 +51,31 @@ class Table:
         return {"path": self.path, "sha256": self.sha256, "rows": self.rows}
 
 
-def read_table(
-    path: str | os.PathLike,
+def table_of_file(
+    path: Path,
     required: Sequence[str] = REQUIRED,
     optional: Sequence[str] = OPTIONAL,
     rename: Mapping[str, str] | None = None,
 ) -> Table:
-    """Read a table and refuse whatever a fit could not stand on.
-
-    Args:
-      path: a .csv or .tsv file with a header, a JSON-lines file (either may be gzipped), or a sweep directory.
-      required: columns that must be there, at least two rows of them.
-      optional: columns that are taken where they are there.
-      rename: name in the file -> name here, e.g. {"val_loss": "loss"}.
-
-    Raises:
-      BadInput: nothing readable there, a missing column, a cell that is no finite number, or a value that is
-        not positive where only a positive one has a meaning. The message names row (from 1, header not
-        counted), column and value.
-    """
-    path = Path(path)
-    if path.is_dir():
-        if rename:
-            raise BadInput(f"{path}: columns of a sweep cannot be renamed")
-        from analysis.logs import load  # load builds Tables: the import would be circular at the top
-
-        return load.load_sweep(path).table(required, optional)
-    payload = _read_bytes(path)
-    text = _decompress(path, payload)
-    frame, torn = _frame_of(path, text)
-    frame = _renamed(path, frame, rename or {})
-    missing = [name for name in required if name not in frame.columns]
+    """Read a file of numbers. Arguments and errors are those of `analysis.logs.read.read_table`."""
+    cells = read_cells(path)
+    found = _renamed(path, cells.columns, rename or {})
+    missing = [name for name in required if name not in found]
     if missing:
-        present = ", ".join(frame.columns[:20]) + (", ..." if len(frame.columns) > 20 else "")
+        present = ", ".join([*found][:20]) + (", ..." if len(found) > 20 else "")
         raise BadInput(f"{path}: no column {', '.join(missing)}; it has {present or 'none'}")
-    if frame.height == 0:
-        raise BadInput(f"{path}: no rows; at least 2 are needed")
-    if frame.height == 1:
-        raise BadInput(f"{path}: only one row; at least 2 are needed")
-    wanted = [*required, *(name for name in optional if name in frame.columns and name not in required)]
-    columns = {name: _column(path, name, frame[name]) for name in wanted}
+    if cells.rows < 2:
+        how_many = "only one row" if cells.rows else "no rows"
+        raise BadInput(f"{path}: {how_many}; at least 2 are needed")
+    wanted = [*required, *(name for name in optional if name in found and name not in required)]
+    columns = {name: _column(path, name, found[name], cells.numbers_are_text) for name in wanted}
+    torn = f"line {cells.torn_line} is torn (a write was cut short) and was left out"
     return Table(
         columns=columns,
         path=str(path),
-        sha256=hashlib.sha256(payload).hexdigest(),
-        rows=frame.height,
-        warnings=(*torn, *suspicions(columns)),
+        sha256=cells.sha256,
+        rows=cells.rows,
+        warnings=(*([torn] if cells.torn_line else []), *suspicions(columns)),
     )
 
 
@@ -169,104 +143,20 @@ def _rising(columns: Mapping[str, np.ndarray]) -> list[str]:
     ]
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        payload = path.read_bytes()
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file or directory") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-    if not payload:
-        raise BadInput(f"{path}: the file is empty")
-    return payload
-
-
-def _decompress(path: Path, payload: bytes) -> bytes:
-    if not payload.startswith(b"\x1f\x8b"):
-        return payload
-    try:
-        return gzip.decompress(payload)
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"{path}: damaged gzip file ({error})") from None
-
-
-def _frame_of(path: Path, text: bytes) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """All cells still as they were written: strings of a CSV, values of JSON lines."""
-    if not text.strip():
-        raise BadInput(f"{path}: the file is empty")
-    try:
-        decoded = text.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: not a table (not UTF-8 text); a CSV or JSON lines are read") from None
-    if "\x00" in decoded:
-        raise BadInput(f"{path}: not a table (binary); a CSV or JSON lines are read")
-    name = path.name.removesuffix(".gz")
-    if name.endswith((".jsonl", ".ndjson", ".json")) or decoded.lstrip().startswith(("{", "[")):
-        return _json_lines(path, decoded)
-    return _csv(path, decoded), ()
-
-
-def _csv(path: Path, decoded: str) -> pl.DataFrame:
-    lines = decoded.lstrip("\r\n")
-    first = lines.split("\n", 1)[0]
-    separator = "\t" if "\t" in first and "," not in first else ","
-    header = [name.strip() for name in next(csv.reader(io.StringIO(first), delimiter=separator), [])]
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise BadInput(f"{path}: column {', '.join(repeated)} appears more than once")
-    try:
-        frame = pl.read_csv(lines.encode(), separator=separator, has_header=True, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BadInput(f"{path}: not a table; read as CSV: {reason}") from None
-    if frame.width != len(header):
-        raise BadInput(f"{path}: not a table; the header has {len(header)} columns, the rows {frame.width}")
-    frame.columns = header
-    # A blank line reads as a row of nulls: it says nothing, and is no row.
-    return frame.filter(~pl.all_horizontal(pl.all().is_null())) if frame.height else frame
-
-
-def _json_lines(path: Path, decoded: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    if decoded.lstrip().startswith("["):
-        raise BadInput(f"{path}: a JSON array; write one object a line instead")
-    rows: list[dict] = []
-    torn: tuple[str, ...] = ()
-    lines = decoded.split("\n")
-    last = max(number for number, line in enumerate(lines) if line.strip())
-    for number, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            if number == last and rows:
-                torn = (f"line {number + 1} is torn (a write was cut short) and was left out",)
-                continue
-            raise BadInput(f"{path}: line {number + 1} is not JSON; one object a line is read") from None
-        if not isinstance(row, dict):
-            raise BadInput(f"{path}: line {number + 1} is not a JSON object; one object a line is read")
-        rows.append(row)
-    names: dict[str, None] = {}
-    for row in rows:
-        names.update(dict.fromkeys(row))
-    columns = {name: pl.Series(name, [row.get(name) for row in rows], dtype=pl.Object) for name in names}
-    return pl.DataFrame(columns), torn
-
-
-def _renamed(path: Path, frame: pl.DataFrame, rename: Mapping[str, str]) -> pl.DataFrame:
+def _renamed(path: Path, columns: dict[str, list], rename: Mapping[str, str]) -> dict[str, list]:
     for old, new in rename.items():
-        if old not in frame.columns:
-            raise BadInput(f"{path}: no column {old} to read as {new}; it has {', '.join(frame.columns)}")
+        if old not in columns:
+            raise BadInput(f"{path}: no column {old} to read as {new}; it has {', '.join(columns)}")
     # The column that the caller chose wins over one that happens to have the name already.
-    shadowed = [new for old, new in rename.items() if new in frame.columns and new != old]
-    return frame.drop(shadowed).rename(dict(rename)) if rename else frame
+    shadowed = {new for old, new in rename.items() if new != old}
+    kept = {name: values for name, values in columns.items() if name in rename or name not in shadowed}
+    return {rename.get(name, name): values for name, values in kept.items()}
 
 
-def _column(path: Path, name: str, series: pl.Series) -> np.ndarray:
+def _column(path: Path, name: str, cells: list[Any], numbers_are_text: bool) -> np.ndarray:
     if name in TEXT:
-        return np.array(["" if value is None else str(value) for value in series.to_list()], dtype=np.str_)
-    values = _text_numbers(series) if series.dtype == pl.String else _json_numbers(series)
-    cells = series.to_list()
+        return np.array(["" if value is None else str(value) for value in cells], dtype=np.str_)
+    values = _text_numbers(cells) if numbers_are_text else _json_numbers(cells)
     bad = np.flatnonzero(np.isnan(values))
     if bad.size:
         row = int(bad[0])
@@ -289,12 +179,12 @@ def check_values(where: str, name: str, values: np.ndarray) -> None:
         raise BadInput(f"{where}: column weight is zero in every row")
 
 
-def _text_numbers(series: pl.Series) -> np.ndarray:
-    numbers = series.str.strip_chars().cast(pl.Float64, strict=False)
+def _text_numbers(cells: list[str | None]) -> np.ndarray:
+    numbers = pl.Series(cells, dtype=pl.String).str.strip_chars().cast(pl.Float64, strict=False)
     return numbers.fill_null(float("nan")).to_numpy().astype(np.float64)
 
 
-def _json_numbers(series: pl.Series) -> np.ndarray:
+def _json_numbers(cells: list[Any]) -> np.ndarray:
     def number(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return float("nan")
@@ -303,7 +193,7 @@ def _json_numbers(series: pl.Series) -> np.ndarray:
         except OverflowError:
             return float("inf")
 
-    return np.array([number(value) for value in series.to_list()], dtype=np.float64)
+    return np.array([number(value) for value in cells], dtype=np.float64)
 
 
 def _said(cell: object) -> str:

@@ -9,43 +9,45 @@ accelerator and no checkpoint is needed. A report that was made from the same lo
 (made_from.json says from which).
 """
 
-import argparse
+import dataclasses
 import hashlib
-import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from analysis.commands import Parser
-from analysis.logs.files import REPORT as FOLDER
+import tyro
+
 from analysis.logs.files import read_logs
 from analysis.logs.load import load_sweep
+from analysis.report.folder import Made, write
+from core.cli import parse
 from core.errors import BadInput, exit_on_bad_input
-from core.files import write_atomic, write_json
+from core.rundir import REPORT as FOLDER
 
-SECTIONS = (
-    "tokenizers",
-    "repeated",
-    "shapes",
-    "approaches",
-    "powers",
-)  # analysis/report/sections/: a figure and a result each
-MADE_FROM = "made_from.json"
-PICTURES = (
-    "hull",  # no longer drawn: an earlier report may have left it
-    "loss_tokens", "loss_params", "evaluations", "training", "isoflop", "envelope", "frontier", "residuals",
-    "sensitivity", "backtest", "forecast", *SECTIONS,
-)  # fmt: skip
-EMERGENCE_PICTURES = (
-    *(f"emergence_curves_{page}" for page in (1, 2, 3, 4)), "emergence_verdicts", "emergence_seeds", "emergence_power",
-)  # fmt: skip
-FILES = (
-    "report.html", "report.md", "table.csv", "runs.csv", "fit.json", "isoflop.json",
-    *(f"{name}.json" for name in SECTIONS),
-    *(f"{name}.{kind}" for name in (*PICTURES, *EMERGENCE_PICTURES) for kind in ("svg", "png")),
-    "tasks.csv", "emergence.json", "learning_rate.json", "learning_rate.svg", "learning_rate.png",
-)  # fmt: skip
+SOURCES = (".py", ".jinja", ".css")
+MOST_RESAMPLES = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """A sweep's report, from its logs alone."""
+
+    sweep: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SWEEP")]
+    """The sweep's directory, runs/<sweep>."""
+    bootstrap: int = 1000
+    """Resamples behind the intervals; 0 for none."""
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises BadInput."""
+        if self.bootstrap < 0 or self.bootstrap == 1 or self.bootstrap > MOST_RESAMPLES:
+            raise BadInput(
+                f"--bootstrap {self.bootstrap}: must be 0 or at least 2 resamples, at most a million"
+            )
+        if self.seed < 0:
+            raise BadInput(f"--seed {self.seed}: must be at least 0")
 
 
 def write_report(path: str | os.PathLike, bootstrap: int = 1000, seed: int = 0) -> tuple[Path, list[str]]:
@@ -62,83 +64,38 @@ def write_report(path: str | os.PathLike, bootstrap: int = 1000, seed: int = 0) 
     """
     logs = read_logs(path)
     folder = logs.path / FOLDER
-    origin = {
-        "logs_sha256": logs.sha256,
-        "code_sha256": code_sha256(),
-        "bootstrap": bootstrap,
-        "seed": seed,
-    }
-    summary = summary_if_current(folder, origin)
-    if summary is not None:
-        return folder / "report.html", summary
+    origin = {"logs_sha256": logs.sha256, "code_sha256": code_sha256(), "bootstrap": bootstrap, "seed": seed}
+    earlier = Made.read(folder)
+    if earlier.is_current(folder, origin):
+        return folder / "report.html", list(earlier.summary)
     sweep = load_sweep(path, logs)
     # Fitting and drawing are heavy to import, and a mistaken path should be told at once.
     from analysis.report.page import contents
+    from analysis.report.sections import declared
     from analysis.report.study import study_of
 
     files, summary = contents(study_of(sweep, bootstrap, seed))
-    write_files(folder, files)
-    digests = {name: hashlib.sha256(_bytes(content)).hexdigest() for name, content in sorted(files.items())}
-    write_json(folder / MADE_FROM, {**origin, "summary": summary, "files": digests})
+    write(folder, files, origin, summary, owned=earlier.files.keys() | declared())
     return folder / "report.html", summary
 
 
 def code_sha256() -> str:
     """Over the source of this room: other code may make another report of the same logs."""
-    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
+    sources = sorted(path for path in Path(__file__).parents[1].rglob("*") if path.suffix in SOURCES)
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-
-
-def summary_if_current(folder: Path, origin: Mapping[str, object]) -> list[str] | None:
-    """The summary of the report in `folder` where it was made from `origin` and every file of it is intact."""
-    try:
-        made = json.loads((folder / MADE_FROM).read_bytes())
-        same = all(made[key] == value for key, value in origin.items()) and all(
-            hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
-            for name, digest in made["files"].items()
-        )
-        return list(made["summary"]) if same else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # no report, or a damaged one: it is made again
-
-
-def _bytes(content: str | bytes) -> bytes:
-    return content.encode() if isinstance(content, str) else content
-
-
-def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
-    """Write the files of a report and remove those of an earlier one that this one does not have."""
-    try:
-        for name, content in files.items():
-            write_atomic(folder / name, content)
-        for name in set(FILES) - files.keys():
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be written ({error.strerror})") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's first lines."""
-    parser = Parser(prog="python -m analysis.report", description="A sweep's report, from its logs alone.")
-    parser.add_argument("sweep", help="the sweep's directory, runs/<sweep>")
-    parser.add_argument(
-        "--bootstrap", type=int, default=1000, help="resamples behind the intervals; 0 for none"
-    )
-    parser.add_argument("--seed", type=int, default=0)
     with exit_on_bad_input():
-        options = parser.parse_args(arguments)
-        _check(options)
+        options: Options = parse(
+            Options, sys.argv[1:] if arguments is None else arguments, "python -m analysis.report"
+        )
+        options.check()
         # Fits run on the CPU: a report must not take an accelerator's memory from a run beside it.
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         page, summary = write_report(options.sweep, options.bootstrap, options.seed)
         _show(page, summary)
-
-
-def _check(options: argparse.Namespace) -> None:
-    if options.bootstrap < 0 or options.bootstrap == 1 or options.bootstrap > 1_000_000:
-        raise BadInput(f"--bootstrap {options.bootstrap}: must be 0 or at least 2 resamples, at most a million")
-    if options.seed < 0:
-        raise BadInput(f"--seed {options.seed}: must be at least 0")
 
 
 def _show(page: Path, summary: Sequence[str]) -> None:

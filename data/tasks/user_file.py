@@ -5,12 +5,12 @@
 
 import dataclasses
 import functools
-import json
 import random
 from pathlib import Path
 from typing import ClassVar
 
 from core.errors import BadInput
+from core.files import JsonLine, json_lines
 from data.tasks.protocol import Item, Task
 
 KEYS = ("prompt", "target", "choices")
@@ -64,9 +64,7 @@ def read_items(path: Path) -> list[Item]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise BadInput(f"task file:{path}: {reason}; must be a file of JSON lines") from None
-    items = [
-        _item(line, f"task file:{path} line {number}") for number, line in enumerate(lines, 1) if line.strip()
-    ]
+    items = [_item(line, f"task file:{path} line {line.number}") for line in json_lines(lines)]
     if not items:
         raise BadInput(
             f"task file:{path}: holds no problem; one JSON object a line with keys {', '.join(KEYS)}"
@@ -74,11 +72,10 @@ def read_items(path: Path) -> list[Item]:
     return items
 
 
-def _item(line: str, where: str) -> Item:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise BadInput(f"{where}: not JSON ({error})") from None
+def _item(line: JsonLine, where: str) -> Item:
+    row = line.value
+    if line.error:
+        raise BadInput(f"{where}: not JSON ({line.error})")
     if not isinstance(row, dict):
         raise BadInput(f"{where}: must be an object with keys {', '.join(KEYS)}")
     for key in row:

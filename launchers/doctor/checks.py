@@ -3,18 +3,20 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import os
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from core.errors import BadInput
-from core.files import read_json, read_json_lines, write_atomic, write_json
+from core.files import read_object, read_rows, write_atomic, write_json
+from core.records import LOSS, final_evaluation
+from core.rundir import RunDirectory
 from training.cost import ledger_of
 from training.records import is_locked, read_spec
 from training.spec import RunSpec
@@ -37,80 +39,88 @@ class Finding:
     where: str
     problem: str
     remedy: str
-    repair: Callable[[], None] | None = dataclasses.field(default=None, compare=False)
+    repair: Callable[[], object] | None = dataclasses.field(default=None, compare=False)
 
 
 def examine_run(directory: Path) -> list[Finding]:
     """Everything wrong in one run directory. Nothing of a run that a live process trains is judged but its spec."""
-    name = directory.name
+    run = RunDirectory(directory)
     try:
         spec = read_spec(directory)
     except BadInput as error:
-        return [Finding(f"{name}/spec.json", str(error), "restore the file, or delete the run's directory")]
+        remedy = "restore the file, or delete the run's directory"
+        return [Finding(_where(run, run.spec), str(error), remedy)]
     if is_locked(directory):
         return []
     checks = (_folder, _temporaries, _logs, _records, _result, _checkpoints)
-    return [finding for check in checks for finding in check(directory, spec)]
+    return [finding for check in checks for finding in check(run, spec)]
 
 
-def _folder(directory: Path, spec: RunSpec) -> Iterator[Finding]:
-    if not os.access(directory, os.W_OK | os.X_OK):
-        yield Finding(spec.run_id, "its folder cannot be written", f"chmod u+wx {directory}")
-    for path in sorted(directory.iterdir()):
-        if path.is_symlink() and not path.resolve().is_relative_to(directory.resolve()):
+def _where(run: RunDirectory, path: Path) -> str:
+    return f"{run.name}/{path.relative_to(run.path)}"
+
+
+def _folder(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
+    if not os.access(run.path, os.W_OK | os.X_OK):
+        yield Finding(run.name, "its folder cannot be written", f"chmod u+wx {run.path}")
+    for path in sorted(run.path.iterdir()):
+        if path.is_symlink() and not path.resolve().is_relative_to(run.path.resolve()):
             yield Finding(
-                f"{spec.run_id}/{path.name}",
-                f"is a link out of the run, to {path.resolve()}",
-                "remove the link",
+                _where(run, path), f"is a link out of the run, to {path.resolve()}", "remove the link"
             )
         elif path.is_file() and not path.name.startswith(".") and not os.access(path, os.W_OK):
-            yield Finding(f"{spec.run_id}/{path.name}", "cannot be written", f"chmod u+w {path}")
+            yield Finding(_where(run, path), "cannot be written", f"chmod u+w {path}")
 
 
-def _temporaries(directory: Path, spec: RunSpec) -> Iterator[Finding]:
-    for path in sorted(directory.glob(".*.tmp")):
+def _temporaries(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
+    for path in sorted(run.path.glob(".*.tmp")):
         if time.time() - path.stat().st_mtime > SETTLED_SECONDS:
             yield Finding(
-                f"{spec.run_id}/{path.name}",
+                _where(run, path),
                 "is what a killed write left behind",
                 "--repair removes it",
-                lambda path=path: path.unlink(missing_ok=True),  # type: ignore[misc]
+                functools.partial(path.unlink, missing_ok=True),
             )
 
 
-def _logs(directory: Path, spec: RunSpec) -> Iterator[Finding]:
-    for name in ("metrics.jsonl", "evals.jsonl"):
-        path = directory / name
-        with warnings.catch_warnings(record=True) as torn:
-            warnings.simplefilter("always")
-            rows = list(read_json_lines(path))
+def _logs(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
+    for path in (run.metrics, run.evaluations):
+        where = _where(run, path)
+        try:
+            rows, torn = read_rows(path)
+        except BadInput as error:
+            yield Finding(where, str(error), "delete it, and the next attempt writes its own")
+            continue
         if torn:
             yield Finding(
-                f"{spec.run_id}/{name}",
-                f"{len(torn)} torn line{'s' * (len(torn) > 1)}, the mark of a kill; readers leave them out",
+                where,
+                f"{torn} torn line{'s' * (torn > 1)}, the mark of a kill; readers leave them out",
                 "--repair removes them",
-                lambda path=path: _without_torn_lines(path),  # type: ignore[misc]
+                functools.partial(_without_torn_lines, path),
             )
-        wrong = [row for row in rows if not {"tokens", "attempt"} <= row.keys()]
+        wrong = [row for row in rows if not _is_log_row(row)]
         if wrong:
             text = json.dumps(wrong[0])[:80]
-            yield Finding(
-                f"{spec.run_id}/{name}", f"{len(wrong)} rows are no log rows, such as {text}", "delete them"
-            )
+            yield Finding(where, f"{len(wrong)} rows are no log rows, such as {text}", "delete them")
             return
         counts = collections.Counter((row["tokens"], row.get("name"), row["attempt"]) for row in rows)
         twice = [key for key, count in counts.items() if count > 1]
         if twice:
             yield Finding(
-                f"{spec.run_id}/{name}",
+                where,
                 f"{len(twice)} rows are there twice in one attempt, first at {twice[0][0]} tokens: two processes wrote",
                 "readers keep the last; if the losses differ, delete the run's directory to train it again",
             )
-        if name == "metrics.jsonl" and rows:
-            yield from _gaps(path, spec, sorted({row["tokens"] for row in rows}))
+        if path == run.metrics and rows:
+            yield from _gaps(where, spec, sorted({row["tokens"] for row in rows}))
 
 
-def _gaps(path: Path, spec: RunSpec, tokens: list[int]) -> Iterator[Finding]:
+def _is_log_row(row: dict[str, Any]) -> bool:
+    numbered = all(isinstance(row.get(key), int) for key in ("tokens", "attempt"))
+    return numbered and isinstance(row.get("name", ""), str)
+
+
+def _gaps(where: str, spec: RunSpec, tokens: list[int]) -> Iterator[Finding]:
     first = (spec.branch_at_tokens or 0) + spec.batch_tokens
     if tokens[0] != first:
         tokens = [first - spec.batch_tokens, *tokens]
@@ -118,129 +128,119 @@ def _gaps(path: Path, spec: RunSpec, tokens: list[int]) -> Iterator[Finding]:
     if missing:
         a, b = missing[0]
         yield Finding(
-            f"{spec.run_id}/{path.name}",
+            where,
             f"steps are missing in {len(missing)} places, first between {a} and {b} tokens",
             "fits use evaluations only and are right; delete the run's directory to have the whole curve again",
         )
 
 
 def _without_torn_lines(path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        rows = list(read_json_lines(path))
+    rows, _ = read_rows(path)  # again, now under the run's lock
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _records(directory: Path, spec: RunSpec) -> Iterator[Finding]:
-    complete = (directory / "result.json").exists()
-    for name in ("env.json", "ledger.json"):
-        path = directory / name
-        if not path.exists():
-            missing = complete
-            problem = "is missing though the run is complete"
-        else:
-            problem = _unreadable(path)
-            missing = bool(problem)
-        if missing and name == "ledger.json":
-            yield Finding(
-                f"{spec.run_id}/{name}",
-                problem,
-                "--repair counts it again from the spec",
-                lambda path=path: write_json(path, ledger_of(spec)),  # type: ignore[misc]
-            )
-        elif missing:
-            yield Finding(
-                f"{spec.run_id}/{name}",
-                problem,
-                "--repair puts it aside; the next attempt writes its own"
-                if path.exists()
-                else "nothing reads it again",
-                (lambda path=path: _put_aside(path)) if path.exists() else None,  # type: ignore[misc]
-            )
-    if complete and (directory / "error.txt").exists():
+def _records(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
+    problem = _problem_of(run.environment, run)
+    if problem:
+        there = run.environment.exists()
         yield Finding(
-            f"{spec.run_id}/error.txt",
+            _where(run, run.environment),
+            problem,
+            "--repair puts it aside; the next attempt writes its own" if there else "nothing reads it again",
+            functools.partial(_put_aside, run.environment) if there else None,
+        )
+    problem = _problem_of(run.ledger, run)
+    if problem:
+        yield Finding(
+            _where(run, run.ledger),
+            problem,
+            "--repair counts it again from the spec",
+            lambda: write_json(run.ledger, ledger_of(spec)),
+        )
+    if run.result.exists() and run.error.exists():
+        yield Finding(
+            _where(run, run.error),
             "tells of a failure though the run is complete",
             "--repair removes it",
-            lambda: (directory / "error.txt").unlink(missing_ok=True),
+            run.clear_error,
         )
 
 
-def _unreadable(path: Path) -> str:
+def _problem_of(path: Path, run: RunDirectory) -> str:
+    """What is wrong with a record that is no JSON object, or is missing though the run has its result."""
+    if not path.exists():
+        return "is missing though the run is complete" if run.result.exists() else ""
     try:
-        value = read_json(path)
+        read_object(path)
     except BadInput as error:
         return str(error)
-    return "" if isinstance(value, dict) else f"holds no object but {type(value).__name__}"
+    return ""
 
 
 def _put_aside(path: Path) -> None:
     os.replace(path, path.with_name(f"{path.name}.damaged"))
 
 
-def _result(directory: Path, spec: RunSpec) -> Iterator[Finding]:
-    path = directory / "result.json"
-    if not path.exists():
-        return
-    problem = _unreadable(path) or _wrong_result(read_json(path), spec)
+def _result(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
+    completion = run.completion()
+    problem = completion.problem
+    if completion.result is not None:
+        problem = _contradiction(completion.result, spec)
     if not problem:
         return
-    finished = (directory / "checkpoints" / str(spec.tokens)).is_dir()
+    finished = run.checkpoint(spec.tokens).is_dir()
     then = (
         "the next launch writes it again from the logs and trains nothing"
         if finished
         else "its last checkpoint is gone too, so the next launch trains what is missing"
     )
     yield Finding(
-        f"{spec.run_id}/result.json",
+        _where(run, run.result),
         problem,
         f"{'--repair puts' if finished else 'put'} it aside; {then}",
-        (lambda: _put_aside(path)) if finished else None,
+        functools.partial(_put_aside, run.result) if finished else None,
     )
 
 
-def _wrong_result(result: dict[str, Any], spec: RunSpec) -> str:
-    if result.get("run") != spec.run_id:
-        return f"belongs to run {result.get('run')!r}"
+def _contradiction(result: Mapping[str, Any], spec: RunSpec) -> str:
+    """What a result of this run cannot say."""
     if result.get("tokens") != spec.tokens:
         return f"says tokens={result.get('tokens')!r}, the spec {spec.tokens}"
-    evals = result.get("evals")
-    loss = evals.get("val/loss") if isinstance(evals, dict) else None
-    if not isinstance(loss, int | float) or loss != loss:
-        return f"has no final val/loss (evals={json.dumps(evals)[:60]})"
+    if final_evaluation(result) is None:
+        return f"has no final {LOSS} (evals={json.dumps(result.get('evals'))[:60]})"
     return ""
 
 
-def _checkpoints(directory: Path, spec: RunSpec) -> Iterator[Finding]:
-    folder = directory / "checkpoints"
-    if not folder.is_dir():
+def _checkpoints(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
+    if not run.checkpoints.is_dir():
         return
-    for path in sorted(folder.iterdir()):
+    for path in sorted(run.checkpoints.iterdir()):
         if not path.name.isdigit() and "tmp" in path.name:
             yield Finding(
-                f"{spec.run_id}/checkpoints/{path.name}",
+                _where(run, path),
                 "was not committed, the mark of a kill during a save",
                 "--repair removes it; the next attempt would too",
-                lambda path=path: shutil.rmtree(path, ignore_errors=True),  # type: ignore[misc]
+                functools.partial(shutil.rmtree, path, ignore_errors=True),
             )
-    committed = sorted((int(path.name) for path in folder.iterdir() if path.name.isdigit()), reverse=True)
-    complete = (directory / "result.json").exists()
-    needed = [tokens for tokens in committed if tokens in spec.checkpoint_marks] if complete else committed
-    bad = [(tokens, why) for tokens in needed if (why := _damage(folder, tokens))]
-    for tokens, why in bad:
+    names = [path.name for path in run.checkpoints.iterdir()]
+    committed = sorted((int(name) for name in names if name.isdigit()), reverse=True)
+    ended = run.result.exists()
+    needed = [tokens for tokens in committed if tokens in spec.checkpoint_marks] if ended else committed
+    damage = {tokens: why for tokens in needed if (why := _damage(run.checkpoints, tokens))}
+    for tokens, why in damage.items():
         is_mark = tokens in spec.checkpoint_marks
-        fallback = next((other for other in committed if other < tokens and other not in dict(bad)), None)
-        if complete or (is_mark and fallback is None):
+        fallback = next((other for other in committed if other < tokens and other not in damage), None)
+        if ended or (is_mark and fallback is None):
             remedy = "branches that start there need it; delete the run's directory to train it again"
         elif fallback is None:
             remedy = "no other is left: delete the folder checkpoints/ to train this run from its start"
         else:
             remedy = f"the next attempt goes on from {fallback} tokens"
-        yield Finding(f"{spec.run_id}/checkpoints/{tokens}", f"cannot be read ({why})", remedy)
+        yield Finding(_where(run, run.checkpoint(tokens)), f"cannot be read ({why})", remedy)
     for mark in spec.checkpoint_marks:
-        if complete and mark not in committed:
+        if ended and mark not in committed:
             yield Finding(
-                f"{spec.run_id}/checkpoints/{mark}",
+                _where(run, run.checkpoint(mark)),
                 "is missing, and branches start there",
                 "branches that are complete do not need it; for others delete the run's directory to train it again",
             )

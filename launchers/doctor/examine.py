@@ -1,15 +1,16 @@
 """Find and explain everything that is wrong in a sweep's folder; mend what can be mended without training."""
 
 import collections
-import dataclasses
 import json
 import os
 import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, BadInput
+from core.rundir import SPEC, RunDirectory, SweepDirectory
 from launchers.doctor.checks import SETTLED_SECONDS, Finding, examine_run, quiet
 from launchers.status import RunStatus, join_queue, sweep_status
 from training.records import RunIsLocked, read_spec, run_lock
@@ -27,12 +28,12 @@ def examine(sweep: Path) -> list[Finding]:
     if not sweep.is_dir():
         raise BadInput(f"{sweep}: no such sweep")
     folders = sorted(path for path in sweep.iterdir() if path.is_dir() and not path.name.startswith("."))
-    runs = [path for path in folders if (path / "spec.json").exists()]
+    runs = [run for path in folders if (run := RunDirectory(path)).is_run()]
     findings = _sweep(sweep)
     with quiet():
-        for path in runs:
-            findings += examine_run(path)
-    findings += _strays(sweep, [path for path in folders if path not in runs])
+        for run in runs:
+            findings += examine_run(run.path)
+    findings += _strays([run for path in folders if not (run := RunDirectory(path)).is_run()])
     findings += _families(sweep, runs)
     if runs:
         rows, warning = join_queue(sweep_status(sweep), sweep)
@@ -58,42 +59,40 @@ def _sweep(sweep: Path) -> list[Finding]:
     return found
 
 
-def _strays(sweep: Path, folders: list[Path]) -> list[Finding]:
+def _strays(folders: list[RunDirectory]) -> list[Finding]:
     """Folders with a run's files but no spec.json."""
     return [
         Finding(
-            f"{path.name}/spec.json",
+            f"{run.name}/{SPEC}",
             "is missing, though the folder holds a run's files: no command sees this run",
             "launch the sweep again: it writes the spec anew where the run is part of it; otherwise delete the folder",
         )
-        for path in folders
-        if any((path / name).exists() for name in ("metrics.jsonl", "env.json", "checkpoints", "result.json"))
+        for run in folders
+        if any(path.exists() for path in (run.metrics, run.environment, run.checkpoints, run.result))
     ]
 
 
-def _families(sweep: Path, runs: list[Path]) -> list[Finding]:
+def _families(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
     """Branches that can never start."""
     found = []
-    for path in runs:
+    for run in runs:
         try:
-            spec = read_spec(path)
+            spec = read_spec(run.path)
         except BadInput:
             continue  # named by its own check
-        if spec.parent is None or (path / "result.json").exists() or any((path / "checkpoints").glob("[0-9]*")):
+        if spec.parent is None or run.result.exists() or any(run.checkpoints.glob("[0-9]*")):
             continue
-        trunk = sweep / spec.parent
-        if not (trunk / "spec.json").exists():
+        trunk = SweepDirectory(sweep).run(spec.parent)
+        if not trunk.is_run():
             found.append(
-                Finding(path.name, f"its trunk {spec.parent} is not in the sweep", "launch the whole sweep")
+                Finding(run.name, f"its trunk {spec.parent} is not in the sweep", "launch the whole sweep")
             )
-        elif (trunk / "result.json").exists() and not (
-            trunk / "checkpoints" / str(spec.branch_at_tokens)
-        ).is_dir():
+        elif trunk.result.exists() and not trunk.checkpoint(spec.branch_at_tokens).is_dir():
             found.append(
                 Finding(
-                    path.name,
+                    run.name,
                     f"its trunk {spec.parent} is complete but has no checkpoint at {spec.branch_at_tokens} tokens",
-                    f"delete {trunk} to train the trunk again",
+                    f"delete {trunk.path} to train the trunk again",
                 )
             )
     return found
@@ -129,7 +128,7 @@ def _differences(rows: list[RunStatus]) -> list[Finding]:
     return found
 
 
-def repair(sweep: Path, findings: list[Finding]) -> list[Finding]:
+def mend(sweep: Path, findings: list[Finding]) -> list[Finding]:
     """Mend what can be mended, run by run under the run's lock; returns what was mended."""
     mended = []
     for finding in findings:
@@ -137,7 +136,7 @@ def repair(sweep: Path, findings: list[Finding]) -> list[Finding]:
             continue
         directory = sweep / finding.where.split("/")[0]
         try:
-            if (directory / "spec.json").exists():
+            if RunDirectory(directory).is_run():
                 with run_lock(directory):
                     finding.repair()
             else:
@@ -148,27 +147,18 @@ def repair(sweep: Path, findings: list[Finding]) -> list[Finding]:
     return mended
 
 
+def _as_json(item: Finding, mended: list[Finding]) -> dict[str, Any]:
+    plain = {key: getattr(item, key) for key in ("where", "problem", "remedy")}
+    return plain | {"repairable": item.repair is not None, "repaired": item in mended}
+
+
 def examine_and_show(sweep: Path, *, repair: bool, as_json: bool) -> int:
     """The command: 0 where nothing is wrong or all is mended, 1 where something is left to do."""
     findings = examine(sweep)
-    mended = _repair(sweep, findings) if repair else []
+    mended = mend(sweep, findings) if repair else []
     if as_json:
         print(  # noqa: T201
-            json.dumps(
-                [
-                    {
-                        **{
-                            field.name: getattr(item, field.name)
-                            for field in dataclasses.fields(item)
-                            if field.name != "repair"
-                        },
-                        "repairable": item.repair is not None,
-                        "repaired": item in mended,
-                    }
-                    for item in findings
-                ],
-                indent=1,
-            )
+            json.dumps([_as_json(item, mended) for item in findings], indent=1)
         )
     else:
         for item in findings:
@@ -181,6 +171,3 @@ def examine_and_show(sweep: Path, *, repair: bool, as_json: bool) -> int:
         words += f"; --repair mends {could}" if could and left and not repair else ""
         sys.stdout.write(f"{words}\n")
     return EXIT_FAILED if len(findings) > len(mended) else EXIT_COMPLETE
-
-
-_repair = repair

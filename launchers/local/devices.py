@@ -48,7 +48,7 @@ def has_tpu() -> bool:
 def places(runs: int, workers: int | None = None, cores_per_worker: int = 1, devices: int = 1) -> list[Place]:
     """One place an accelerator; on a CPU as many single-threaded workers as there are cores.
 
-    Two single-threaded processes train more tokens a second in total than one with two threads (README,
+    Two single-threaded processes train more tokens a second in total than one with two threads (docs/performance.md,
     "Workers"), because the products of a small model are too small to share. The number of threads of a run never
     depends on how many runs are left: sums in another order are other numbers in the last bit.
 

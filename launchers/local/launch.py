@@ -1,6 +1,6 @@
 """Run a sweep on this machine: long-lived workers, one an accelerator or a CPU core.
 
-result.json on disk is the only truth: launching again skips what is complete and resumes the rest.
+What is on disk is the only truth: launching again skips what is complete and resumes the rest.
 """
 
 import contextlib
@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
+from core.rundir import SweepDirectory
 from launchers.local.devices import Place, places
 from launchers.local.progress import Progress
 from launchers.order import check_order
 from launchers.packs import PackSizes, choose_sizes
 from launchers.queue import RunQueue
-from training.records import write_error, write_spec
+from training.records import write_spec
 from training.spec import RunSpec
 
 # A worker killed from outside (out of memory, kill -9) gets its run back this often before the run counts as failed.
@@ -73,7 +74,7 @@ def sweep_lock(directory: Path) -> Iterator[None]:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / ".launcher.lock").open("a+")
+        file = SweepDirectory(directory).launcher_lock.open("a+")
     except OSError as error:
         raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
     with file:
@@ -148,28 +149,25 @@ class LocalLauncher:
     """Trains the runs of one sweep; `run` returns when all have ended or a signal asked to stop."""
 
     def __init__(self, directory: Path, specs: Sequence[RunSpec], options: LocalOptions):
-        self.directory, self.options = directory, options
+        self.sweep, self.options = SweepDirectory(directory), options
         self.complete: list[str] = []
         self.failed: dict[str, str] = {}
         self.refused: dict[str, str] = {}
         self.stopped: list[str] = []
-        self.skipped = [spec.run_id for spec in specs if self._is_complete(spec)]
-        self.todo = [spec for spec in specs if not self._is_complete(spec)]
+        complete = {spec.run_id for spec in specs if self.sweep.run(spec.run_id).is_complete()}
+        self.skipped = [spec.run_id for spec in specs if spec.run_id in complete]
+        self.todo = [spec for spec in specs if spec.run_id not in complete]
         self.names = {spec.run_id for spec in self.todo}
         self.stopping = False
         self.sizes = PackSizes({})
         self._retries: dict[str, int] = {}
         self._alone: set[str] = set()
 
-    def _is_complete(self, spec: RunSpec) -> bool:
-        return (self.directory / spec.run_id / "result.json").exists()
-
     def _is_ready(self, spec: RunSpec) -> bool:
         """A branch is ready once its trunk's checkpoint is committed: Orbax renames it into place when whole."""
         if spec.parent not in self.names:
             return True  # no trunk, or one that this launch does not train: the run itself says what it misses
-        trunk = self.directory / spec.parent
-        return (trunk / "checkpoints" / str(spec.branch_at_tokens)).exists()
+        return self.sweep.run(spec.parent).checkpoint(spec.branch_at_tokens).exists()
 
     def run(self) -> Summary:
         """Train everything that is not complete."""
@@ -181,7 +179,7 @@ class LocalLauncher:
                 self.options.devices_per_worker,
             )
             for spec in self.todo:
-                write_spec(self.directory / spec.run_id, spec)
+                write_spec(self.sweep.run(spec.run_id).path, spec)
             self._choose_packs()
             self._train_all()
         return Summary(
@@ -190,7 +188,7 @@ class LocalLauncher:
 
     def _choose_packs(self) -> None:
         """Decide how many runs of each shape go together, and say so."""
-        log = self.directory / ".workers" / "packs.log"
+        log = self.sweep.workers / "packs.log"
         note = Progress([], 0).note
         self.sizes = choose_sizes(self.todo, self.options.pack, self.places, self.options.cache_root, log, note)
         for line in self.sizes.lines:
@@ -228,11 +226,14 @@ class LocalLauncher:
             worker.process.terminate()
 
     def _start_worker(self, index: int, place: Place) -> None:
-        log = self.directory / ".workers" / f"{index}.log"
-        log.parent.mkdir(exist_ok=True)
-        worker = Worker(index, place, log, self.options)
+        self.sweep.workers.mkdir(exist_ok=True)
+        worker = Worker(index, place, self._log(index), self.options)
         self.workers[index] = worker
         self.selector.register(worker.events, selectors.EVENT_READ, index)
+
+    def _log(self, index: int) -> Path:
+        """What a worker says on standard error."""
+        return self.sweep.workers / f"{index}.log"
 
     def _handle(self, worker: Worker) -> None:
         events = worker.read_events()
@@ -260,7 +261,7 @@ class LocalLauncher:
         else:
             for spec in specs:
                 self.progress.start(spec, worker.place.name)
-            worker.train(specs, self.directory)
+            worker.train(specs, self.sweep.path)
 
     def _finish(self, spec: RunSpec, status: int, message: str) -> None:
         if status == EXIT_COMPLETE:
@@ -292,8 +293,8 @@ class LocalLauncher:
                 self.progress.note(f"{spec.run_id}: {cause}; resuming it")
                 self.queue.put_back(spec)
             else:
-                log = self.directory / ".workers" / f"{worker.index}.log"
-                write_error(self.directory / spec.run_id, f"{cause}; its last words are in {log}")
+                said = f"{cause}; its last words are in {self._log(worker.index)}"
+                self.sweep.run(spec.run_id).write_error(said)
                 self._finish(spec, EXIT_FAILED, cause)
         if len(self.queue) and not self.stopping:
             self._start_worker(worker.index, worker.place)
@@ -317,8 +318,9 @@ def launch(directory: Path, specs: Sequence[RunSpec], options: LocalOptions) -> 
         held back until its forecast is written.
     """
     with sweep_lock(directory):
-        check_order(directory, [s for s in specs if not (directory / s.run_id / "result.json").exists()])
-        return LocalLauncher(directory, specs, options).run()
+        launcher = LocalLauncher(directory, specs, options)
+        check_order(directory, launcher.todo)
+        return launcher.run()
 
 
 __all__ = ["LocalLauncher", "LocalOptions", "Summary", "launch"]

@@ -9,8 +9,9 @@ from rich.live import Live
 from rich.table import Table
 
 from core.errors import EXIT_COMPLETE
+from core.numbers import short_count
 from training.cost import training_flops
-from training.spec import RunSpec, short_count
+from training.spec import RunSpec
 
 # Without a terminal, a line this often.
 PLAIN_SECONDS = 15.0

@@ -2,13 +2,12 @@
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from core.errors import BadInput
 from launchers.packs import parse_pack
+from launchers.site import from_keys
 
 # A value inside a #SBATCH line: printable, no white space, quote, backslash or #, so that it cannot end the line or
 # the option that it belongs to.
@@ -147,22 +146,6 @@ class SlurmOptions:
         return max(fitting, key=lambda shape: shape.params_above)
 
 
-def read_site(path: Path | None) -> dict[str, Any]:
-    """The site file as a dictionary; empty without one.
-
-    Raises:
-      BadInput: the file is missing or not TOML.
-    """
-    if path is None:
-        return {}
-    try:
-        return tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise BadInput(f"--site={path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise BadInput(f"--site={path}: not readable as TOML ({error})") from None
-
-
 def slurm_options(site: Mapping[str, Any], flags: Mapping[str, Any]) -> SlurmOptions:
     """Options from a site file's keys, flags that are given winning over it.
 
@@ -176,10 +159,10 @@ def slurm_options(site: Mapping[str, Any], flags: Mapping[str, Any]) -> SlurmOpt
     tables = site.get("resources", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise BadInput("resources: must be [[resources]] tables, each with params_above")
-    top = {key: value for key, value in site.items() if key not in ("resources", "skypilot", "jobset")}
+    top = {key: value for key, value in site.items() if key != "resources"}
     base = {key: top.pop(key) for key in sorted(shape_keys & top.keys())}
     forced = {key: given.pop(key) for key in sorted(shape_keys & given.keys())}
-    shapes = [_build(Resources, {**base, **table, **forced}) for table in [{}, *tables]]
+    shapes = [from_keys(Resources, {**base, **table, **forced}) for table in [{}, *tables]]
     if len({shape.params_above for shape in shapes}) < len(shapes):
         raise BadInput("resources: every table needs its own params_above, above 0")
     asked = [shape for shape in shapes if parse_pack(shape.pack) not in ("auto", 1)]
@@ -188,47 +171,4 @@ def slurm_options(site: Mapping[str, Any], flags: Mapping[str, Any]) -> SlurmOpt
             f"mesh={asked[0].mesh}" if asked[0].mesh else f"{asked[0].nodes * asked[0].tasks} processes a run"
         )
         raise BadInput(f"pack={asked[0].pack}: {alone} is for runs that train alone; must be auto or off")
-    return _build(SlurmOptions, {**top, **given}, resources=tuple(shapes))
-
-
-def _build(kind: Any, values: Mapping[str, Any], **more: Any) -> Any:
-    """A dataclass of plain values; a wrong key or type is named."""
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in more}
-    converted = {}
-    for key, value in values.items():
-        if key not in fields:
-            raise BadInput(f"unknown key {key!r} in the site file: allowed are {', '.join(fields)}")
-        default = fields[key].default
-        if isinstance(default, tuple):
-            if not (isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)):
-                raise BadInput(f"{key}={value!r}: must be a list of texts")
-            value = tuple(value)
-        elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        elif key in ("time", "pack") and type(value) is int:
-            value = str(value)
-        if type(value) is not type(default):
-            raise BadInput(f"{key}={value!r}: must be {_words(type(default))}")
-        converted[key] = value
-    return kind(**converted, **more)
-
-
-def from_table(kind: Any, table: Any, name: str) -> Any:
-    """A frozen dataclass from one table of the site file.
-
-    Raises:
-      BadInput: no table, an unknown key or a wrong type.
-    """
-    if not isinstance(table, Mapping):
-        raise BadInput(f"[{name}] of the site file must be a table")
-    return _build(kind, table)
-
-
-def _words(kind: type) -> str:
-    return {
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        tuple: "a list of texts",
-        bool: "true or false",
-    }[kind]
+    return from_keys(SlurmOptions, {**top, **given}, resources=tuple(shapes))

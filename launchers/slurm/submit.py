@@ -13,6 +13,7 @@ from pathlib import Path
 
 from core.errors import BadInput
 from core.files import write_atomic, write_json
+from core.rundir import SweepDirectory
 from launchers.local.launch import sweep_lock
 from launchers.packs import PackSizes, measured_sizes, parse_pack
 from launchers.slurm.batch import Array, plan_arrays, render
@@ -45,7 +46,7 @@ class Submission:
 
 
 def is_complete(sweep: Path, run: str) -> bool:
-    return (sweep / run / "result.json").exists()
+    return SweepDirectory(sweep).run(run).is_complete()
 
 
 def _sorted_out(

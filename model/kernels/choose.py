@@ -1,7 +1,8 @@
-"""Which implementation computes what, and why: rules of shape and device, without JAX.
+"""Which kernel computes what, and why: rules of architecture, shape and device, without JAX.
 
-Every accelerator kernel has shapes that it refuses. A rule here picks the fastest one that takes the shape and says
-its reason in words; a run writes both into env.json, so that no fallback is silent.
+Every kernel has networks and shapes that it refuses. A rule here picks the fastest one that takes them, or else the
+definition in model/transformer.py, and says its reason in words; a run writes both into env.json, so that no fallback
+is silent.
 """
 
 import dataclasses
@@ -9,6 +10,8 @@ import itertools
 import math
 
 from model.config import ModelConfig
+from model.parameters import layout as parameter_tree
+from model.parameters import leaves, runs_feature_major
 
 # Logits of one device above this many are never held at once: 2^26 float32 are 256 MiB, and with any vocabulary
 # to 2^15 a block still has 2,048 tokens, enough rows for a matrix product to run at full speed.
@@ -42,21 +45,23 @@ class Device:
 
 
 def layout(config: ModelConfig, device: Device) -> Choice:
-    """columns (feature-major) on the CPU in float32, rows (token-major) everywhere else."""
+    """feature-major on the CPU in float32, token-major, as the definition is written, everywhere else."""
     if device.platform != "cpu":
-        return Choice("rows", "fused attention kernels read token-major arrays")
+        return Choice("token-major", "fused attention kernels read token-major arrays")
     if config.compute_dtype != "float32":
-        return Choice("rows", f"columns is written for float32, not {config.compute_dtype}")
-    return Choice("columns", "on a CPU sums over an earlier axis are vectorized")
+        return Choice("token-major", f"feature-major is written for float32, not {config.compute_dtype}")
+    if not runs_feature_major(config):
+        return Choice("token-major", f"model.architecture={config.architecture} is written token-major")
+    return Choice("feature-major", "on a CPU sums over an earlier axis are vectorized")
 
 
 def attention(config: ModelConfig, device: Device, sequence_length: int) -> Choice:
-    """cudnn on NVIDIA GPUs, splash on TPUs, blocks in columns, and xla where a kernel does not take the shape.
+    """cudnn on NVIDIA GPUs, splash on TPUs, blocks where feature-major, and xla, the definition, everywhere else.
 
     The limits of cudnn are those that `jax.nn.dot_product_attention` checks (JAX 0.10): 16-bit floats, compute
     capability 8.0, head width a multiple of 8 up to 128, or 256 from capability 9.0 on.
     """
-    if layout(config, device).name == "columns":
+    if layout(config, device).name == "feature-major":
         return Choice("blocks", "CPU, float32: causal blocks of queries over feature-major arrays")
     if device.platform == "tpu":
         return _splash(sequence_length)
@@ -116,6 +121,8 @@ def record(
 ) -> dict[str, dict[str, str]]:
     """Every choice of a run with its reason: what env.json keeps.
 
+    Older attempts name the layouts rows, for token-major, and columns, for feature-major: the same programs.
+
     Args:
       mesh: devices along data, fsdp and tensor.
       sequences: of one step's batch, over all devices.
@@ -139,16 +146,16 @@ def slow(config: ModelConfig, device: Device, length: int) -> str | None:
     )
 
 
-# Blocks of queries of `columns`: n of them compute (n + 1) / 2n of the scores. Products of fewer than 64 queries do not
-# run at full speed, and beyond four blocks what is saved pays only for blocks of 256.
+# Blocks of queries of `causal_blocks`: n of them compute (n + 1) / 2n of the scores. Products of fewer than 64 queries
+# do not run at full speed, and beyond four blocks what is saved pays only for blocks of 256.
 FEW_BLOCKS, MINIMUM_BLOCK = 4, 64
 MANY_BLOCKS, LARGE_BLOCK = 8, 256
-# Attention weights that `columns` computes at once: 512 KiB, half of a common second-level cache.
+# Attention weights that `causal_blocks` computes at once: 512 KiB, half of a common second-level cache.
 WEIGHTS_AT_ONCE = 2**17
 
 
 def query_blocks(length: int) -> list[tuple[int, int]]:
-    """Where the blocks of queries of `columns` start and stop."""
+    """Where the blocks of queries of `causal_blocks` start and stop."""
     count = max(1, min(FEW_BLOCKS, length // MINIMUM_BLOCK), min(MANY_BLOCKS, length // LARGE_BLOCK))
     edges = [length * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))
@@ -160,6 +167,13 @@ def weights_of_block(repeats: int, length: int) -> int:
 
 
 def heads_at_once(heads: int, repeats: int, length: int) -> int:
-    """How many key heads of all sequences `columns` takes together: a divisor of `heads`, at least one."""
+    """How many key heads of all sequences `causal_blocks` takes together: a divisor of `heads`, at least one."""
     most = max(1, min(heads, WEIGHTS_AT_ONCE // weights_of_block(repeats, length)))
     return next(count for count in range(most, 0, -1) if heads % count == 0)
+
+
+def longest_side(config: ModelConfig) -> int:
+    """Of any matrix of the network; feature-major computes gate and up as one."""
+    tree = parameter_tree(config)
+    joined = sum(tree["blocks"][name].shape[-1] for name in ("gate", "up") if name in tree["blocks"])
+    return max(joined, *(side for leaf in leaves(tree) if leaf.is_matrix for side in leaf.shape[-2:]))

@@ -1,4 +1,4 @@
-"""What the rules of `choices` ask of the device that programs are compiled for."""
+"""What the rules of `choose` ask of the device that programs are compiled for."""
 
 import functools
 

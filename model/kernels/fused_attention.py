@@ -1,4 +1,4 @@
-"""Causal attention over token-major arrays through the kernel that `choices.attention` names."""
+"""Attention through the fused kernel of an accelerator, which never holds the weights of a head whole."""
 
 import functools
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from model import transformer
 from model.sharding import on_each_device
 
 # Blocks of queries and keys of the TPU kernel: the largest of these that divide the sequence. Larger blocks keep the
@@ -13,47 +14,41 @@ from model.sharding import on_each_device
 SPLASH_BLOCKS = (512, 384, 256, 128)
 
 
-def attend(
-    name: str, query_BTHK: jax.Array, key_BTGK: jax.Array, value_BTGK: jax.Array, scale: float
-) -> jax.Array:
-    """Causal attention with grouped queries; (B, T, H, K).
+class Cudnn(transformer.Attention):
+    """NVIDIA GPUs."""
 
-    Args:
-      name: of the implementation: cudnn, splash or xla.
-      scale: of the scores.
+    def mix(self, q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, scale: float) -> jax.Array:
+        return jax.nn.dot_product_attention(
+            q_BTHK, k_BTGK, v_BTGK, scale=scale, is_causal=True, implementation="cudnn"
+        )
+
+
+class Splash(transformer.Attention):
+    """TPUs, on each device over its own sequences and heads: the partitioner cannot cut a kernel.
+
+    `interpret` runs the kernel's program step by step on any device, for tests.
     """
-    if name == "splash":
-        return splash(query_BTHK, key_BTGK, value_BTGK, scale)
-    return jax.nn.dot_product_attention(
-        query_BTHK,
-        key_BTGK,
-        value_BTGK,
-        scale=scale,
-        is_causal=True,
-        implementation="cudnn" if name == "cudnn" else "xla",
-    )
+
+    interpret = False
+
+    def mix(self, q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, scale: float) -> jax.Array:
+        return splash(q_BTHK, k_BTGK, v_BTGK, scale, interpret=self.interpret)
 
 
 def splash(
-    query_BTHK: jax.Array, key_BTGK: jax.Array, value_BTGK: jax.Array, scale: float, *, interpret: bool = False
+    q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, scale: float, *, interpret: bool = False
 ) -> jax.Array:
-    """The TPU kernel, on each device over its own sequences and heads: the partitioner cannot cut a kernel.
-
-    Args:
-      interpret: run the kernel's program step by step on any device, for tests.
-    """
+    """Causal attention with grouped queries, (B, T, H, K), as `Attention.mix`."""
     everywhere = on_each_device(
         functools.partial(_splash_here, interpret=interpret), ("batch", "position", "heads", "head_width")
     )
-    return everywhere(query_BTHK * jnp.asarray(scale, query_BTHK.dtype), key_BTGK, value_BTGK)
+    return everywhere(q_BTHK * jnp.asarray(scale, q_BTHK.dtype), k_BTGK, v_BTGK)
 
 
-def _splash_here(
-    query_BTHK: jax.Array, key_BTGK: jax.Array, value_BTGK: jax.Array, *, interpret: bool
-) -> jax.Array:
-    kernel = _splash_kernel(query_BTHK.shape[1], query_BTHK.shape[2], interpret)
+def _splash_here(q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, *, interpret: bool) -> jax.Array:
+    kernel = _splash_kernel(q_BTHK.shape[1], q_BTHK.shape[2], interpret)
     per_sequence: Any = jax.vmap(kernel)
-    mixed_BHTK = per_sequence(*(array.swapaxes(1, 2) for array in (query_BTHK, key_BTGK, value_BTGK)))
+    mixed_BHTK = per_sequence(*(array.swapaxes(1, 2) for array in (q_BTHK, k_BTGK, v_BTGK)))
     return mixed_BHTK.swapaxes(1, 2)
 
 

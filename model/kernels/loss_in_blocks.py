@@ -13,15 +13,43 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from model.kernels import token_major as rows
+from model.kernels import feature_major
+from model.loss import Pair, cross_entropy
 from model.sharding import RULES
+from model.transformer import Head
 
-Pair = tuple[jax.Array, jax.Array]
+
+class InBlocks(Head):
+    """Over blocks of `positions` positions of every sequence."""
+
+    positions = 0
+
+    def token_losses(self, x: jax.Array, targets_BT: jax.Array) -> Pair:
+        x_BTD = self.token_major(x)
+        return token_losses(x_BTD, self.table[...], targets_BT, softcap=self.softcap, positions=self.positions)
+
+    def objective(self, x: jax.Array, targets_BT: jax.Array, z_loss: jax.Array | float) -> Pair:
+        """As `Head.objective`, but the mean loss alone carries no gradient."""
+        x_BTD, weight = self.token_major(x), jnp.asarray(z_loss, jnp.float32)
+        total, nll, _ = sums(self.softcap, self.positions, x_BTD, self.table[...], targets_BT, weight)
+        return total / targets_BT.size, nll / targets_BT.size
+
+    def token_major(self, x: jax.Array) -> jax.Array:
+        """The stream as x_BTD."""
+        return x
+
+
+class FeatureMajorInBlocks(InBlocks, feature_major.Head):
+    """From a feature-major stream."""
+
+    def token_major(self, x: jax.Array) -> jax.Array:
+        return x.T.reshape(-1, self.length, x.shape[0])
 
 
 def _logits(x_BSD: jax.Array, table_VD: jax.Array, softcap: float) -> jax.Array:
-    """Float32 scores of S positions, capped."""
-    logits = rows.logits(x_BSD, table_VD)
+    """Float32 scores of S positions, capped, as `Head`."""
+    table_VD = table_VD.astype(x_BSD.dtype)
+    logits = jnp.einsum("bsd,vd->bsv", x_BSD, table_VD, preferred_element_type=jnp.float32)
     return softcap * jnp.tanh(logits / softcap) if softcap else logits
 
 
@@ -55,7 +83,7 @@ def token_losses(
     @jax.checkpoint
     def block(parts: Any) -> Pair:
         x_BSD, targets_BS = parts
-        return rows.token_losses(_logits(x_BSD, table_VD, softcap), targets_BS)
+        return cross_entropy(_logits(x_BSD, table_VD, softcap), targets_BS)
 
     nll, logz = jax.lax.map(block, (_blocks(x_BTD, positions), _blocks(targets_BT, positions)))
     return _joined(nll, targets_BT.shape[1]), _joined(logz, targets_BT.shape[1])
@@ -119,7 +147,7 @@ def _every_block(
         nll, square, d_table_VD = carry
         x_BSD, targets_BS, counts_BS = parts
         logits_BSV = _logits(x_BSD, table_VD, softcap)
-        nll_BS, logz_BS = rows.token_losses(logits_BSV, targets_BS)
+        nll_BS, logz_BS = cross_entropy(logits_BSV, targets_BS)
         # d nll = softmax - one-hot of the target; d logz^2 = 2 logz softmax.
         share_BSV = jnp.exp(logits_BSV - logz_BS[..., None]) * (1 + 2 * z_loss * logz_BS)[..., None]
         is_target_BSV = jax.lax.broadcasted_iota(jnp.int32, share_BSV.shape, 2) == targets_BS[..., None]

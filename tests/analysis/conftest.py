@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.fit.fit import fit_law
-from analysis.logs.table import read_table
+from analysis.logs.read import read_table
 from core.files import write_json
 from tests.support.synthetic_sweep import write_sweep
 

@@ -144,22 +144,6 @@ def test_a_prediction_outside_its_interval_looks_different():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [
-        (999, "999"),
-        (1000, "1k"),
-        (10_240, "10.2k"),
-        (999_600, "1M"),
-        (1.5e9, "1.5B"),
-        (3e12, "3T"),
-        (0.5, "0.5"),
-    ],
-)
-def test_counts_are_readable(value, text):
-    assert style.count_text(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
     [(1e15, "$10^{15}$"), (3.2e15, r"$3.2\times10^{15}$"), (1000.0, "$10^{3}$"), (2e-3, r"$2\times10^{-3}$")],
 )
 def test_flops_are_readable(value, text):

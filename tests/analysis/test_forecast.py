@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.commands import digest_of
 from analysis.fit.fit import fit_law
 from analysis.forecast import predict as forecast
-from analysis.forecast.predict import digest_of
 from core.errors import BadInput
 from tests.support.synthetic_sweep import TRUTH, truth_loss
 

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.logs.load import load_sweep
 from analysis.logs.load_curves import EVALUATION_COLUMNS
-from analysis.logs.table import read_table
+from analysis.logs.read import read_table
 from core.errors import BadInput
 from tests.support.synthetic_sweep import params_of, run_name, write_run, write_sweep
 
@@ -94,8 +94,8 @@ def test_runs_at_constant_rate_are_not_mixed_with_cooled_ones(sweep):
 
 def test_rival_settings_at_one_size_are_warned_of(sweep):
     twin = sweep / "twin"
-    (sweep / run_name(32, 1_048_576, 0)).rename(sweep / "w32")
-    shutil.copytree(sweep / "w32", twin)
+    shutil.copytree(sweep / run_name(32, 1_048_576, 0), twin)
+    rewrite(twin / "result.json", lambda result: result.update(run="twin"))
     rewrite(twin / "spec.json", lambda spec: spec["optim"].update(learning_rate=1e-2))
     (warning,) = load_sweep(sweep).warnings
     assert warning.startswith(
@@ -199,8 +199,13 @@ def test_missing_logs_give_empty_curves(sweep):
     ("file", "keys", "value", "said"),
     [
         ("env", ("commit",), "ffff", "the recorded code differs between runs: 2 commits"),
-        ("env", ("corpus_fingerprint",), "ffff", "the recorded corpus differs between runs"),
-        ("env", ("versions", "jax"), "0.11.0", "the set of package versions differs between runs"),
+        ("env", ("corpus", "fingerprint"), "ffff", "the recorded corpus differs between runs"),
+        (
+            "env",
+            ("attempts", 0, "packages", "jax"),
+            "0.11.0",
+            "the set of package versions differs between runs",
+        ),
         ("spec", ("data", "tokenizer"), "char", "nats per token cannot be compared"),
         ("spec", ("data", "validation_tokens"), 9, "the held-out slice differs between runs"),
     ],

@@ -9,6 +9,7 @@ from analysis.forecast import register
 from analysis.logs.load import load_sweep
 from analysis.report.sections.forecast import registered_forecast
 from core.errors import BadInput
+from core.rundir import HELD_BACK
 from tests.support.synthetic_sweep import params_of, run_name, truth_loss, write_run, write_sweep
 
 LARGE, TOKENS = 96, (1_048_576, 4_194_304)
@@ -23,7 +24,7 @@ def small_sweep(folder) -> Path:
         {"run": name, "params": params_of(LARGE), "tokens": tokens}
         for name, tokens in zip(names, TOKENS, strict=True)
     ]
-    (sweep / register.HELD_BACK).write_text(json.dumps({"runs": held, "trunks": []}))
+    (sweep / HELD_BACK).write_text(json.dumps({"runs": held, "trunks": []}))
     return sweep
 
 
@@ -159,9 +160,9 @@ def test_whatever_was_changed_afterwards_is_named(sweep, damage, words):
     ],
 )
 def test_bad_lists_are_refused_in_one_line(sweep, capsys, content, words):
-    (sweep / register.HELD_BACK).unlink()
+    (sweep / HELD_BACK).unlink()
     if content is not None:
-        (sweep / register.HELD_BACK).write_text(content)
+        (sweep / HELD_BACK).write_text(content)
     with pytest.raises(SystemExit) as stopped:
         register.main([str(sweep)])
     assert stopped.value.code == 2

@@ -14,9 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.logs.table import read_table
+from analysis.logs.read import read_table
 from analysis.report import command as report
-from analysis.report.document import Block, Bullets, Command, Heading, Paragraph, Rows, to_html, to_markdown
+from analysis.report.folder import MADE_FROM
+from analysis.report.page import Page as Content
+from analysis.report.page import to_html, to_markdown
+from analysis.report.section import Block, Bullets, Command, Paragraph, Rows, Section
+from analysis.report.sections import declared
 from tests.support.synthetic_sweep import TRUTH, params_of, run_name, write_run, write_sweep
 
 
@@ -58,8 +62,8 @@ def test_the_same_logs_give_the_same_bytes_anywhere(two_reports):
     figures += ("backtest", "powers")
     expected |= {f"{name}.{kind}" for name in figures for kind in ("svg", "png")}
     expected |= {"powers.json"}
-    assert set(first) == expected | {"made_from.json"}
-    assert expected <= set(report.FILES)
+    assert set(first) == expected | {MADE_FROM}
+    assert expected <= declared() | {"report.html", "report.md"}
 
 
 def test_no_place_and_no_time_is_in_it(folder):
@@ -213,6 +217,23 @@ def test_files_of_an_earlier_report_go_and_others_stay(tmp_path, capsys):
     assert (sweep / "report" / "notes.txt").read_text() == "mine"
 
 
+def test_files_that_only_an_earlier_version_knew_go_and_nothing_outside_the_folder(tmp_path, capsys):
+    sweep = small_sweep(tmp_path)
+    folder = sweep / "report"
+    folder.mkdir()
+    spec = f"../{run_name(16, 524_288, 0)}/spec.json"
+    earlier = {"logs_sha256": "a", "code_sha256": "b", "bootstrap": 0, "seed": 0, "summary": []}
+    (folder / MADE_FROM).write_text(
+        json.dumps({**earlier, "files": {"hull.svg": "c", "gone.png": "d", spec: "e", "..": "f", "": "g"}})
+    )
+    (folder / "hull.svg").write_text("of an earlier version")
+    report.main([str(sweep), "--bootstrap", "0"])
+    assert not (folder / "hull.svg").exists()
+    assert (folder / spec).exists()
+    made = json.loads((folder / MADE_FROM).read_text())
+    assert set(made["files"]) | {MADE_FROM} == set(hashes(folder))
+
+
 def test_missing_and_failed_runs_are_told_and_markup_is_not_believed(tmp_path, capsys):
     sweep = small_sweep(tmp_path)
     evil = "<script>alert('x')</script> & | `code` **bold** <img src=x onerror=y>"
@@ -244,21 +265,40 @@ def test_differences_and_rises_are_warned_of(tmp_path):
     assert re.search(r"loss rises by \d+% from 32.8k to 67.6k parameters at 1.05M tokens", text)
 
 
+def content_of(text):
+    """Everything that a page can hold, all of it this text."""
+    blocks: tuple[Block, ...] = (
+        Paragraph(text),
+        Bullets([text]),
+        Rows((text, "b"), [(text, text)]),
+        Command(text),
+    )
+    return Content(text, 1, text, [text], [text], {"one": Section(text, blocks)}, [text])
+
+
+NASTY = '<a href="x">&\'|*_`[]#\\'
+
+
 def test_renderers_escape_everything():
-    nasty = '<a href="x">&\'|*_`[]#\\'
-    blocks: list[Block] = [
-        Heading(nasty),
-        Paragraph(nasty),
-        Bullets([nasty]),
-        Rows((nasty, "b"), [(nasty, nasty)]),
-        Command(nasty),
-    ]
-    page = Page()
-    page.feed(to_html(nasty, blocks))
-    assert "a" not in page.tags
+    page, content = Page(), content_of(NASTY)
+    text = to_html(content, {})
+    page.feed(text)
+    assert page.tags.count("a") == text.count('<a href="#')
     assert page.open == []
-    lines = to_markdown(blocks[:-1]).splitlines()
+    lines = [line for line in to_markdown(content).splitlines() if not line.startswith("    ")]
     assert all("<a" not in line.replace("\\<a", "") for line in lines)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.sampled_from("<>&\"'|*_`[]#\\{}%!-/ ab")))
+def test_no_text_changes_the_structure_of_a_page(text):
+    page, plain = Page(), Page()
+    page.feed(to_html(content_of(text), {}))
+    plain.feed(to_html(content_of("a"), {}))
+    assert page.tags == plain.tags
+    lines = to_markdown(content_of(text)).splitlines()
+    cells = [len(re.split(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines if line.startswith("|")]
+    assert cells == [4, 4, 4]
 
 
 @pytest.mark.parametrize(
@@ -266,11 +306,11 @@ def test_renderers_escape_everything():
     [
         (["absent"], "absent: no such directory of a sweep"),
         (["."], "no runs in it"),
-        ([], "the following arguments are required: sweep"),
+        ([], "SWEEP"),
         (["small", "--bootstrap", "1"], "--bootstrap 1: must be 0 or at least 2"),
         (["small", "--bootstrap", "-4"], "--bootstrap -4: must be 0 or at least 2"),
         (["small", "--seed", "-1"], "--seed -1: must be at least 0"),
-        (["small", "--style", "x"], "unrecognized arguments: --style x"),
+        (["small", "--style", "x"], "--style"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, arguments, said):

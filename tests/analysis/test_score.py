@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
+from analysis.commands import digest_of
 from analysis.forecast import score
-from analysis.forecast.predict import digest_of
 from analysis.forecast.score import tally_of
 from core.errors import BadInput
 from tests.support.synthetic_sweep import params_of, truth_loss, write_run

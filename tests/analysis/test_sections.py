@@ -17,8 +17,8 @@ from analysis.laws import get_law
 from analysis.logs.load import load_sweep
 from analysis.report import command as report
 from analysis.report.sections import approaches, powers, repeated, shapes, tokenizers
-from analysis.report.sections.base import Known
-from analysis.report.study import _thinned
+from analysis.report.sections.curves import thinned
+from analysis.report.study import Study
 from core.errors import BadInput
 from tests.support.synthetic_sweep import TRUTH, params_of, truth_loss, write_run, write_sweep
 
@@ -39,9 +39,13 @@ def known(sweep, **parts):
     single = np.ones(len(sweep.usable), bool)
     if "unique_tokens" in columns:
         single = columns["unique_tokens"] >= columns["tokens"]
-    empty = {"fit": None, "isoflop": None, "envelope": None, "bootstrap": 0, "seed": 0}
-    return Known(
-        sweep=sweep, columns=columns, single=single, evaluations=sweep.evaluations(), **{**empty, **parts}
+    return Study(
+        sweep=sweep,
+        columns=columns,
+        single=single,
+        evaluations=sweep.evaluations(),
+        metrics=sweep.metrics(),
+        **parts,
     )
 
 
@@ -217,12 +221,12 @@ def test_the_excess_of_repetition_is_the_ratio_to_fresh_text(repeating):
 
 def test_the_words_on_repetition_follow_from_the_excess(repeating, monkeypatch):
     """The law itself is held to its published table elsewhere; its fit takes most of a minute."""
-    monkeypatch.setattr(repeated, "_fits", lambda known: ({}, "not tried here"))
+    monkeypatch.setattr(repeated, "_fitted", lambda study: ("", None, "not tried here"))
     section = repeated.section(known(repeating))
     worst = max(repeated.cells_of(known(repeating).columns), key=lambda cell: (cell.epochs, cell.excess))
     assert worst.epochs == 32
     assert f"{100 * worst.excess:.0f}% above at 32 epochs" in section.said[0]
-    assert "not fitted: not tried here" in section.blocks[-1].text
+    assert "not fitted: not tried here" in section.blocks[-2].text
     assert section.results["repeated.json"]["fits"] == {}
 
 
@@ -319,7 +323,7 @@ def test_the_report_counts_the_tokens_of_a_trunk_once(tmp_path):
 def test_blocks_of_a_log_keep_its_mean_and_are_few(steps, start):
     tokens = 1024.0 * np.arange(1 + int(start * steps), 1 + steps)
     loss = np.linspace(3, 2, tokens.size)
-    x, y = _thinned(tokens, loss)
+    x, y = thinned(tokens, loss)
     assert x.size <= 60
     assert (np.diff(x) > 0).all()
     assert y.min() >= loss.min()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.logs.table import Table, constant_columns, read_table, suspicions
+from analysis.logs.read import read_table
+from analysis.logs.table import Table, constant_columns, suspicions
 from core.errors import BadInput
 
 GOOD = "params,tokens,loss\n1e6,2e7,3.5\n2e6,2e7,3.25\n4e6,8e7,2.75\n"

@@ -50,7 +50,7 @@ def test_kill_between_writes_never_leaves_half_a_file(tmp_path):
     path = tmp_path / "value.json"
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from files import write_json\n"
+        "from core.files import write_json\n"
         "number = 0\n"
         f"while True: number += 1; write_json({str(path)!r}, {{'number': number, 'pad': 'x' * 100000}})\n"
     )

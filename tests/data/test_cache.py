@@ -180,10 +180,10 @@ def test_a_damaged_corpus_is_built_again(text_folder: Path, tmp_path: Path) -> N
 BUILD = """
 import sys
 from pathlib import Path
-from data import build, corpus
+from data import build
 from data.config import DataConfig
 from data.cache import open_or_build
-from errors import exit_on_bad_input
+from core.errors import exit_on_bad_input
 {before}
 with exit_on_bad_input():
     config = DataConfig(corpus="text:" + sys.argv[1], sequence_length=16, validation_tokens=64)
@@ -206,7 +206,7 @@ build.encode = sleep
 """
 SLEEP_WHILE_WRITING_CORPUS = """
 import os, time
-from data.text import TextSource
+from data.corpora.text import TextSource
 original = TextSource._documents
 def slow(self):
     for number, document in enumerate(original(self)):

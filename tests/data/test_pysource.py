@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from data import pysource
 from data.cache import open_or_build
 from data.config import DataConfig
+from data.corpora import pysource
 
 MODULE = (
     b'"""About this.\n\n    Indented.\n    """\n\nclass A:\n    """A class."""\n'
@@ -143,7 +143,7 @@ def test_parallel_reading_changes_nothing(make_package: Callable[..., Path]) -> 
 def test_default_selection_names_the_requirements() -> None:
     names = [line.split(">")[0].split("=")[0] for line in pysource.default_selection().requirements]
     assert {"jax", "numpy", "tensorflow-datasets"} <= set(names)
-    assert pysource.signature(pysource.default_selection())[0] == f"python {sys.version.split()[0]}"
+    assert pysource.versions(pysource.default_selection())[0] == f"python {sys.version.split()[0]}"
 
 
 def test_standard_library_without_installed_packages() -> None:

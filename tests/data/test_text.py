@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from core.errors import BadInput
 from data.cache import open_or_build
 from data.config import DataConfig
-from data.text import TextSource, cut
+from data.corpora.text import TextSource, cut
 
 
 @given(st.text(alphabet="ab\né学🙂", max_size=400), st.integers(8, 40))

@@ -10,9 +10,11 @@ import pytest
 import tensorflow_datasets as tfds
 
 from core.errors import BadInput
-from data import corpus
+from data import corpora
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
+from data.corpora.tfds import TFDS_NAME
+from data.index import index_documents, read_documents
 
 TRAIN = [f"training text number {number}, wörter" for number in range(300)]
 HELD_OUT = [f"held-out text number {number}" for number in range(20)]
@@ -135,13 +137,13 @@ def test_another_file_format_is_refused(prepare, tmp_path: Path) -> None:
 
 def test_a_record_that_changed_since_it_was_indexed_is_refused(prepare, tmp_path: Path) -> None:
     prepare("moving", {"train": rows(TRAIN)}, TEXT_AND_LABEL)
-    source = corpus.locate(DataConfig(corpus="tfds:moving"), tmp_path / "unused")
-    index = corpus.index(source)
-    assert sorted(corpus.read_documents(source, index.splits["train"]))[0] in TRAIN
+    source = corpora.locate("tfds:moving", "all", tmp_path / "unused")
+    index = index_documents(source)
+    assert sorted(read_documents(source, index.splits["train"]))[0] in TRAIN
     index.splits["train"].digests.flags.writeable = True
     index.splits["train"].digests[0, 0] ^= 1
     with pytest.raises(BadInput, match="changed or is damaged"):
-        list(corpus.read_documents(source, index.splits["train"]))
+        list(read_documents(source, index.splits["train"]))
 
 
 @pytest.mark.parametrize(
@@ -158,11 +160,11 @@ def test_a_record_that_changed_since_it_was_indexed_is_refused(prepare, tmp_path
 )
 def test_a_name_for_which_tfds_would_fetch_code_is_refused(name, tmp_path):
     with pytest.raises(BadInput, match="must be NAME, NAME/CONFIG"):
-        corpus.locate(DataConfig(corpus=f"tfds:{name}"), tmp_path)
+        corpora.locate(f"tfds:{name}", "all", tmp_path)
 
 
 @pytest.mark.parametrize(
     "name", ["lm1b", "wikipedia/20230601.en", "wikipedia/20230601.en:1.0.0", "c4/en:3.*.*"]
 )
 def test_names_of_tfds_own_sets_are_names(name):
-    assert corpus.TFDS_NAME.fullmatch(name)
+    assert TFDS_NAME.fullmatch(name)

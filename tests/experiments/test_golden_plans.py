@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from core.codec import to_json
 from experiments import registry
-from experiments.spec import Sweep, to_json
+from experiments.spec import Sweep
 from training.cost import parameter_count, training_flops
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -37,6 +38,9 @@ def plan(name: str, preset: str | None) -> list[str]:
 
 
 def path_of(name: str, preset: str | None) -> Path:
+    """The file of a plan: a preset that changes no argument has that of the defaults."""
+    if preset and not registry.load(name).presets[preset]:
+        return path_of(name, None)
     return GOLDEN / f"{name}{'.' + preset if preset else ''}.jsonl"
 
 

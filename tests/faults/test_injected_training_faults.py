@@ -123,10 +123,10 @@ def test_torn_lines_of_an_attempt_that_was_cut_off(undisturbed, fresh):
 # An accelerator whose memory does not suffice, as XLA reports it.
 NO_MEMORY = """
 import sys, jax
-from training import loop, run
+from training import lanes, run
 def refuse(*_):
     raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 68719476736 bytes.")
-loop.make_train_step = lambda *_, **__: refuse
+lanes.make_train_step = lambda *_, **__: refuse
 sys.exit(run.main())
 """
 

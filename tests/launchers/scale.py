@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from core.codec import to_json
 from experiments.scaling import ScalingRule
 from tests.support.small import ROOT
 from training.cost import ledger_of, training_flops
-from training.spec import RunSpec, to_json
+from training.spec import RunSpec
 
 RUNS = 10_000
 SECONDS = 10.0
@@ -107,11 +108,11 @@ SWEEP = (
     ("name", "code", "words"),
     [
         ("plan", SWEEP + "import launch; from pathlib import Path\n"
-         "import argparse, planning\n"
-         "options = planning.with_defaults(argparse.Namespace(cache=Path('cache')))\n"
-         "planning.show('many', sweep, Path({sweep!r}), options)", "1000 to train"),
-        ("submit", SWEEP + "from launchers import slurm; from launchers.slurm.options import SlurmOptions\n"
-         "from pathlib import Path\n"
+         "import argparse; from planning import plan\n"
+         "options = plan.with_defaults(argparse.Namespace(cache=Path('cache')))\n"
+         "plan.show('many', sweep, Path({sweep!r}), options)", "1000 to train"),
+        ("submit", SWEEP + "from launchers.slurm import submit as slurm\n"
+         "from pathlib import Path; from launchers.slurm.options import SlurmOptions\n"
          "done = slurm.dry_run(Path({sweep!r}), list(sweep), SlurmOptions(throttle=50), Path('cache'))\n"
          "print(slurm.describe(done, Path({sweep!r}), dry=True))", "1000 to send, 0 already queued, 9000 complete"),
         ("report", "import runpy, sys; sys.argv = ['report', {sweep!r}]\n"

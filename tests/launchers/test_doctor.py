@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import launch
-from launchers.doctor import examine
+from launchers.doctor.examine import examine
 from tests.support.small import cache_folder, final_evals, launch_command, run_launch, write_corpus
 from training.records import run_lock
 

@@ -13,20 +13,24 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kubeflow_trainer_api.models import JobsetV1alpha2JobSet
+from pydantic import ValidationError
 
 import launch
+from core.codec import from_json
 from core.errors import BadInput
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
-from launchers.jobset import JobSetOptions, jobset, jobset_options, literal, object_name
-from launchers.jobset import write as write_jobsets
-from launchers.manifests import families, run_command, to_yaml
+from launchers.engines.jobset import JobSetOptions, jobset, literal, object_name
+from launchers.engines.jobset import write as write_jobsets
+from launchers.engines.skypilot import SkyPilotOptions, manifest
+from launchers.engines.skypilot import write as write_skypilot
+from launchers.manifests import families, quoted, run_command
 from launchers.packs import form_packs
-from launchers.skypilot import SkyPilotOptions, manifest, skypilot_options
-from launchers.skypilot import write as write_skypilot
+from launchers.site import from_table
 from training.pack import main as train_pack
 from training.records import read_spec
-from training.spec import RunSpec, from_json
+from training.spec import RunSpec
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 TPU = JobSetOptions(
@@ -62,9 +66,9 @@ def two_of_each() -> list[list[RunSpec]]:
     [
         ("skypilot.yaml", manifest(alone(family()), "study", SKY)),
         ("skypilot-packs.yaml", manifest(two_of_each(), "study", SKY)),
-        ("jobset-tpu.yaml", to_yaml(jobset(family()[:1], "study", TPU))),
-        ("jobset-gpu.yaml", to_yaml(jobset(family()[1:2], "study", GPU))),
-        ("jobset-gpu-pack.yaml", to_yaml(jobset(two_of_each()[1], "study", GPU))),
+        ("jobset-tpu.yaml", jobset(family()[:1], "study", TPU)),
+        ("jobset-gpu.yaml", jobset(family()[1:2], "study", GPU)),
+        ("jobset-gpu-pack.yaml", jobset(two_of_each()[1], "study", GPU)),
     ],
 )
 def test_manifests_are_the_golden_ones(name, text):
@@ -72,30 +76,114 @@ def test_manifests_are_the_golden_ones(name, text):
     assert text == (GOLDEN / name).read_text()
 
 
-PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-TREES = st.recursive(
-    PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+@settings(deadline=None)
+@given(st.text() | st.integers() | st.booleans())
+def test_yaml_reads_back_what_was_quoted(value):
+    assert yaml.safe_load(quoted(value)) == value
+    assert yaml.safe_load(f"- {quoted(value)}\n- last") == [value, "last"]
+    assert yaml.safe_load(f"{quoted(str(value))}: 1") == {str(value): 1}
+
+
+def test_a_manifest_holds_no_number_that_is_not_whole():
+    with pytest.raises(TypeError, match=r"1\.5"):
+        quoted(1.5)
+
+
+ANY_TEXT = st.text(max_size=12)
+ANY_LINE = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
+LABEL = st.from_regex(r"[a-z]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
+
+
+def filled(strategy: dict[str, st.SearchStrategy], kind: type) -> st.SearchStrategy:
+    """Options of `kind`, every field drawn: a field that is added later fails here until it is drawn too."""
+    assert set(strategy) == {field.name for field in dataclasses.fields(kind)}
+    return st.builds(kind, **strategy)
+
+
+SKYPILOT = filled(
+    {
+        "bucket": st.from_regex(r"(s3|gs)://[A-Za-z0-9][A-Za-z0-9._/-]{0,20}", fullmatch=True),
+        "accelerators": ANY_TEXT,
+        "cpus": ANY_TEXT,
+        "use_spot": st.booleans(),
+        "max_restarts_on_errors": st.integers(0, 10**6),
+        "setup": st.lists(ANY_TEXT, max_size=3).map(tuple),
+        "cache": ANY_TEXT,
+        "pack": st.sampled_from(["auto", "off", "3"]),
+    },
+    SkyPilotOptions,
+)
+JOBSET = filled(
+    {
+        "image": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,20}", fullmatch=True),
+        "claim": LABEL,
+        "queue": LABEL | st.just(""),
+        "namespace": LABEL | st.just(""),
+        "accelerator": st.sampled_from(["cpu", "gpu", "tpu"]),
+        "chips": st.integers(1, 2**31 - 1),
+        "node_selector": st.lists(
+            st.from_regex(r"[A-Za-z0-9./_-]{1,9}=[A-Za-z0-9._-]{0,9}", fullmatch=True),
+            max_size=3,
+            unique_by=lambda label: label.split("=")[0],
+        ).map(tuple),
+        "max_restarts": st.integers(0, 2**31 - 1),
+        "grace_seconds": st.integers(1, 2**31 - 1),
+        "pack": st.sampled_from(["auto", "off", "3"]),
+    },
+    JobSetOptions,
 )
 
 
-@settings(deadline=None)
-@given(st.dictionaries(st.text(max_size=8), TREES, max_size=4))
-def test_yaml_reads_back_as_what_was_written(tree):
-    assert yaml.safe_load(to_yaml(tree)) == tree
+@settings(deadline=None, max_examples=100)
+@given(SKYPILOT, ANY_LINE, ANY_LINE)
+def test_every_field_of_a_skypilot_file_reads_back(options, sweep, corpus):
+    specs = family(f"text:{corpus}")
+    named, *tasks = yaml.safe_load_all(manifest(alone(specs), sweep, options))
+    assert named == {"name": f"{tasks[0]['name']}-family"}
+    for spec, task in zip(specs, tasks, strict=True):
+        assert task["resources"] == {
+            "use_spot": options.use_spot,
+            **({"accelerators": options.accelerators} if options.accelerators else {"cpus": options.cpus}),
+            "job_recovery": {
+                "max_restarts_on_errors": options.max_restarts_on_errors,
+                "recover_on_exit_codes": [75],
+            },
+        }
+        assert task["file_mounts"] == {"/sweeps": {"source": options.bucket, "mode": "MOUNT_CACHED"}}
+        assert task["setup"] == "\n".join(options.setup)
+        assert task["run"].startswith("mkdir" if options.accelerators else "export JAX_PLATFORMS=cpu\nmkdir")
+        command = shlex.split(task["run"].partition("\nexec ")[2])
+        directory = f"/sweeps/{sweep}/{spec.run_id}"
+        assert command[:-1] == ["python", "-m", "training.run", directory, "--cache", options.cache, "--spec"]
+        assert from_json(RunSpec, json.loads(command[-1])) == spec
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.text(min_size=1, max_size=40))
-def test_no_corpus_name_escapes_from_a_manifest(name):
-    corpus = f"text:{name}"
-    specs = family(corpus)
-    (container,) = jobset(specs[:1], "s", TPU)["spec"]["replicatedJobs"][0]["template"]["spec"]["template"][
-        "spec"
-    ]["containers"]
-    text = container["command"][-1].replace("$$", "$")
-    assert from_json(RunSpec, json.loads(text)) == specs[0]
-    task = list(yaml.safe_load_all(manifest(alone(specs), "s", SKY)))[1]
-    command = shlex.split(task["run"].splitlines()[-1].removeprefix("exec "))
+@settings(deadline=None, max_examples=100)
+@given(JOBSET, ANY_LINE, ANY_LINE)
+def test_every_field_of_a_jobset_reads_back(options, sweep, corpus):
+    specs = family(f"text:{corpus}")[:1]
+    tree = yaml.safe_load(jobset(specs, sweep, options))
+    assert official(tree) == tree
+    metadata = tree["metadata"]
+    assert metadata.get("namespace", "") == options.namespace
+    assert metadata.get("labels", {}).get("kueue.x-k8s.io/queue-name", "") == options.queue
+    assert metadata["annotations"] == {"scaling-experiments/run": f"{sweep}/{specs[0].run_id}"}
+    assert tree["spec"]["failurePolicy"]["maxRestarts"] == options.max_restarts
+    pod = tree["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == options.grace_seconds
+    assert [f"{name}={value}" for name, value in pod.get("nodeSelector", {}).items()] == list(
+        options.node_selector
+    )
+    assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": options.claim}
+    (container,) = pod["containers"]
+    assert container["image"] == options.image
+    platform, device = {
+        "cpu": ("cpu", None), "gpu": ("cuda", "nvidia.com/gpu"), "tpu": ("tpu", "google.com/tpu"),
+    }[options.accelerator]  # fmt: skip
+    assert container["env"] == [{"name": "JAX_PLATFORMS", "value": platform}]
+    assert container.get("resources") == (None if device is None else {"limits": {device: options.chips}})
+    command = [word.replace("$$", "$") for word in container["command"]]
+    assert command[:4] == ["python", "-m", "training.run", f"/data/runs/{sweep}/{specs[0].run_id}"]
     assert from_json(RunSpec, json.loads(command[-1])) == specs[0]
 
 
@@ -103,87 +191,21 @@ def test_kubernetes_expands_nothing():
     assert literal("$(HOME) $x") == "$$(HOME) $$x"
 
 
-# From the CustomResourceDefinition of kubernetes-sigs/jobset (Apache-2.0) at commit 0107852,
-# config/components/crd/bases/jobset.x-k8s.io_jobsets.yaml, and from batch/v1 Job and v1 Pod of the Kubernetes API
-# reference: the keys that may stand at each place, and the values that an enumeration allows.
-ALLOWED = {
-    "": {"apiVersion", "kind", "metadata", "spec"},
-    "spec": {
-        "coordinator",
-        "failurePolicy",
-        "managedBy",
-        "network",
-        "replicatedJobs",
-        "startupPolicy",
-        "successPolicy",
-        "suspend",
-        "ttlSecondsAfterFinished",
-    },
-    "spec.failurePolicy": {"maxRestarts", "restartStrategy", "rules"},
-    "spec.failurePolicy.rules": {"action", "name", "onJobFailureReasons", "targetReplicatedJobs"},
-    "spec.replicatedJobs": {"dependsOn", "groupName", "name", "replicas", "template"},
-    "spec.replicatedJobs.template": {"metadata", "spec"},
-    "spec.replicatedJobs.template.spec": {
-        "activeDeadlineSeconds",
-        "backoffLimit",
-        "backoffLimitPerIndex",
-        "completionMode",
-        "completions",
-        "manualSelector",
-        "parallelism",
-        "podFailurePolicy",
-        "suspend",
-        "template",
-        "ttlSecondsAfterFinished",
-    },
-    "spec.replicatedJobs.template.spec.podFailurePolicy": {"rules"},
-    "spec.replicatedJobs.template.spec.podFailurePolicy.rules": {"action", "onExitCodes", "onPodConditions"},
-    "spec.replicatedJobs.template.spec.podFailurePolicy.rules.onExitCodes": {
-        "containerName",
-        "operator",
-        "values",
-    },
-    "spec.replicatedJobs.template.spec.template": {"metadata", "spec"},
-    "spec.replicatedJobs.template.spec.template.spec": {
-        "containers",
-        "nodeSelector",
-        "restartPolicy",
-        "terminationGracePeriodSeconds",
-        "tolerations",
-        "volumes",
-    },
-    "spec.replicatedJobs.template.spec.template.spec.containers": {
-        "args",
-        "command",
-        "env",
-        "image",
-        "name",
-        "resources",
-        "volumeMounts",
-        "workingDir",
-    },
-}
-
-
-def walk(value: Any, path: str = ""):
-    """(path, mapping) of every mapping, lists looked through."""
-    if isinstance(value, dict):
-        yield path, value
-        for key, item in value.items():
-            yield from walk(item, f"{path}.{key}".strip("."))
-    elif isinstance(value, list):
-        for item in value:
-            yield from walk(item, path)
+def official(tree: dict[str, Any]) -> dict[str, Any]:
+    """What the official models of the JobSet API (kubeflow-trainer-api) understand of it: they check the type of every
+    value and leave out the keys that they do not know."""
+    return JobsetV1alpha2JobSet.from_dict(tree).to_dict()
 
 
 @pytest.mark.parametrize("name", ["jobset-tpu.yaml", "jobset-gpu.yaml", "jobset-gpu-pack.yaml"])
 def test_a_jobset_follows_the_published_schema(name):
     tree = yaml.safe_load((GOLDEN / name).read_text())
     assert (tree["apiVersion"], tree["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
-    seen = dict(walk(tree))
-    for path, allowed in ALLOWED.items():
-        assert path in seen or path == ""
-        assert set(seen[path]) <= allowed, path
+    assert official(tree) == tree
+    with pytest.raises(ValidationError):
+        official({**tree, "spec": {**tree["spec"], "replicatedJobs": "one"}})
+    unknown = {**tree, "spec": {**tree["spec"], "colour": "blue"}}
+    assert official(unknown) != unknown
     policy = tree["spec"]["failurePolicy"]
     assert policy["rules"][0]["action"] in ("FailJobSet", "RestartJobSet", "RestartJobSetAndIgnoreMaxRestarts")
     job = tree["spec"]["replicatedJobs"][0]["template"]["spec"]
@@ -268,24 +290,24 @@ def test_the_command_of_a_pack_makes_its_directories(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("make", "table", "words"),
+    ("kind", "table", "words"),
     [
-        (skypilot_options, {}, ["skypilot.bucket=''"]),
-        (skypilot_options, {"bucket": "s3://x y"}, ["skypilot.bucket"]),
-        (skypilot_options, {"bucket": "s3://x", "colour": 1}, ["colour"]),
-        (skypilot_options, {"bucket": "s3://x", "pack": "all"}, ["skypilot.pack=all"]),
-        (jobset_options, {"image": "x", "pack": 0}, ["jobset.pack=0"]),
-        (skypilot_options, {"bucket": "s3://x", "use_spot": "yes"}, ["use_spot='yes'", "true or false"]),
-        (jobset_options, {}, ["jobset.image=''"]),
-        (jobset_options, {"image": "x", "queue": "A B"}, ["jobset.queue='A B'"]),
-        (jobset_options, {"image": "x", "accelerator": "abacus"}, ["abacus", "gpu"]),
-        (jobset_options, {"image": "x", "node_selector": ["a"]}, ["LABEL=VALUE"]),
-        (jobset_options, {"image": "x", "chips": 0}, ["chips=0"]),
+        (SkyPilotOptions, {}, ["skypilot.bucket=''"]),
+        (SkyPilotOptions, {"bucket": "s3://x y"}, ["skypilot.bucket"]),
+        (SkyPilotOptions, {"bucket": "s3://x", "colour": 1}, ["colour"]),
+        (SkyPilotOptions, {"bucket": "s3://x", "pack": "all"}, ["skypilot.pack=all"]),
+        (JobSetOptions, {"image": "x", "pack": 0}, ["jobset.pack=0"]),
+        (SkyPilotOptions, {"bucket": "s3://x", "use_spot": "yes"}, ["use_spot='yes'", "true or false"]),
+        (JobSetOptions, {}, ["jobset.image=''"]),
+        (JobSetOptions, {"image": "x", "queue": "A B"}, ["jobset.queue='A B'"]),
+        (JobSetOptions, {"image": "x", "accelerator": "abacus"}, ["abacus", "gpu"]),
+        (JobSetOptions, {"image": "x", "node_selector": ["a"]}, ["LABEL=VALUE"]),
+        (JobSetOptions, {"image": "x", "chips": 0}, ["chips=0"]),
     ],
 )
-def test_wrong_tables_of_the_site_file(make, table, words):
+def test_wrong_tables_of_the_site_file(kind, table, words):
     with pytest.raises(BadInput) as caught:
-        make({"skypilot": table, "jobset": table})
+        from_table(kind, table, "engine")
     for word in words:
         assert word in str(caught.value)
 

@@ -7,10 +7,11 @@ import pytest
 import launch
 from core.errors import BadInput
 from core.files import canonical_sha256
+from core.rundir import HELD_BACK, SweepDirectory
 from experiments import forecast
-from launchers.local import launch as launch_locally
 from launchers.local.launch import LocalOptions
-from launchers.order import FORECAST, HELD_BACK, check_order, hold_back
+from launchers.local.launch import launch as launch_locally
+from launchers.order import check_order, hold_back
 from tests.support.small import cache_folder, write_corpus
 from tests.test_launch import refused
 
@@ -27,8 +28,8 @@ def held(tmp_path):
 def write_forecast(directory, runs, **changes):
     value = {"runs": [{"run": spec.run_id} for spec in runs]}
     value["digest"] = canonical_sha256(value, leave_out="digest")
-    (directory / FORECAST).parent.mkdir(exist_ok=True)
-    (directory / FORECAST).write_text(json.dumps({**value, **changes}))
+    SweepDirectory(directory).forecast_folder.mkdir(exist_ok=True)
+    SweepDirectory(directory).forecast.write_text(json.dumps({**value, **changes}))
 
 
 def test_the_largest_size_is_held_back_with_its_trunk(held):
@@ -109,7 +110,7 @@ def test_one_command_trains_forecasts_trains_and_scores(capfd, tmp_path):
     flags += ["--runs", str(tmp_path / "runs"), "--cache", str(cache_folder(tmp_path))]
     assert launch.main([*flags, "--set", "data.validation_tokens=1024"]) == 0
     folder = tmp_path / "runs" / "forecast"
-    written = json.loads((folder / FORECAST).read_text())
+    written = json.loads(SweepDirectory(folder).forecast.read_text())
     started = [json.loads(path.read_text())["started"] for path in folder.glob("w48-*/env.json")]
     earlier = [json.loads(path.read_text())["started"] for path in folder.glob("w32-*/env.json")]
     assert len(started) == 5

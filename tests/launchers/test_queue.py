@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from launchers.queue import RunQueue
 from model.config import ModelConfig
-from training.cost import shape_of, training_flops
+from training.cost import training_flops
+from training.program import shape_of
 from training.spec import RunSpec
 
 

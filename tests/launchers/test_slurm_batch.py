@@ -11,20 +11,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.codec import from_json, to_json
 from core.errors import BadInput
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep
+from launchers.site import read_site
 from launchers.slurm.batch import array_range, plan_arrays, render
 from launchers.slurm.options import (
     OPTION_VALUE,
     Resources,
     SlurmOptions,
-    read_site,
     seconds_of,
     slurm_options,
 )
 from training.cost import training_flops
-from training.spec import RunSpec, from_json, to_json
+from training.spec import RunSpec
 
 
 def families(seeds: int = 2, sizes: tuple[int, ...] = (16, 32)) -> list[RunSpec]:

@@ -13,6 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import launch
+from core.codec import to_json
 from core.errors import BadInput
 from core.files import write_json
 from experiments.scaling import ScalingRule
@@ -25,7 +26,7 @@ from launchers.status import join_queue, sweep_status
 from tests.launchers.test_slurm_batch import families
 from tests.support.fake_slurm import FakeSlurm
 from training.records import run_lock
-from training.spec import RunSpec, to_json
+from training.spec import RunSpec
 
 
 def packed(most: int, **fields) -> SlurmOptions:

@@ -1,6 +1,7 @@
 """The rules that pick implementations, and the TPU kernel, interpreted here, against plain attention."""
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -14,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import ModelConfig
-from model.kernels import choose as choices
-from model.kernels import fused_attention
+from model.kernels import choose, fused_attention
 from model.kernels.choose import Device
+from model.transformer import Attention
 
 ROOT = Path(__file__).parents[2]
 CPU, TPU = Device("cpu", "cpu"), Device("tpu", "TPU v5 lite")
@@ -49,20 +50,20 @@ HALF = ModelConfig(width=512, heads=4, kv_heads=4, compute_dtype="bfloat16")  # 
     ],
 )
 def test_attention_by_shape_and_device(config, device, length, name, words):
-    choice = choices.attention(config, device, length)
+    choice = choose.attention(config, device, length)
     assert choice.name == name
     assert words in choice.reason
 
 
 @given(st.integers(1, 200), st.integers(1, 8), st.integers(1, 3000))
 def test_heads_are_taken_in_equal_parts_that_fit_the_cache(heads, repeats, length):
-    at_once = choices.heads_at_once(heads, repeats, length)
+    at_once = choose.heads_at_once(heads, repeats, length)
     assert heads % at_once == 0
-    weights = choices.weights_of_block(repeats, length)
-    assert weights == repeats * max((stop - start) * stop for start, stop in choices.query_blocks(length))
-    assert at_once == 1 or at_once * weights <= choices.WEIGHTS_AT_ONCE
+    weights = choose.weights_of_block(repeats, length)
+    assert weights == repeats * max((stop - start) * stop for start, stop in choose.query_blocks(length))
+    assert at_once == 1 or at_once * weights <= choose.WEIGHTS_AT_ONCE
     larger = [count for count in range(at_once + 1, heads + 1) if heads % count == 0]
-    assert all(count * weights > choices.WEIGHTS_AT_ONCE for count in larger)
+    assert all(count * weights > choose.WEIGHTS_AT_ONCE for count in larger)
 
 
 def plain_attention(query, key, value, scale):
@@ -84,16 +85,17 @@ def example(batch=1, length=128, heads=2, groups=1, width=16):
     return [generator.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
-@pytest.mark.parametrize("name", ["splash", "xla"])
-def test_kernels_equal_plain_attention(name):
+def definition(query, key, value, scale):
+    """`Attention.mix`, which reads nothing of its module."""
+    return Attention.mix(None, query, key, value, scale)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("attend", [functools.partial(fused_attention.splash, interpret=True), definition])
+def test_kernels_equal_plain_attention(attend):
     query, key, value = example()
-
-    def attend(query, key, value):
-        if name == "splash":
-            return fused_attention.splash(query, key, value, 0.3, interpret=True)
-        return fused_attention.attend(name, query, key, value, 0.3)
-
-    np.testing.assert_allclose(attend(query, key, value), plain_attention(query, key, value, 0.3), atol=2e-5)
+    np.testing.assert_allclose(
+        attend(query, key, value, 0.3), plain_attention(query, key, value, 0.3), atol=2e-5
+    )
 
 
 def test_the_interpreted_kernel_has_the_gradients_of_plain_attention():
@@ -104,7 +106,7 @@ def test_the_interpreted_kernel_has_the_gradients_of_plain_attention():
         return jax.jit(jax.grad(lambda arrays: (attend(*arrays) * direction).sum()))(tuple(arrays))
 
     mine = along(lambda q, k, v: fused_attention.splash(q, k, v, 0.3, interpret=True))
-    theirs = along(lambda q, k, v: fused_attention.attend("xla", q, k, v, 0.3))
+    theirs = along(lambda q, k, v: definition(q, k, v, 0.3))
     for a, b in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
 
@@ -112,7 +114,8 @@ def test_the_interpreted_kernel_has_the_gradients_of_plain_attention():
 PROGRAM = """
 import json
 import jax, numpy as np
-from model import fused_attention, sharding
+from model import sharding
+from model.kernels import fused_attention
 from tests.model.test_choose import example, plain_attention
 arrays = example(batch=2, heads=4, groups=2)
 mesh = sharding.make_mesh((2, 1, 2))
@@ -137,9 +140,9 @@ def test_the_kernel_on_a_mesh_works_on_its_own_sequences_and_heads():
 
 def test_an_accelerator_without_its_kernel_says_so():
     single = dataclasses.replace(HALF, compute_dtype="float32")
-    assert choices.slow(HALF, HOPPER, 2048) is None
-    assert choices.slow(single, CPU, 2048) is None
-    warning = choices.slow(single, HOPPER, 2048)
+    assert choose.slow(HALF, HOPPER, 2048) is None
+    assert choose.slow(single, CPU, 2048) is None
+    warning = choose.slow(single, HOPPER, 2048)
     assert warning is not None
     assert "2048 x 2048" in warning
     assert "model.compute_dtype=bfloat16" in warning

@@ -1,13 +1,15 @@
-"""The ledger against the parameter tree, the compiler's count, closed forms and golden numbers."""
+"""The ledger against closed forms, the compiler's count, a published size and golden numbers."""
 
 import dataclasses
 from typing import Any
 
 import jax
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.errors import BadInput
-from model import network as functional
+from model import network
 from model.config import ModelConfig
 from model.ledger import ledger
 
@@ -23,13 +25,45 @@ GRID = {
 @pytest.mark.parametrize("name", GRID)
 def test_parameter_counts_equal_the_tree(name):
     config = GRID[name]
-    params = jax.eval_shape(lambda: functional.init(config, jax.random.key(0)))
+    params = jax.eval_shape(lambda: network.init(config, jax.random.key(0)))
     counts = ledger(config, 32)["params"]
     total = sum(leaf.size for leaf in jax.tree.leaves(params))
     tables = params["embedding"].size + (0 if config.tied else params["head"].size)
     assert counts["total"] == total
     assert counts["non_embedding"] == total - tables
     assert counts["non_embedding_plus_head"] == total - tables + config.vocabulary * config.width
+
+
+@given(
+    vocabulary=st.integers(1, 1000),
+    groups=st.integers(1, 4),
+    repeats=st.integers(1, 4),
+    half_head_width=st.integers(1, 20),
+    width=st.integers(1, 300),
+    depth=st.integers(1, 9),
+    ff_width=st.integers(0, 500),
+    activation=st.sampled_from(["swiglu", "gelu"]),
+    tied=st.booleans(),
+    qk_norm=st.booleans(),
+    length=st.integers(1, 4096),
+)
+def test_counts_of_the_decoder_equal_closed_forms(groups, repeats, half_head_width, length, **fields):
+    config = ModelConfig(heads=groups * repeats, kv_heads=groups, head_width=2 * half_head_width, **fields)
+    width, head_width, ff_width = config.width, config.resolved_head_width, config.resolved_ff_width
+    matrices = width * head_width * (2 * config.heads + 2 * groups)
+    matrices += (3 if config.activation == "swiglu" else 2) * width * ff_width
+    gains = 2 * width + (2 * head_width if config.qk_norm else 0)
+    table = config.vocabulary * width
+    non_embedding = config.depth * (matrices + gains) + width
+    found = ledger(config, length)
+    assert found["params"] == {
+        "total": non_embedding + table * (1 if config.tied else 2),
+        "non_embedding": non_embedding,
+        "non_embedding_plus_head": non_embedding + table,
+    }
+    weights, attention = config.depth * matrices + table, config.depth * config.heads * head_width * length
+    assert found["flops_per_token"]["palm"] == 6 * weights + 12 * attention
+    assert found["flops_per_token"]["exact"] == 6 * weights + 6 * attention
 
 
 def test_golden_counts():
@@ -62,15 +96,15 @@ def test_gpt2_small_has_its_published_size():
 
 @pytest.mark.parametrize("name", GRID)
 def test_palm_flops_equal_the_compilers_count(name):
-    # Rows with plain attention compute every product in full, as `palm` counts. The compiler also counts
+    # Token-major with plain attention compute every product in full, as `palm` counts. The compiler also counts
     # element-wise work; its share falls with width, hence a width at which it is small.
     config = dataclasses.replace(GRID[name], width=256, depth=2, head_width=64, ff_width=1024)
     batch, length = 2, 64
-    params = jax.eval_shape(lambda: functional.init(config, jax.random.key(0)))
+    params = jax.eval_shape(lambda: network.init(config, jax.random.key(0)))
     tokens = jax.numpy.zeros((batch, length), jax.numpy.int32)
 
     def loss(params):
-        return functional.token_losses(config, params, tokens, tokens, "rows")[0].mean()
+        return network.token_losses(config, params, tokens, tokens, "token-major")[0].mean()
 
     options = {"xla_backend_optimization_level": 0}
     analysis: Any = jax.jit(jax.grad(loss), compiler_options=options).lower(params).compile().cost_analysis()

@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model import network as functional
+from model import network
 from model.config import ModelConfig
-from model.kernels import choose as choices
-from model.kernels import loss_in_blocks as blockwise
+from model.kernels import choose, loss_in_blocks
 from tests.support import numpy_reference
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +49,7 @@ def test_sums_and_gradients_equal_float64_numpy(batch, length, positions, softca
     want, _, want_logz, want_dx, want_dtable = numpy_sums(softcap, x, table, targets, z_loss)
 
     def total(x, table, z_loss):
-        return 0.5 * blockwise.sums(softcap, positions, x, table, targets, z_loss)[0]
+        return 0.5 * loss_in_blocks.sums(softcap, positions, x, table, targets, z_loss)[0]
 
     value, gradients = jax.value_and_grad(total, argnums=(0, 1, 2))(x, table, jnp.float32(z_loss))
     np.testing.assert_allclose(2 * value, want, rtol=1e-5)
@@ -66,7 +65,7 @@ def test_token_losses_and_their_gradients_equal_float64_numpy(softcap):
     table = generator.normal(size=(11, 5)).astype(np.float32)
     targets = generator.integers(0, 11, (2, 9)).astype(np.int32)
     _, want_nll, want_logz, want_dx, want_dtable = numpy_sums(softcap, x, table, targets, 0.0)
-    losses = functools.partial(blockwise.token_losses, softcap=softcap, positions=4)
+    losses = functools.partial(loss_in_blocks.token_losses, softcap=softcap, positions=4)
     nll, logz = losses(x, table, targets)
     np.testing.assert_allclose(nll, want_nll, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(logz, want_logz, rtol=1e-4, atol=1e-5)
@@ -76,21 +75,21 @@ def test_token_losses_and_their_gradients_equal_float64_numpy(softcap):
 
 
 def small_limit(monkeypatch, limit):
-    monkeypatch.setattr(choices, "LARGEST_LOGITS", limit)
+    monkeypatch.setattr(choose, "LARGEST_LOGITS", limit)
 
 
-@pytest.mark.parametrize("layout", ["rows", "columns"])
+@pytest.mark.parametrize("layout", ["token-major", "feature-major"])
 def test_the_network_with_blocks_equals_float64_numpy(monkeypatch, layout):
     config = ModelConfig(vocabulary=37, width=24, depth=1, heads=2, kv_heads=1, tied=False, logit_softcap=1.5)
     small_limit(monkeypatch, 37 * 2 * 4)  # 9 positions as 3, 3, 3
-    params = functional.init(config, jax.random.key(0))
+    params = network.init(config, jax.random.key(0))
     tokens = np.random.default_rng(1).integers(0, 37, (2, 10)).astype(np.int32)
     want_loss, want_nll, _, want = numpy_reference.loss_and_gradients(
         config, params, tokens[:, :-1], tokens[:, 1:], 0.05
     )
 
     def objective(params):
-        return functional.objective(config, params, tokens[:, :-1], tokens[:, 1:], 0.05, layout)
+        return network.objective(config, params, tokens[:, :-1], tokens[:, 1:], 0.05, layout)
 
     text = str(jax.make_jaxpr(jax.grad(lambda p: objective(p)[0]))(params))
     assert "f32[2,3,37]" in text and "f32[2,9,37]" not in text
@@ -99,18 +98,18 @@ def test_the_network_with_blocks_equals_float64_numpy(monkeypatch, layout):
     assert float(loss) == pytest.approx(want_nll.mean(), rel=1e-5)
     for mine, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(want), strict=True):
         assert np.linalg.norm(mine - theirs) / np.linalg.norm(theirs) < 1e-5
-    nll, _ = functional.token_losses(config, params, tokens[:, :-1], tokens[:, 1:], layout)
+    nll, _ = network.token_losses(config, params, tokens[:, :-1], tokens[:, 1:], layout)
     np.testing.assert_allclose(nll, want_nll, rtol=1e-4, atol=1e-5)
 
 
 def test_compiled_memory_falls_by_the_logits(monkeypatch):
     config = ModelConfig(vocabulary=8192, width=16, depth=1, heads=1, kv_heads=1)
-    params = jax.eval_shape(lambda: functional.init(config, jax.random.key(0)))
+    params = jax.eval_shape(lambda: network.init(config, jax.random.key(0)))
     batch = jax.ShapeDtypeStruct((4, 257), jnp.int32)
 
     def scratch_bytes():
         def gradient(params, batch):
-            loss = functools.partial(functional.objective, config, z_loss=1e-4, layout="rows")
+            loss = functools.partial(network.objective, config, z_loss=1e-4, layout="token-major")
             return jax.grad(lambda p: loss(p, batch[:, :-1], batch[:, 1:])[0])(params)
 
         return jax.jit(gradient).lower(params, batch).compile().memory_analysis().temp_size_in_bytes
@@ -125,18 +124,18 @@ def test_compiled_memory_falls_by_the_logits(monkeypatch):
 
 @given(vocabulary=st.integers(1, 300_000), sequences=st.integers(1, 4096), length=st.integers(1, 8192))
 def test_blocks_stay_below_the_limit_and_are_the_fewest(vocabulary, sequences, length):
-    positions = choices.loss_positions(vocabulary, sequences, length)
+    positions = choose.loss_positions(vocabulary, sequences, length)
     assert 1 <= positions <= length
-    assert positions == 1 or positions * sequences * vocabulary <= choices.LARGEST_LOGITS
+    assert positions == 1 or positions * sequences * vocabulary <= choose.LARGEST_LOGITS
     blocks = -(-length // positions)
     if blocks > 1:
         fewer = -(-length // (blocks - 1))
-        assert fewer * sequences * vocabulary > choices.LARGEST_LOGITS
+        assert fewer * sequences * vocabulary > choose.LARGEST_LOGITS
 
 
 def test_the_rule_says_its_size():
-    assert choices.loss(256, 32, 128).name == "whole"
-    choice = choices.loss(50_304, 16, 2048)
+    assert choose.loss(256, 32, 128).name == "whole"
+    choice = choose.loss(50_304, 16, 2048)
     assert choice.name == "blocks of 82 positions"
     assert "1,648,361,472 logits" in choice.reason
 
@@ -144,16 +143,17 @@ def test_the_rule_says_its_size():
 PROGRAM = """
 import json, sys
 import jax, numpy as np
-from model import choices, functional, sharding
+from model import network, sharding
 from model.config import ModelConfig
+from model.kernels import choose
 config = ModelConfig(vocabulary=64, width=16, depth=1, heads=2, kv_heads=2, tied=False)
 tokens = np.random.default_rng(0).integers(0, 64, (8, 17)).astype(np.int32)
-params = functional.init(config, jax.random.key(0))
+params = network.init(config, jax.random.key(0))
 def objective(params, batch):
-    return functional.objective(config, params, batch[:, :-1], batch[:, 1:], 1e-2)
+    return network.objective(config, params, batch[:, :-1], batch[:, 1:], 1e-2)
 step = jax.value_and_grad(objective, has_aux=True)
 single = jax.tree.map(np.asarray, jax.jit(step)(params, tokens))
-choices.LARGEST_LOGITS = 64 * 4
+choose.LARGEST_LOGITS = 64 * 4
 answer = {}
 for shape in ((8, 1, 1), (1, 4, 2), (2, 2, 2)):
     mesh = sharding.make_mesh(shape)

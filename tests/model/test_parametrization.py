@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from core.codec import canonical_json, with_settings
 from core.errors import BadInput
-from model import network as functional
-from model import parametrization
+from model import network, parametrization
 from model.config import ModelConfig
-from model.parameters import epsilon_multipliers, init, is_leaf, layout, learning_rate_multipliers
+from model.initialize import init
+from model.parameters import each, epsilon_multipliers, layout, learning_rate_multipliers, leaves
 from tests.support import numpy_reference
-from training.spec import RunSpec, canonical_json, with_settings
+from training.spec import RunSpec
 
 # 4 times the base in width, depth and head width; an untied head, so that every row of the tables is there.
 WIDE = ModelConfig(
@@ -83,7 +84,7 @@ def test_at_the_base_shape_both_are_one_program(activation):
     standard = ModelConfig(width=48, depth=3, heads=2, kv_heads=2, activation=activation)
     base = {"base_width": 48, "base_depth": 3, "base_head_width": 24}
     mup = dataclasses.replace(standard, parametrization="mup", **base)
-    assert jax.tree.leaves(layout(mup), is_leaf=is_leaf) == jax.tree.leaves(layout(standard), is_leaf=is_leaf)
+    assert list(leaves(layout(mup))) == list(leaves(layout(standard)))
     assert parametrization.branch_multiplier(mup) == parametrization.logit_multiplier(mup) == 1
     assert parametrization.attention_divisor(mup) == pytest.approx(math.sqrt(24), rel=1e-15)
 
@@ -91,7 +92,7 @@ def test_at_the_base_shape_both_are_one_program(activation):
 def folded(config: ModelConfig) -> tuple[ModelConfig, dict]:
     """The standard configuration, and a tree of the factors that carry the multipliers into the weights instead."""
     # Fan-out multipliers of a matrix scale its entries; the scores' divisor goes into the gains of the queries.
-    ones = jax.tree.map(lambda _: 1.0, layout(config), is_leaf=is_leaf)
+    ones = each(layout(config), lambda _: 1.0)
     blocks = dict(ones["blocks"])
     branch = math.sqrt(config.base_depth / config.depth)
     blocks["attention_output"] = blocks["down"] = branch
@@ -104,7 +105,7 @@ def folded(config: ModelConfig) -> tuple[ModelConfig, dict]:
     return dataclasses.replace(config, parametrization="standard", **base), factors
 
 
-@pytest.mark.parametrize("layout_name", ["columns", "rows"])
+@pytest.mark.parametrize("layout_name", ["feature-major", "token-major"])
 @pytest.mark.parametrize("change", [{}, {"tied": True, "qk_norm": False, "activation": "swiglu", "scan": True}])
 def test_network_and_gradients_equal_float64_numpy_with_the_multipliers_folded_in(layout_name, change):
     config = dataclasses.replace(SMALL, **change)
@@ -118,7 +119,7 @@ def test_network_and_gradients_equal_float64_numpy_with_the_multipliers_folded_i
     @quick_jit
     def loss_and_gradients(params):
         def loss(params):
-            return jnp.mean(functional.token_losses(config, params, inputs, targets, layout_name)[0])
+            return jnp.mean(network.token_losses(config, params, inputs, targets, layout_name)[0])
 
         return jax.value_and_grad(loss)(params)
 

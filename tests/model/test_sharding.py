@@ -11,8 +11,7 @@ import jax
 import pytest
 
 from core.errors import BadInput
-from model import network as functional
-from model import sharding
+from model import network, sharding
 from model.config import ModelConfig
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +43,7 @@ def test_every_mesh_of_eight_devices_equals_one_device():
 
 def test_logical_axes_name_every_axis_of_every_parameter():
     config = ModelConfig(tied=False, kv_heads=1)
-    params = jax.eval_shape(lambda: functional.init(config, jax.random.key(0)))
+    params = jax.eval_shape(lambda: network.init(config, jax.random.key(0)))
     axes = sharding.logical_axes(config)
     named = jax.tree.map(lambda leaf, names: leaf.ndim == len(names), params, axes)
     assert all(jax.tree.leaves(named))

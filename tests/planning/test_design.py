@@ -187,7 +187,7 @@ def test_next_runs_shrink_the_interval_more_than_others_of_the_same_cost():
 
 
 def test_chosen_grids_are_narrower_in_fitted_tables_and_as_narrow_as_expected():
-    """The claim in small; `python -m bench.design_study` makes it with 200 truths (RESULTS.md)."""
+    """The claim in small; `python -m bench.design_study` makes it with 200 truths (docs/results/planned.md)."""
     chosen = choose(pool_of(), draw_laws(16, BUDGET, Prior(), 0), TARGET, Limits(BUDGET, 30))
     grids = {"plain": (isoflop_grid(BUDGET), 0.0), "chosen": (chosen, 0.0)}
     truths = draw_laws(24, BUDGET, Prior(), 5)

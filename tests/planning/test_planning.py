@@ -1,6 +1,5 @@
 """`python launch.py plan` and `bench EXPERIMENT`: what they print, what planning itself costs, what they refuse."""
 
-import argparse
 import dataclasses
 import json
 import re
@@ -9,10 +8,12 @@ import pytest
 
 import launch
 import model.ledger
+from experiments.command import Study
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep
-from planning import plan as planning
 from planning import throughput
+from planning.flags import PlanFlags
+from planning.plan import show
 from planning.throughput import Measurement
 from tests.support.small import write_corpus
 from tests.test_launch import refused
@@ -125,8 +126,7 @@ def test_ten_thousand_runs_count_each_shape_once(capsys, monkeypatch, tmp_path):
     for module in (cost, throughput):
         monkeypatch.setattr(module, "ledger", count)
     cost.counted.cache_clear()
-    options = planning.with_defaults(argparse.Namespace(cache=tmp_path))
-    planning.show("many", sweep, tmp_path, options)
+    show(Study("many", sweep, (), tmp_path, tmp_path), PlanFlags())
     assert "and 1800 more runs" in capsys.readouterr().out
     assert len(counted) < 10 * len(shapes)
 

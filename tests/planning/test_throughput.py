@@ -11,6 +11,7 @@ from experiments.scaling import ScalingRule
 from model.config import ModelConfig
 from planning import throughput
 from planning.throughput import Measurement, Throughput
+from tests.support.run_records import a_result, an_attempt, an_environment
 
 RULE = ScalingRule()
 SMALL, MIDDLE, LARGE = (RULE.shape(width, 2) for width in (16, 32, 64))
@@ -34,7 +35,7 @@ def test_the_table_keeps_the_last_measurement_of_each_shape(tmp_path):
         SMALL: 2000.0, LARGE: 10.0,
     }  # fmt: skip
     stored = json.loads(path.read_text())["rows"][0]
-    assert stored["params"]["non_embedding_plus_head"] == 10_896  # RESULTS.md, the first size of quickstart
+    assert stored["params"]["non_embedding_plus_head"] == 10_896  # the first size of quickstart
     assert stored["peak_bytes"] == 5
 
 
@@ -109,12 +110,9 @@ def test_other_devices_threads_and_dtypes_say_nothing():
 def finished(directory, spec, seconds: float, host: str | None = None, **more):
     folder = directory / spec.run_id
     folder.mkdir(parents=True)
-    attempt = {"platform": "cpu", "device": "cpu", "host": host or platform.node(), "cpus": [0], "devices": 1}
-    attempt |= more
-    (folder / "result.json").write_text(json.dumps({"tokens": spec.tokens, "train_seconds": seconds}))
-    (folder / "env.json").write_text(
-        json.dumps({"attempts": [{**attempt, "started": "2026", "packages": {"jax": "1"}}]})
-    )
+    attempt = an_attempt(host=host or platform.node(), **more)
+    (folder / "result.json").write_text(json.dumps(a_result(spec.run_id, spec.tokens, train_seconds=seconds)))
+    (folder / "env.json").write_text(json.dumps(an_environment(attempt)))
 
 
 def test_finished_runs_go_before_the_table_where_they_trained_for_long_enough(tmp_path):
@@ -143,3 +141,12 @@ def test_the_cores_of_a_process_are_one_place_and_several_accelerators_are_not(t
     finished(tmp_path, specs[1], 10.0, platform="gpu", device=here, devices=2)
     (found,) = throughput.from_runs(tmp_path, specs, here)
     assert (found.model, found.threads) == (SMALL, 2)
+
+
+def test_the_rate_of_a_run_in_a_pack_is_not_that_of_a_run_alone(tmp_path):
+    here = throughput.device_here()
+    specs = [run(SMALL), run(LARGE)]
+    finished(tmp_path, specs[0], 10.0, pack=4)
+    finished(tmp_path, specs[1], 10.0)
+    (found,) = throughput.from_runs(tmp_path, specs, here)
+    assert found.model == LARGE

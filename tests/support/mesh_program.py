@@ -13,6 +13,7 @@ import numpy as np
 
 from model import sharding
 from model.config import ModelConfig
+from training.program import Program
 from training.spec import OptimConfig
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
@@ -63,7 +64,7 @@ def measure(shape: tuple[int, int, int]) -> dict[str, Any]:
     hyper = hyperparameters(OptimConfig(z_loss=1e-4)) | {"learning_rate": 2e-3}
     with jax.set_mesh(mesh):
         batch = jax.ShapeDtypeStruct((SEQUENCES, LENGTH + 1), np.int32, sharding=place)
-        compiled = make_train_step(CONFIG, False, 1, mesh).lower(target, batch, hyper).compile()
+        compiled = make_train_step(Program(CONFIG), mesh).lower(target, batch, hyper).compile()
         state, losses = initialize(np.uint32(0)), []
         for batch_BT in batches():
             state, metrics = compiled(state, jax.device_put(batch_BT, place), hyper)

@@ -14,7 +14,8 @@ from tests.support.small import ROOT
 # to stop after as many steps as its second says (0: never).
 PROGRAM = """
 import sys
-from training import distributed, run
+from training import run
+from training.processes import distributed
 
 distributed.SILENCE_SECONDS = float(sys.argv.pop(1))
 steps = int(sys.argv.pop(1))

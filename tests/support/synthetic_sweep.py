@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.run_records import an_environment
+
 TRUTH = {"E": 1.0, "A": 40.0, "B": 180.0, "alpha": 0.34, "beta": 0.36}
 
 
@@ -101,7 +103,10 @@ def write_run(
     path[-1] = loss
     bits = 1 / np.log(2)
     result = {
+        "run": run.name,
+        "role": "run",
         "tokens": tokens,
+        "trained_tokens": tokens,
         "steps": tokens // batch,
         "train_loss": loss * 0.995,
         "evals": {"val/loss": loss, "val/bits_per_byte": loss * bits},
@@ -113,14 +118,7 @@ def write_run(
         "compile_seconds": 2.0,
         "attempts": 1,
     }
-    recorded = {
-        "commit": "0123456789abcdef",
-        "corpus_fingerprint": "feedfacefeedface",
-        "device": "cpu",
-        "versions": {"jax": "0.10.2"},
-        "started": "2026-01-02T03:04:05+00:00",
-        **(env or {}),
-    }
+    recorded = an_environment(**(env or {}))
     for name, value in (("spec", spec), ("ledger", ledger), ("result", result), ("env", recorded)):
         (run / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n")
     evaluations = [

@@ -11,17 +11,19 @@ import pytest
 
 from analysis.logs.load import load_sweep
 from analysis.task_table import COLUMNS, as_csv, task_table
+from core.codec import to_json
 from core.errors import BadInput
 from core.files import read_json, read_json_lines, write_json
 from data.config import DataConfig
 from model.config import ModelConfig
 from tests.support.small import ROOT, cache_folder, write_corpus
-from training.evaluate.backfill import backfill, main
+from training.evaluate.backfill import main
+from training.evaluate.holes import fill
 from training.evaluate.score import METRICS
-from training.loop import Execution
+from training.execute import execute
+from training.execution import Execution
 from training.prepare import prepare
-from training.run import execute
-from training.spec import OptimConfig, RunSpec, to_json
+from training.spec import OptimConfig, RunSpec
 
 TASK, OTHER = "copying:length=2", "associative-recall:pairs=3"
 ITEMS = 40
@@ -58,7 +60,7 @@ def trained(tmp_path_factory):
         spec = spec_of(corpus, seed)
         write_json(sweep / spec.run_id / "spec.json", to_json(spec))
         if seed < 2:
-            outcome = execute(sweep / spec.run_id, Execution(cache_root=cache))
+            (outcome,) = execute([sweep / spec.run_id], Execution(cache_root=cache)).values()
             assert outcome.status == 0, outcome.message
     return sweep, cache, corpus
 
@@ -113,7 +115,7 @@ def test_holes_are_filled_and_only_holes(sweep_and_cache):
     sweep, cache = sweep_and_cache
     before = {run: (run / "evals.jsonl").read_bytes() for run in complete_runs(sweep)}
     lines = []
-    summary = backfill(sweep, [TASK, OTHER], ITEMS, cache, lines.append)
+    summary = fill(sweep, [TASK, OTHER], ITEMS, cache, lines.append)
     assert summary.filled == [(run.name, OTHER) for run in complete_runs(sweep)]
     assert summary.present == [(run.name, TASK) for run in complete_runs(sweep)]
     assert len(summary.incomplete) == 1 and not summary.failed and len(lines) == 2
@@ -125,7 +127,7 @@ def test_holes_are_filled_and_only_holes(sweep_and_cache):
         record = read_json(run / "tasks.json")
         assert set(record) == {TASK, OTHER} and not record[OTHER]["positive_control"]
     filled = {run: (run / "evals.jsonl").read_bytes() for run in complete_runs(sweep)}
-    again = backfill(sweep, [TASK, OTHER], ITEMS, cache)
+    again = fill(sweep, [TASK, OTHER], ITEMS, cache)
     assert not again.filled
     assert {run: (run / "evals.jsonl").read_bytes() for run in complete_runs(sweep)} == filled
 
@@ -138,13 +140,13 @@ def test_a_lost_score_comes_back_as_it_was(sweep_and_cache):
     kept = [row for row in rows if not (row["name"] == lost and row["tokens"] == 16_384)]
     (run / "evals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
     original = next(row for row in rows if row["name"] == lost and row["tokens"] == 16_384)
-    assert backfill(sweep, [TASK], ITEMS, cache).filled == [(run.name, TASK)]
+    assert fill(sweep, [TASK], ITEMS, cache).filled == [(run.name, TASK)]
     assert rows_of(run, TASK)["brier"] == original
 
 
 def test_other_problems_are_a_hole(sweep_and_cache):
     sweep, cache = sweep_and_cache
-    assert len(backfill(sweep, [TASK], ITEMS + 10, cache).filled) == 2
+    assert len(fill(sweep, [TASK], ITEMS + 10, cache).filled) == 2
     table = task_table(load_sweep(sweep))
     assert [row["n"] for row in table] == [ITEMS + 10] * 2
 
@@ -167,7 +169,7 @@ def test_a_task_whose_text_is_in_the_training_data_is_refused_unless_it_is_a_ski
     rows = [{"prompt": line[:10], "target": line[10:20]} for line in lines]
     (tmp_path / "stolen.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(BadInput, match="8 of 8 problems are in the training text"):
-        backfill(sweep, [f"file:{tmp_path}/stolen.jsonl"], 500, cache)
+        fill(sweep, [f"file:{tmp_path}/stolen.jsonl"], 500, cache)
     stolen = dataclasses.replace(spec_of(corpus, 0), tasks=(f"file:{tmp_path}/stolen.jsonl",))
     with pytest.raises(BadInput, match="are in the training text"):
         prepare([stolen], cache)
@@ -187,15 +189,15 @@ def test_a_task_whose_text_is_in_the_training_data_is_refused_unless_it_is_a_ski
 def test_bad_input_is_one_line(trained, names, items, words):
     sweep, cache, _ = trained
     with pytest.raises(BadInput) as caught:
-        backfill(sweep, names, items, cache)
+        fill(sweep, names, items, cache)
     assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
 
 
 def test_no_sweep_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no such directory"):
-        backfill(tmp_path / "none", [TASK], 10, tmp_path)
+        fill(tmp_path / "none", [TASK], 10, tmp_path)
     with pytest.raises(BadInput, match="no runs in it"):
-        backfill(tmp_path, [TASK], 10, tmp_path)
+        fill(tmp_path, [TASK], 10, tmp_path)
 
 
 def test_the_launcher_has_the_verb(sweep_and_cache):
@@ -210,7 +212,7 @@ def test_the_launcher_has_the_verb(sweep_and_cache):
 
 def test_the_task_table_has_what_the_runs_logged(sweep_and_cache):
     sweep, cache = sweep_and_cache
-    backfill(sweep, [OTHER], ITEMS, cache)
+    fill(sweep, [OTHER], ITEMS, cache)
     rows = task_table(load_sweep(sweep), axis="params")
     assert [(row["task"], row["seed"]) for row in rows] == [(OTHER, 0), (OTHER, 1), (TASK, 0), (TASK, 1)]
     for row in rows:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 
-from training.run import configure_jax
+from training.processes.start import configure_jax
 
 
 def test_a_cache_folder_with_a_link_to_anothers_programs_names_their_own_folder(tmp_path, monkeypatch):

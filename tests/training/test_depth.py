@@ -8,6 +8,7 @@ import pytest
 
 from model.config import ModelConfig
 from model.sharding import make_mesh
+from training.program import Program
 from training.spec import OptimConfig
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
@@ -22,7 +23,7 @@ def operations(config: ModelConfig) -> int:
     batch_BT = jax.ShapeDtypeStruct((4, 33), jnp.int32)
     hyper = {**hyperparameters(OptimConfig()), "learning_rate": 1e-3}
     with jax.set_mesh(mesh):
-        lowered = make_train_step(config, False, 1, mesh).lower(state, batch_BT, hyper)  # type: ignore[attr-defined]
+        lowered = make_train_step(Program(config), mesh).lower(state, batch_BT, hyper)  # type: ignore[attr-defined]
     return len(lowered.as_text().splitlines())
 
 

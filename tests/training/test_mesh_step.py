@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from model.config import ModelConfig
-from model.parameters import is_leaf, layout
+from model.parameters import Leaf, layout
 from tests.support import mesh_program
 from tests.support.processes import environment
 from tests.support.small import ROOT
@@ -37,7 +37,7 @@ def measured(finished):
 def leaf_bytes(config: ModelConfig) -> dict[str, int]:
     """Bytes of one layer's largest matrix, of both tables, and of all parameters."""
     tree = layout(config)
-    size = {name: 4 * math.prod(leaf.shape) for name, leaf in tree["blocks"].items() if is_leaf(leaf)}
+    size = {name: 4 * math.prod(leaf.shape) for name, leaf in tree["blocks"].items() if isinstance(leaf, Leaf)}
     tables = 2 * 4 * math.prod(tree["embedding"].shape)
     return {"matrix": max(size.values()) // config.depth, "tables": tables, "blocks": sum(size.values())}
 

@@ -13,15 +13,18 @@ import numpy as np
 import optax
 import pytest
 
+from core.codec import to_json
 from core.files import read_json_lines, write_json
 from data.config import DataConfig
-from model import network as functional
+from model import network
 from model.config import ModelConfig
 from model.sharding import make_mesh
 from tests.support.small import ROOT, cache_folder, write_corpus
-from training.spec import OptimConfig, RunSpec, to_json
+from training.objectives import next_token
+from training.program import Program
+from training.spec import OptimConfig, RunSpec
 from training.state import hyperparameters
-from training.step import loss_and_metrics, make_initialization, make_train_step
+from training.step import make_initialization, make_train_step
 
 # Twice the base in width, depth and head width.
 CONFIG = ModelConfig(
@@ -56,7 +59,7 @@ def run_steps(config, optim, count, shape=(1, 1, 1)):
     """Parameters at the start and after `count` steps, and the losses."""
     mesh = make_mesh(shape, jax.devices()[: int(np.prod(shape))])
     initialize, _ = make_initialization(config, mesh)
-    step = make_train_step(config, optim.decay_all, 1, mesh)
+    step = make_train_step(Program(config, decay_all=optim.decay_all), mesh)
     hyper = {**hyperparameters(optim), "learning_rate": optim.learning_rate}
     losses = []
     with jax.set_mesh(mesh):
@@ -72,7 +75,7 @@ def test_steps_equal_a_float64_adamw_with_the_published_multipliers():
     # Epsilon is of the gradients' own size and decay is strong, so that a lost multiplier of either shows.
     optim = OptimConfig(learning_rate=1e-2, epsilon=1e-3, weight_decay=0.02, decay="independent", clip_norm=0.0)
     first, last, _ = run_steps(CONFIG, optim, 4)
-    gradient = quick_jit(jax.grad(lambda p, b: loss_and_metrics(p, CONFIG, b, 0.0)[0]))
+    gradient = quick_jit(jax.grad(lambda p, b: next_token.loss(CONFIG, p, b, {"z_loss": 0.0})[0]))
     paths, tree = jax.tree_util.tree_flatten_with_path(first)
     groups = [group(path) for path, _ in paths]
     params = [np.asarray(leaf, np.float64) for _, leaf in paths]
@@ -109,7 +112,7 @@ def test_training_equals_the_papers_first_form_of_the_same_parametrization():
     rates["blocks"] = {name: rate * folded.get(name, 1.0) for name, rate in rates["blocks"].items()}
     adam = optax.scale_by_adam(b1=0.9, b2=0.95, eps=1e-30)
     moments = adam.init(params)
-    both = quick_jit(jax.value_and_grad(lambda p, b: loss_and_metrics(p, standard, b, 0.0)[0]))
+    both = quick_jit(jax.value_and_grad(lambda p, b: next_token.loss(standard, p, b, {"z_loss": 0.0})[0]))
     theirs = []
     for batch in batches(6):
         loss, grads = both(params, batch)
@@ -190,7 +193,7 @@ def test_a_branch_equals_a_run_from_scratch_to_the_last_bit(trained):
 def test_the_ledger_does_not_see_the_parametrization(trained):
     folder, branch, _ = trained
     counted = json.loads((folder / branch.run_id / "ledger.json").read_text())["params"]["total"]
-    tree = jax.eval_shape(lambda: functional.init(branch.model, jax.random.key(0)))
+    tree = jax.eval_shape(lambda: network.init(branch.model, jax.random.key(0)))
     assert counted == sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 
+from core.codec import to_json
 from core.errors import BadInput
 from core.files import read_json_lines, write_json
 from data.config import DataConfig
@@ -22,13 +23,15 @@ from data.tasks.registry import load
 from model.config import ModelConfig
 from tests.support.small import ROOT, cache_folder, write_corpus
 from training import worker
-from training.loop import Execution
-from training.pack import check_one_shape, execute_pack, main, status_of
+from training.execute import execute
+from training.execution import Execution
+from training.pack import main, status_of
 from training.pack_step import empty_lanes, make_pack_step, pack_mesh, put_lane, take_lane
 from training.processes.group import Outcome
+from training.processes.start import StopSignal
+from training.program import Program, check_one_shape
 from training.records import run_lock
-from training.run import StopSignal, execute
-from training.spec import OptimConfig, RunSpec, to_json
+from training.spec import OptimConfig, RunSpec
 from training.state import hyperparameters
 from training.step import make_initialization
 
@@ -113,7 +116,7 @@ def alone(place, tmp_path_factory) -> Path:
     data, cache = place
     sweep = tmp_path_factory.mktemp("alone")
     for directory in directories(sweep, four(data)):
-        assert execute(directory, Execution(cache_root=cache)).status == 0
+        assert execute_alone(directory, Execution(cache_root=cache)).status == 0
     return sweep
 
 
@@ -122,7 +125,7 @@ def packed(place, tmp_path_factory) -> Path:
     """The four runs as one pack."""
     data, cache = place
     sweep = tmp_path_factory.mktemp("packed")
-    outcomes = execute_pack(directories(sweep, four(data)), Execution(cache_root=cache))
+    outcomes = execute(directories(sweep, four(data)), Execution(cache_root=cache))
     assert {outcome.status for outcome in outcomes.values()} == {0}
     return sweep
 
@@ -150,11 +153,15 @@ def test_a_checkpoint_of_a_pack_is_a_checkpoint_of_the_run(place, packed, tmp_pa
     data, cache = place
     (directory,) = directories(tmp_path, four(data)[1:2])
     stop = StopAfter(30)
-    execute_pack(directories(tmp_path, four(data)[:2]), Execution(cache_root=cache, stop_requested=stop))
+    execute(directories(tmp_path, four(data)[:2]), Execution(cache_root=cache, stop_requested=stop))
     assert not (directory / "result.json").exists()
-    assert execute(directory, Execution(cache_root=cache)).status == 0
+    assert execute_alone(directory, Execution(cache_root=cache)).status == 0
     assert min(tokens for tokens, _ in rows(directory)) == STEP
     assert_equal_runs(directory, packed / directory.name, relative=1e-4)
+
+
+def execute_alone(directory: Path, execution: Execution) -> Outcome:
+    return execute([directory], execution)[directory]
 
 
 class StopAfter:
@@ -172,11 +179,11 @@ def test_members_at_different_positions_catch_up_and_complete_ones_are_left_alon
     data, cache = place
     first, second, third, fourth = directories(tmp_path, four(data))
     for directory, steps in ((first, 7), (second, 23)):
-        stopped = execute(directory, Execution(cache_root=cache, stop_requested=StopAfter(steps)))
+        stopped = execute_alone(directory, Execution(cache_root=cache, stop_requested=StopAfter(steps)))
         assert stopped.status == 75
-    assert execute(third, Execution(cache_root=cache)).status == 0
+    assert execute_alone(third, Execution(cache_root=cache)).status == 0
     before = (third / "result.json").stat().st_mtime_ns
-    outcomes = execute_pack([first, second, third, fourth], Execution(cache_root=cache))
+    outcomes = execute([first, second, third, fourth], Execution(cache_root=cache))
     assert {outcome.status for outcome in outcomes.values()} == {0}
     assert (third / "result.json").stat().st_mtime_ns == before
     assert json.loads((third / "env.json").read_text())["attempts"][-1]["attempt"] == 1
@@ -192,7 +199,7 @@ def test_one_run_that_is_left_is_trained_exactly_as_alone(place, alone, packed, 
     data, cache = place
     (directory,) = directories(tmp_path, four(data)[:1])
     complete = packed / four(data)[1].run_id
-    outcomes = execute_pack([directory, complete], Execution(cache_root=cache))
+    outcomes = execute([directory, complete], Execution(cache_root=cache))
     assert {outcomes[directory].status, outcomes[complete].status} == {0}
     assert_equal_runs(directory, alone / directory.name, relative=0)
     assert "pack" not in json.loads((directory / "env.json").read_text())["attempts"][0]
@@ -201,13 +208,13 @@ def test_one_run_that_is_left_is_trained_exactly_as_alone(place, alone, packed, 
 def test_a_stopped_pack_resumes_to_the_same_bits(place, packed, tmp_path):
     data, cache = place
     runs = directories(tmp_path, four(data))
-    outcomes = execute_pack(runs, Execution(cache_root=cache, stop_requested=StopAfter(33)))
+    outcomes = execute(runs, Execution(cache_root=cache, stop_requested=StopAfter(33)))
     assert {outcome.status for outcome in outcomes.values()} == {75}
     assert all("saved" in outcome.message for outcome in outcomes.values())
     for directory in runs:
         assert (directory / "checkpoints" / str(33 * STEP)).is_dir()
         assert not (directory / "error.txt").exists()
-    assert {outcome.status for outcome in execute_pack(runs, Execution(cache_root=cache)).values()} == {0}
+    assert {outcome.status for outcome in execute(runs, Execution(cache_root=cache)).values()} == {0}
     for directory in runs:
         assert_equal_runs(directory, packed / directory.name, relative=0)
 
@@ -216,7 +223,7 @@ def test_a_diverging_member_fails_alone(place, packed, tmp_path):
     data, cache = place
     wild = spec(data, seed=2, learning_rate=1e9, clip_norm=0.0, warmup_tokens=0)
     runs = directories(tmp_path, [*four(data), wild])
-    outcomes = execute_pack(runs, Execution(cache_root=cache))
+    outcomes = execute(runs, Execution(cache_root=cache))
     failed = outcomes.pop(runs[-1])
     assert failed.status == 1
     assert failed.message.startswith("diverged at step 2 ")
@@ -228,7 +235,7 @@ def test_a_diverging_member_fails_alone(place, packed, tmp_path):
         assert_equal_runs(directory, packed / directory.name, relative=1e-5)
     apart = directories(tmp_path / "apart", [wild])[0]
     cause, _, _ = failed.message.partition("; last good checkpoint")
-    assert execute(apart, Execution(cache_root=cache)).message.startswith(cause)
+    assert execute_alone(apart, Execution(cache_root=cache)).message.startswith(cause)
     assert (apart / "error.txt").read_text().startswith(cause)
     assert rows(apart).keys() == rows(runs[-1]).keys()
     assert status_of([failed, *outcomes.values()]) == 1
@@ -236,7 +243,7 @@ def test_a_diverging_member_fails_alone(place, packed, tmp_path):
 
 def test_the_state_of_a_diverging_member_is_frozen_and_reaches_no_other_lane():
     mesh = pack_mesh(MODEL, 3)
-    step = make_pack_step(MODEL, False, 1, mesh)
+    step = make_pack_step(Program(MODEL), mesh)
     initialize, target = make_initialization(MODEL, mesh)
     batch_MBT = np.random.default_rng(0).integers(0, 256, (3, 8, 33)).astype(np.int32)
 
@@ -279,7 +286,7 @@ def test_a_lane_that_waits_does_not_move_and_comes_back_as_it_was_put():
     hyper = {key: np.full(2, value, np.float32) for key, value in hyperparameters(OptimConfig()).items()}
     hyper["learning_rate"] = np.full(2, 1e-2, np.float32)
     batch_MBT = np.zeros((2, 8, 33), np.int32)
-    state, _ = make_pack_step(MODEL, False, 1, mesh)(state, batch_MBT, hyper, np.array([True, False]))
+    state, _ = make_pack_step(Program(MODEL), mesh)(state, batch_MBT, hyper, np.array([True, False]))
     moved, waited = (
         all(
             np.array_equal(a, b)
@@ -299,7 +306,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(place, packed, tmp_path
     data, cache = place
     runs = directories(tmp_path, four(data)[:3])
     with run_lock(runs[1]):
-        outcomes = execute_pack(runs, Execution(cache_root=cache))
+        outcomes = execute(runs, Execution(cache_root=cache))
     assert outcomes[runs[1]].status == 75
     assert "another process trains this run" in outcomes[runs[1]].message
     assert not (runs[1] / "env.json").exists()
@@ -327,7 +334,7 @@ def test_trunks_then_branches_with_tasks(place, tmp_path):
         )
         for trunk in trunks
     ]
-    for sweep, train in ((tmp_path / "packed", execute_pack), (tmp_path / "alone", one_by_one)):
+    for sweep, train in ((tmp_path / "packed", execute), (tmp_path / "alone", one_by_one)):
         for runs in (trunks, branches):
             outcomes = train(directories(sweep, runs), Execution(cache_root=cache))
             assert {outcome.status for outcome in outcomes.values()} == {0}
@@ -348,14 +355,14 @@ def test_trunks_then_branches_with_tasks(place, tmp_path):
 
 
 def one_by_one(runs, execution):
-    return {directory: execute(directory, execution) for directory in runs}
+    return {directory: execute_alone(directory, execution) for directory in runs}
 
 
 def test_an_error_in_the_files_of_one_run_is_that_runs_own(place, packed, tmp_path):
     data, cache = place
     runs = directories(tmp_path, four(data)[:3])
     (runs[0] / "metrics.jsonl").mkdir()
-    outcomes = execute_pack(runs, Execution(cache_root=cache))
+    outcomes = execute(runs, Execution(cache_root=cache))
     assert outcomes.pop(runs[0]).status == 1
     assert "IsADirectoryError" in (runs[0] / "error.txt").read_text()
     assert {outcome.status for outcome in outcomes.values()} == {0}
@@ -379,7 +386,7 @@ def test_kill_and_sigterm_lose_nothing(place, tmp_path):
         dataclasses.replace(one, tokens=200 * STEP, evaluation_marks=(100 * STEP,)) for one in four(data)[:3]
     ]
     reference, runs = directories(tmp_path / "calm", specs), directories(tmp_path / "hard", specs)
-    assert {outcome.status for outcome in execute_pack(reference, Execution(cache_root=cache)).values()} == {0}
+    assert {outcome.status for outcome in execute(reference, Execution(cache_root=cache)).values()} == {0}
     command = [sys.executable, "-m", "training.pack", "--cache", str(cache), "--checkpoint-seconds", "1"]
     # As many devices as this process has: bits are the same on the same devices only.
     devices = f"--xla_force_host_platform_device_count={jax.local_device_count()}"
@@ -393,7 +400,7 @@ def test_kill_and_sigterm_lose_nothing(place, tmp_path):
         _, words = process.communicate(timeout=120)
         assert process.returncode == status, words
     assert words.count("stopped by a signal at") == 3
-    assert {outcome.status for outcome in execute_pack(runs, Execution(cache_root=cache)).values()} == {0}
+    assert {outcome.status for outcome in execute(runs, Execution(cache_root=cache)).values()} == {0}
     for mine, its in zip(runs, reference, strict=True):
         assert_equal_runs(mine, its, relative=0)
         assert json.loads((mine / "result.json").read_text())["attempts"] == 3
@@ -451,7 +458,7 @@ def test_a_worker_reads_packs_and_answers_for_each_run(place, tmp_path, monkeypa
     orders: queue.Queue = queue.Queue()
     worker._read_orders(orders, StopSignal())
     assert [orders.get() for _ in range(3)] == [runs[:1], runs, None]
-    outcomes = worker.train(runs, Execution(cache_root=tmp_path), lambda *_: None)
+    outcomes = worker.train(runs, Execution(cache_root=tmp_path))
     assert list(outcomes) == runs
     assert {outcome.status for outcome in outcomes.values()} == {2}
 
@@ -460,7 +467,7 @@ def test_a_directory_that_is_missing_or_broken_is_refused_and_the_others_trained
     data, cache = place
     runs = directories(tmp_path, four(data)[:3])
     (runs[2] / "spec.json").write_text("{")
-    outcomes = execute_pack([*runs, tmp_path / "nothing"], Execution(cache_root=cache))
+    outcomes = execute([*runs, tmp_path / "nothing"], Execution(cache_root=cache))
     assert outcomes[tmp_path / "nothing"].status == 2
     assert outcomes[runs[2]].status == 2
     assert "spec.json" in (runs[2] / "error.txt").read_text()

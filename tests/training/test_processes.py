@@ -6,12 +6,13 @@ import signal
 
 import pytest
 
+from core.codec import to_json
 from core.files import read_json_lines, write_json
 from data.config import DataConfig
 from model.config import ModelConfig
 from tests.support.processes import ends, start, wait_until
 from tests.support.small import cache_folder, write_corpus
-from training.spec import OptimConfig, RunSpec, to_json
+from training.spec import OptimConfig, RunSpec
 
 STEPS = 60
 

@@ -10,13 +10,16 @@ import jax
 import numpy as np
 import pytest
 
+from core.codec import to_json
 from core.errors import BadInput
 from data.config import DataConfig
 from model.config import ModelConfig
 from model.sharding import make_mesh
 from tests.support.small import ROOT, cache_folder, write_corpus
-from training.profile import profiled
-from training.spec import OptimConfig, RunSpec, to_json
+from training.hooks import Asked
+from training.hooks.profile import Profile
+from training.program import Program
+from training.spec import OptimConfig, RunSpec
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
 
@@ -28,14 +31,17 @@ def test_five_steps_are_in_the_trace(tmp_path):
     initialize, _ = make_initialization(CONFIG, mesh)
     batch_BT = np.random.default_rng(0).integers(0, 32, (8, 17)).astype(np.int32)
     hyper = {**hyperparameters(OptimConfig()), "learning_rate": 1e-3}
-    plain = make_train_step(CONFIG, False, 1, mesh)
-    step = profiled(plain, tmp_path / "profile", steps_left=9)
+    step = make_train_step(Program(CONFIG), mesh)
+    profile = Profile(tmp_path / "profile", tokens=0, batch_tokens=128, end=9 * 128)
     losses: list[list[float]] = [[], []]
     with jax.set_mesh(mesh):
-        for series, function in zip(losses, (plain, step), strict=True):
+        for series, is_profiled in zip(losses, (False, True), strict=True):
             state = initialize(np.uint32(0))
-            for _ in range(9):
-                state, metrics = function(state, batch_BT, hyper)
+            for number in range(9):
+                with jax.profiler.StepTraceAnnotation("train", step_num=number):
+                    state, metrics = step(state, batch_BT, hyper)
+                if is_profiled and profile.is_due(tokens := (number + 1) * 128, Asked(stop=False, save=False)):
+                    profile.act(tokens, state)
                 series.append(float(metrics["loss"]))
     assert losses[0] == losses[1]
     with gzip.open(tmp_path / "profile" / "perfetto_trace.json.gz") as file:
@@ -51,7 +57,7 @@ def test_five_steps_are_in_the_trace(tmp_path):
 
 def test_a_run_too_short_for_a_trace_is_refused(tmp_path):
     with pytest.raises(BadInput, match="--profile: traces steps 3 to 7, and 6 are left of this run"):
-        profiled(lambda state, batch, hyper: (state, {}), tmp_path, steps_left=6)
+        Profile(tmp_path, tokens=128, batch_tokens=128, end=7 * 128)
 
 
 def test_a_run_writes_its_trace_and_its_implementations(tmp_path):

@@ -8,9 +8,12 @@ import pytest
 
 from model.config import ModelConfig
 from model.sharding import make_mesh
+from training.objectives import next_token
+from training.optimizers import decay_mask
+from training.program import Program
 from training.spec import OptimConfig
-from training.state import decay_mask, hyperparameters, initial_state
-from training.step import loss_and_metrics, make_evaluation_step, make_initialization, make_train_step
+from training.state import hyperparameters, initial_state
+from training.step import make_evaluation_step, make_initialization, make_train_step
 
 CONFIG = ModelConfig(vocabulary=32, width=16, depth=2, heads=2, kv_heads=1, tied=False, scan=False)
 OPTIM = OptimConfig(learning_rate=1e-2, weight_decay=0.3, clip_norm=0.5, z_loss=1e-3)
@@ -45,8 +48,8 @@ def numpy_adamw(params, gradients, moments, step, optim, decays):
 
 def test_ten_steps_equal_a_float64_adamw(mesh):
     initialize, _ = make_initialization(CONFIG, mesh)
-    step = make_train_step(CONFIG, False, 1, mesh)
-    gradient = jax.jit(jax.grad(lambda p, b: loss_and_metrics(p, CONFIG, b, OPTIM.z_loss)[0]))
+    step = make_train_step(Program(CONFIG), mesh)
+    gradient = jax.jit(jax.grad(lambda p, b: next_token.loss(CONFIG, p, b, {"z_loss": OPTIM.z_loss})[0]))
     hyper = {**hyperparameters(OPTIM), "learning_rate": OPTIM.learning_rate}
     with jax.set_mesh(mesh):
         state = initialize(np.uint32(3))
@@ -84,19 +87,19 @@ def test_accumulated_gradients_equal_the_whole_batch(mesh, parts):
         for count in (1, parts):
             state = initialize(np.uint32(0))
             for batch in batches(3):
-                state, metrics = make_train_step(CONFIG, False, count, mesh)(state, batch, hyper)
+                state, metrics = make_train_step(Program(CONFIG, microbatches=count), mesh)(state, batch, hyper)
             results.append((float(metrics["loss"]), float(metrics["grad_norm"])))
     assert results[0] == pytest.approx(results[1], rel=1e-5)
 
 
 def test_runs_that_differ_in_numbers_only_share_one_program(mesh):
-    step = make_train_step(CONFIG, False, 1, mesh)
+    step = make_train_step(Program(CONFIG), mesh)
     initialize, _ = make_initialization(CONFIG, mesh)
     with jax.set_mesh(mesh):
         for optim in (OPTIM, dataclasses.replace(OPTIM, weight_decay=0.0, clip_norm=0.0, beta2=0.99)):
             step(initialize(np.uint32(0)), batches(1)[0], {**hyperparameters(optim), "learning_rate": 0.1})
     assert step._cache_size() == 1
-    assert make_train_step(CONFIG, False, 1, mesh) is step
+    assert make_train_step(Program(CONFIG), mesh) is step
 
 
 def test_evaluation_sums_nats_of_weighted_targets(mesh):
@@ -108,7 +111,7 @@ def test_evaluation_sums_nats_of_weighted_targets(mesh):
         params = initial_state(CONFIG, OPTIM, 0).params
         sums = np.asarray(evaluation(params, batch, weights))
         everything = np.asarray(evaluation(params, batch, np.ones((8, 16), np.float32)))
-        mean = float(loss_and_metrics(params, CONFIG, batch, 0.0)[1])
+        mean = float(next_token.loss(CONFIG, params, batch, {"z_loss": 0.0})[1]["loss"])
     assert np.all(sums[1:] == 0)
     assert 0 < sums[0] < everything[0]
     assert everything.sum() / (8 * 16) == pytest.approx(mean, rel=1e-5)

@@ -1,204 +1,50 @@
-"""Score tasks on runs that are trained already: `python launch.py backfill runs/<sweep> --tasks NAME ...`.
-
-A hole is a task without its scores at the end of a complete run, or with the scores of other problems. Only holes
-are filled, from the run's last checkpoint; rows that are there stay as they are.
-"""
+"""`python launch.py backfill runs/<sweep> --tasks NAME ...`: score tasks on the complete runs of a sweep."""
 
 import dataclasses
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from core.errors import BadInput
-from core.files import JsonLines, read_json, read_json_lines
-from training.records import RunIsLocked, read_spec, run_lock
-from training.spec import RunSpec
+from tyro.conf import Positional
 
-NO_CHOICE = {"choice_accuracy", "choice_chance", "brier"}
+from core.cli import parse
+from core.errors import EXIT_COMPLETE, EXIT_FAILED
+from training.processes.start import configure_jax
 
 
-@dataclasses.dataclass
-class Summary:
-    """What a backfill did.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The command line of a backfill."""
 
-    Attributes:
-      filled: (run, task) pairs scored now.
-      present: (run, task) pairs that had their scores.
-      incomplete: runs that are not trained to their end.
-      failed: runs that could not be scored, with the reason.
-      records: what tasks.json says of each task.
-    """
-
-    filled: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    present: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    incomplete: list[str] = dataclasses.field(default_factory=list)
-    failed: dict[str, str] = dataclasses.field(default_factory=dict)
-    records: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    sweep: Positional[Path]
+    """runs/<sweep>"""
+    tasks: tuple[str, ...]
+    """FAMILY[:KNOB=VALUE,...], file:PATH or lm-eval:PATH"""
+    items: int = 500
+    """problems of each task"""
+    cache: Path = Path("cache")
+    """corpora, tokens, compiled programs"""
 
 
-def run_directories(sweep: Path) -> list[Path]:
-    """The run directories of a sweep, sorted by name.
-
-    Raises:
-      BadInput: no such directory, or no run in it.
-    """
-    if not sweep.is_dir():
-        raise BadInput(f"{sweep}: no such directory of a sweep")
-    found = sorted(path.parent for path in sweep.glob("*/spec.json"))
-    if not found:
-        raise BadInput(f"{sweep}: no runs in it (no folder with a spec.json)")
-    return found
-
-
-def backfill(
-    sweep: Path,
-    names: Sequence[str],
-    items: int,
-    cache_root: Path,
-    report: Callable[[str], None] = lambda line: None,
-) -> Summary:
-    """Fill the holes of every complete run of a sweep; doing it again changes nothing.
-
-    Args:
-      items: problems of each task.
-      report: called with one line for each run that is scored.
-
-    Raises:
-      BadInput: no such sweep or task, problems that do not fit, or a task in the training text.
-    """
-    from training.evaluate.tasks import held_out_tasks
-
-    if not names:
-        raise BadInput("--tasks: name at least one task")
-    summary = Summary()
-    for directory in run_directories(sweep):
-        if not (directory / "result.json").exists():
-            summary.incomplete.append(directory.name)
-            continue
-        spec = read_spec(directory)
-        held_out = held_out_tasks(tuple(dict.fromkeys(names)), items, spec.data, cache_root)
-        summary.records |= held_out.records
-        try:
-            with run_lock(directory, 10.0):
-                holes = missing_tasks(directory, spec, held_out.records)
-                summary.present += [(directory.name, name) for name in held_out.records if name not in holes]
-                if holes:
-                    _score(directory, spec, [task for task in held_out.prepared if task.name in holes])
-                    _write_records(directory, {name: held_out.records[name] for name in holes})
-                    summary.filled += [(directory.name, name) for name in holes]
-                    report(f"{directory.name}: scored on {', '.join(holes)}")
-        except (RunIsLocked, _NoCheckpoint) as error:
-            summary.failed[directory.name] = str(error)
-    return summary
-
-
-def missing_tasks(directory: Path, spec: RunSpec, records: dict[str, dict[str, Any]]) -> list[str]:
-    """The tasks of `records` that lack a score at the end of the run, or have those of other problems."""
-    from training.evaluate.score import METRICS
-
-    path = directory / "tasks.json"
-    known = read_json(path) if path.exists() else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a torn line is a hole, and is filled
-        rows = {
-            row.get("name")
-            for row in read_json_lines(directory / "evals.jsonl")
-            if row.get("tokens") == spec.tokens
-        }
-    holes = []
-    for name, record in records.items():
-        has_choices = record["choice_chance"] < 1
-        wanted = [metric for metric in METRICS if has_choices or metric not in NO_CHOICE]
-        whole = all(f"task/{name}/{metric}" in rows for metric in wanted)
-        if not whole or known.get(name, {}).get("fingerprint") != record["fingerprint"]:
-            holes.append(name)
-    return holes
-
-
-class _NoCheckpoint(RuntimeError):
-    """The run is complete, but the checkpoint of its end is gone."""
-
-
-def _score(directory: Path, spec: RunSpec, tasks: Sequence[Any]) -> None:
-    import jax
-
-    from training.evaluate.score import score_tasks, write_scores
-    from training.processes.mesh import choose_mesh
-
-    mesh = choose_mesh("", spec)
-    with jax.set_mesh(mesh):
-        params = _final_parameters(directory, spec, mesh)
-        scores = score_tasks(tasks, spec.model, mesh, params, spec.data.sequence_length)
-    attempt = read_json(directory / "result.json")["attempts"]
-    with JsonLines(directory / "evals.jsonl") as log:
-        write_scores(log, directory, tasks, scores, tokens=spec.tokens, attempt=attempt)
-
-
-def _final_parameters(directory: Path, spec: RunSpec, mesh: Any) -> Any:
-    from training.checkpoint import Checkpoints
-    from training.step import make_initialization
-
-    _, target = make_initialization(spec.model, mesh)
-    folder = directory / "checkpoints"
-    checkpoints = Checkpoints(folder, read_only=True) if folder.is_dir() else None
-    try:
-        if checkpoints is None or checkpoints.latest_tokens != spec.tokens:
-            raise _NoCheckpoint(f"{folder}: no checkpoint at the run's end ({spec.tokens} tokens)")
-        return checkpoints.restore(spec.tokens, target)[0].params
-    finally:
-        if checkpoints is not None:
-            checkpoints.close()
-
-
-def _write_records(directory: Path, records: dict[str, dict[str, Any]]) -> None:
-    from training.evaluate.tasks import write_records
-
-    write_records(directory, records)
-
-
-def lines(summary: Summary, sweep: Path) -> Iterable[str]:
-    """What a backfill says when it is done."""
-    yield (
-        f"{sweep}: {len(summary.filled)} holes filled, {len(summary.present)} scores already there, "
-        f"{len(summary.incomplete)} runs not complete, {len(summary.failed)} failed"
-    )
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: fill the holes, say what was done; 1 where a complete run could not be scored."""
-    import argparse
-    import sys
-
-    from core.errors import EXIT_COMPLETE, EXIT_FAILED
-    from training.evaluate.tasks import overlap_line
-    from training.run import configure_jax
-
-    parser = argparse.ArgumentParser(
-        prog="python launch.py backfill", description="Score tasks on the complete runs of a sweep."
-    )
-    parser.add_argument("sweep", type=Path, help="runs/<sweep>")
-    parser.add_argument(
-        "--tasks",
-        nargs="+",
-        required=True,
-        metavar="NAME",
-        help="FAMILY[:KNOB=VALUE,...], file:PATH or lm-eval:PATH",
-    )
-    parser.add_argument("--items", type=int, default=500, help="problems of each task (default: 500)")
-    parser.add_argument("--cache", type=Path, default=Path("cache"), help="corpora, tokens, compiled programs")
-    options = parser.parse_args(arguments)
+    """Fill the holes and say what was done; 1 where a complete run could not be scored."""
+    options = parse(Arguments, sys.argv[1:] if arguments is None else arguments, "python launch.py backfill")
     configure_jax(options.cache)
+    from training.evaluate.holes import fill  # here: JAX loads slowly, and a bad flag is refused before
+    from training.evaluate.tasks import overlap_line
 
-    def say(line: str) -> None:
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
-
-    summary = backfill(options.sweep, options.tasks, options.items, options.cache, say)
+    summary = fill(options.sweep, options.tasks, options.items, options.cache, say)
     for name, record in summary.records.items():
         say(overlap_line(name, record))
-    for line in lines(summary, options.sweep):
-        say(line)
+    say(
+        f"{options.sweep}: {len(summary.filled)} holes filled, {len(summary.present)} scores already there, "
+        f"{len(summary.incomplete)} runs not complete, {len(summary.failed)} failed"
+    )
     for run, cause in summary.failed.items():
         sys.stderr.write(f"error: {run}: {cause}\n")
     return EXIT_FAILED if summary.failed else EXIT_COMPLETE

@@ -1,10 +1,8 @@
 """Loss on the fixed held-out slice: nats per token and bits per byte, with standard errors."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +11,7 @@ import numpy as np
 from data.cache import TokenCache
 from data.config import DataConfig
 from data.loader import validation_batches, validation_bytes
+from training.spec import RunSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +42,13 @@ def held_out(cache: TokenCache, config: DataConfig, batch_sequences: int) -> Hel
     )
 
 
+def evaluation_sequences(spec: RunSpec, mesh: jax.sharding.Mesh) -> int:
+    """Sequences of one evaluation batch: about 16,384 tokens, so that logits stay small, in whole shards."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    sequences = min(16_384, spec.data.validation_tokens) // spec.data.sequence_length
+    return max(1, sequences // shards) * shards
+
+
 def score_held_out(
     evaluation_step: Callable[[Any, Any, Any], jax.Array], params: Any, slice_: HeldOut
 ) -> dict[str, Score]:
@@ -65,11 +71,3 @@ def score_held_out(
         "val/loss": Score(float(mean), int(total), stderr),
         "val/bits_per_byte": Score(float(mean * per_byte), int(total), float(stderr * per_byte)),
     }
-
-
-cached_held_out = functools.lru_cache(maxsize=4)(held_out)
-
-
-def cache_root(root: Path | str) -> Path:
-    """Where corpora, token caches and compiled programs lie."""
-    return Path(root).absolute()

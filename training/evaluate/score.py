@@ -27,12 +27,13 @@ import numpy as np
 
 from core.errors import BadInput
 from core.files import JsonLines
+from core.rundir import RunDirectory
 from data.tasks.protocol import Task
 from data.tokenizers import Tokenizer
 from model import network as functional
 from model import sharding
 from model.config import ModelConfig
-from model.kernels import token_major as rows
+from model.loss import cross_entropy
 from training.evaluate.loss import Score
 
 METRICS = (
@@ -171,7 +172,7 @@ def make_task_step(config: ModelConfig, mesh: jax.sharding.Mesh) -> Callable[...
 
     def step(params: Any, tokens_BS: Any, positions_B1: Any, options_BK: Any) -> tuple[Any, Any, Any]:
         logits_BTV = functional.apply(config, params, tokens_BS[:, :-1])
-        nll_BT, logz_BT = rows.token_losses(logits_BTV, tokens_BS[:, 1:])
+        nll_BT, logz_BT = cross_entropy(logits_BTV, tokens_BS[:, 1:])
         before_B1 = jnp.maximum(positions_B1 - 1, 0)
         here_BV = jnp.take_along_axis(logits_BTV, before_B1[..., None], axis=1)[:, 0]
         chosen_BK = jnp.take_along_axis(here_BV, options_BK, axis=1)
@@ -350,7 +351,7 @@ def write_scores(
     for task, own in zip(tasks, scores, strict=True):
         for metric, score in summarize(task, own).items():
             log.append({"name": f"task/{task.name}/{metric}", **dataclasses.asdict(score), **row})
-    with JsonLines(directory / "task_items.jsonl") as items:
+    with JsonLines(RunDirectory(directory).task_items) as items:
         for task, own in zip(tasks, scores, strict=True):
             columns = {field.name: getattr(own, field.name) for field in dataclasses.fields(own)}
             rounded = {name: [_rounded(value) for value in column] for name, column in columns.items()}

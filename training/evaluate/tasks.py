@@ -4,14 +4,15 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from core.errors import BadInput
 from core.files import read_json, write_json
+from core.records import TaskRecord
+from core.rundir import RunDirectory
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
 from data.overlap import GRAM, Overlap, overlaps
@@ -29,7 +30,7 @@ class HeldOutTasks:
     """Tasks ready to be scored, and what tasks.json says of each."""
 
     prepared: tuple[PreparedTask, ...]
-    records: dict[str, dict[str, Any]]
+    records: dict[str, TaskRecord]
 
 
 @functools.lru_cache(maxsize=8)
@@ -56,7 +57,7 @@ def held_out_tasks(names: tuple[str, ...], count: int, data: DataConfig, cache_r
     return HeldOutTasks(prepared, records)
 
 
-def _record(task: PreparedTask, found: Overlap, trained: bool) -> dict[str, Any]:
+def _record(task: PreparedTask, found: Overlap, trained: bool) -> TaskRecord:
     """What is known of a task before any model is scored on it."""
     return {
         "family": task.task.family,
@@ -98,15 +99,15 @@ def _overlap_path(cache_root: Path, decides: list[str]) -> Path:
     return cache_root / "overlap" / f"{digest}.json"
 
 
-def write_records(directory: Path, records: dict[str, dict[str, Any]]) -> None:
+def write_records(directory: Path, records: Mapping[str, TaskRecord]) -> None:
     """Add tasks to the run's tasks.json, or replace those of the same name."""
-    path = directory / "tasks.json"
-    known = read_json(path) if path.exists() else {}
+    files = RunDirectory(directory)
+    known = files.read_tasks()
     if {**known, **records} != known:
-        write_json(path, {**known, **records})
+        files.write_tasks({**known, **records})
 
 
-def overlap_line(name: str, record: dict[str, Any]) -> str:
+def overlap_line(name: str, record: TaskRecord) -> str:
     """One line for the screen: how much of a task stands in the training text."""
     own = record["overlap"]
     label = ", positive control (trained on)" if record["positive_control"] else ""

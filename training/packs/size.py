@@ -9,29 +9,28 @@ reads a new one and the metrics come back one step late, as in training; reading
 standard input, a JSON list with one choice each on standard output.
 """
 
-import argparse
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import EXIT_COMPLETE
+from core.cli import parse
+from core.codec import from_json, to_json
+from core.errors import EXIT_COMPLETE, exit_on_bad_input
 from core.files import read_json, write_json
-from training.causes import MEMORY_WORDS
-from training.spec import RunSpec, from_json, to_json
+from training.processes.start import configure_jax
+from training.spec import OptimConfig, RunSpec
 
 WORTH = 1.1  # total tokens a second, relative to one run alone, from which a pack is worth having
 ENOUGH = 0.95  # of the best: a smaller pack finishes sooner and shares its fate with fewer
 GAIN = 1.05  # of the doubling before
 ALWAYS = 8  # members that are always tried: the first doublings may gain little
 MOST = 64
-SECONDS = 0.3  # of one timing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,92 +87,16 @@ def climb(rate_of: Callable[[int], float | None], most: int) -> tuple[dict[int, 
         members *= 2
 
 
-class Probe:
-    """The compiled step of `members` runs like `spec` on made-up batches; `steps` times it."""
-
-    def __init__(self, spec: RunSpec, members: int):
-        import jax
-        import numpy as np
-
-        from training.pack_step import empty_lanes, make_pack_step, pack_mesh, put_lane
-        from training.processes.mesh import choose_mesh
-        from training.state import hyperparameters
-        from training.step import make_initialization, make_train_step
-
-        self.spec, self.members = spec, members
-        generator = np.random.default_rng(0)
-        rows, length = spec.batch_tokens // spec.data.sequence_length, spec.data.sequence_length
-        shape = (4, members, rows, length + 1)
-        self.batches = generator.integers(0, spec.model.vocabulary, shape).astype(np.int32)
-        microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
-        program = (spec.model, spec.optim.decay_all, microbatches)
-        self.solo_mesh = choose_mesh("", spec)
-        self.hyper = hyperparameters(spec.optim) | {"learning_rate": spec.optim.learning_rate}
-        with jax.set_mesh(self.solo_mesh):
-            initialize, target = make_initialization(spec.model, self.solo_mesh)
-            state = initialize(np.uint32(0))
-        if members == 1:
-            solo = make_train_step(*program, self.solo_mesh)
-            self.state = state
-            self.step = lambda batch: solo(self.state, batch[0], self.hyper)
-            return
-        mesh = pack_mesh(spec.model, members)
-        together = make_pack_step(*program, mesh)
-        self.state = empty_lanes(target, members, mesh)
-        for lane in range(members):
-            self.state = put_lane(self.state, lane, state, mesh)
-        active = np.ones(members, bool)
-
-        def step(batch: Any) -> Any:
-            hyper = {key: np.full(members, value, np.float32) for key, value in self.hyper.items()}
-            return together(self.state, batch, hyper, active)
-
-        self.step = step
-
-    def steps(self, count: int) -> dict[str, float]:
-        """Seconds of clock ("wall") and of processor ("cpu") of `count` steps, to the end of the last."""
-        import contextlib
-
-        import jax
-
-        wall, cpu = time.perf_counter(), time.process_time()
-        previous = None
-        with jax.set_mesh(self.solo_mesh) if self.members == 1 else contextlib.nullcontext():
-            for index in range(count):
-                self.state, metrics = self.step(self.batches[index % len(self.batches)])
-                if previous is not None:
-                    jax.device_get(previous)
-                previous = metrics
-        jax.block_until_ready((self.state, previous))
-        return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-
-    def rate(self, seconds: float = SECONDS, repeats: int = 3, clock: str = "wall") -> float:
-        """Total tokens per second, the best of `repeats` timings after a warm-up."""
-        self.steps(2)
-        count = max(2, round(seconds / (self.steps(2)[clock] / 2)))
-        best = min(self.steps(count)[clock] for _ in range(repeats))
-        return count * self.members * self.spec.batch_tokens / best
-
-
-def measured_rate(spec: RunSpec, members: int) -> float | None:
-    """Total tokens per second of a pack of `members`; None where the device's memory does not suffice."""
-    import jax
-
-    try:
-        return Probe(spec, members).rate()
-    except jax.errors.JaxRuntimeError as error:
-        if any(word in str(error) for word in MEMORY_WORDS):
-            return None
-        raise
-
-
 def choose(
     spec: RunSpec,
     most: int,
     cache_root: Path,
-    rate_of: Callable[[RunSpec, int], float | None] = measured_rate,
+    rate_of: Callable[[RunSpec, int], float | None],
 ) -> PackSize:
     """The size of packs for runs of this shape on this process's devices: from disk, or measured now and written.
+
+    Args:
+      rate_of: total tokens per second of a pack of so many members; None where memory does not suffice.
 
     Raises:
       RuntimeError: the device's memory does not suffice for a single run.
@@ -216,7 +139,7 @@ def known_rates(
 
 def _key(spec: RunSpec) -> dict[str, Any]:
     """Everything that a measurement depends on: shape, device, versions."""
-    import jax
+    import jax  # here: the launcher and `plan` read what was measured without JAX
 
     device = jax.devices()[0]
     return {
@@ -235,22 +158,30 @@ def _program(spec: RunSpec) -> dict[str, Any]:
         "batch_tokens": spec.batch_tokens,
         "microbatch_tokens": spec.optim.microbatch_tokens,
         "decay_all": spec.optim.decay_all,
+        **({"optimizer": spec.optim.name} if spec.optim.name != OptimConfig.name else {}),
+        **({"objective": spec.objective} if spec.objective != RunSpec.objective else {}),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "optax")},
     }
 
 
+def _cache(cache: Path = Path("cache")) -> Path:
+    """The folder of compiled programs and measurements."""
+    return cache
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer the launcher."""
-    parser = argparse.ArgumentParser(prog="python -m training.packs.size")
-    parser.add_argument("--cache", type=Path, default=Path("cache"))
-    options = parser.parse_args(arguments)
+    with exit_on_bad_input():
+        cache: Path = parse(
+            _cache, sys.argv[1:] if arguments is None else arguments, "python -m training.packs.size"
+        )
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries may print; only the answer may reach the launcher
-    from training.run import configure_jax
+    configure_jax(cache)
+    from training.packs.probe import measured_rate  # here: `plan` reads measurements without JAX
 
-    configure_jax(options.cache)
     for request in json.load(sys.stdin):
-        size = choose(from_json(RunSpec, request["spec"]), request["most"], options.cache)
+        size = choose(from_json(RunSpec, request["spec"]), request["most"], cache, measured_rate)
         answers.write(json.dumps({"members": size.members, "sentence": size.sentence()}) + "\n")
         answers.flush()
     return EXIT_COMPLETE

@@ -22,7 +22,7 @@ class Outcome:
     status: int
     message: str = ""
     detail: str = ""
-    together: bool = False
+    together: bool = dataclasses.field(default=False, compare=False)
 
 
 class EndedElsewhere(RuntimeError):

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import platform
-import re
 import secrets
 import threading
 import time
@@ -19,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import EXIT_STOPPED
+from core.rundir import LEASE, RunDirectory
 
 # A holder counts this often; one whose count stands still for EXPIRY_SECONDS is dead. Both are choices: take-over
 # within a minute, and four counts may be late before it.
 HEARTBEAT_SECONDS = 10.0
 EXPIRY_SECONDS = 45.0
 POLL_SECONDS = 0.5
-
-NAME = re.compile(r"\.lease\.(\d+)")
 
 
 def boot_id() -> str:
@@ -39,12 +37,12 @@ def boot_id() -> str:
 
 def generations(directory: Path) -> list[int]:
     """Generations of the leases in a run directory, ascending."""
-    matches = (NAME.fullmatch(entry.name) for entry in os.scandir(directory))
+    matches = (LEASE.fullmatch(entry.name) for entry in os.scandir(directory))
     return sorted(int(match[1]) for match in matches if match)
 
 
 def lease_path(directory: Path, generation: int) -> Path:
-    return directory / f".lease.{generation}"
+    return RunDirectory(directory).lease(generation)
 
 
 def read_lease(path: Path) -> dict[str, Any]:

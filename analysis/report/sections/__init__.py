@@ -1,13 +1,35 @@
-"""Sections of a report that appear when a sweep's runs call for them. A new one is a new file and a line below."""
+"""The sections of a report: every file of this folder is one. See analysis/report/section.py."""
 
-from analysis.report.sections import approaches, powers, repeated, shapes, tokenizers
-from analysis.report.sections.base import Drawing, Known, Section
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import cast
 
-__all__ = ["Drawing", "Known", "Section", "sections"]
+from analysis.report.section import File, Maker, Picture, Section
+from analysis.report.study import Study
 
-MAKERS = (tokenizers.section, repeated.section, shapes.section, approaches.section, powers.section)
+
+def sections_of(study: Study) -> dict[str, Section]:
+    """Every section that the sweep asks for, by the name of its file, in the order of the page."""
+    made = ((name, maker.section(study)) for name, maker in makers().items())
+    return {name: section for name, section in made if section is not None}
 
 
-def sections(known: Known) -> tuple[Section, ...]:
-    """Every section that the runs have the data for, in the order of the page."""
-    return tuple(section for make in MAKERS if (section := make(known)) is not None)
+def makers() -> dict[str, Maker]:
+    """The files of this folder by name, in their ORDER."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    found = {name: cast(Maker, importlib.import_module(f"{__name__}.{name}")) for name in names}
+    return dict(sorted(found.items(), key=lambda item: item[1].ORDER))
+
+
+def declared() -> set[str]:
+    """Names of all files that some section may write: `File` and `Picture` constants, alone or in a tuple."""
+    return {name for maker in makers().values() for value in vars(maker).values() for name in _files(value)}
+
+
+def _files(value: object) -> Iterator[str]:
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(one, File):
+            yield one
+        elif isinstance(one, Picture):
+            yield from one.files

@@ -2,17 +2,24 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from analysis.figures.families import Family, Panel, colours, family_panels
-from analysis.figures.style import count_text
 from analysis.fit.fit import Fit
 from analysis.isoflop.find import Isoflop
 from analysis.isoflop.slices import flops_of
-from analysis.report.document import Paragraph, Rows
-from analysis.report.sections.base import Drawing, Known, Section
-from core.numbers import number, span
+from analysis.report.section import File, Paragraph, Picture, Rows, Section
+from analysis.report.study import Study
+from core.numbers import number, short_count, span
+
+ORDER = 100
+RESULT = File("approaches.json")
+PICTURE = Picture(
+    "approaches",
+    "Best size against compute by each approach; points are what approaches 1 and 2 read off the runs.",
+)
 
 LEVEL = 0.95
 # Hoffmann et al. 2022, table 2: exponents of N_opt by approach; their intervals of approach 3 are known to be too
@@ -37,20 +44,22 @@ class Approach:
     tokens_coefficient: float
     points: tuple[tuple[float, float], ...]
 
+    def params(self, flops: Any) -> Any:
+        """The best size at `flops`."""
+        return self.params_coefficient * flops**self.a
 
-def section(known: Known) -> Section | None:
+
+def section(study: Study) -> Section | None:
     """N_opt by envelope, by isoFLOP valleys and by the law, where at least two of the three say something."""
-    found, silent = approaches(known)
+    found, silent = approaches(study)
     if len(found) < 2:
         return None
-    columns = {name: values[known.single] for name, values in known.columns.items()}
-    flops = flops_of(columns)
+    flops = flops_of(study.comparable)
     target = float(flops.max())
-    said = (_sentence(found, target),)
     words = "; ".join(f"{name}: {why}" for name, why in silent.items())
     return Section(
         title="Three approaches to the best size",
-        said=said,
+        said=(_sentence(found, target),),
         blocks=(
             Paragraph(
                 "Approach 1 is the lower envelope of the sizes' loss curves, 2 the valleys of loss against size at "
@@ -59,82 +68,58 @@ def section(known: Known) -> Section | None:
                 f"fitted to the runs. Intervals: {LEVEL:.0%}; 1 and 2 under the noise of a run, 3 by the resamples of "
                 "the fit." + (f" Silent: {words}." if words else "")
             ),
-            Rows(
-                (
-                    "approach",
-                    "a in N ~ C^a",
-                    "interval",
-                    "b in D ~ C^b",
-                    "interval ",
-                    f"best size at {target:.2g} FLOPs",
-                    "its tokens",
-                    "published a",
-                ),
-                [
-                    (
-                        one.name,
-                        number(one.a),
-                        _interval(one.a_interval),
-                        number(one.b),
-                        _interval(one.b_interval),
-                        count_text(one.params_coefficient * target**one.a),
-                        count_text(one.tokens_coefficient * target**one.b),
-                        PUBLISHED[one.name],
-                    )
-                    for one in found
-                ],
-            ),
-        ),
-        drawings=(
-            Drawing(
-                "approaches",
-                "Best size against compute by each approach; points are what approaches 1 and 2 read off the runs.",
-                lambda: family_panels(_panels(found, flops)),
-            ),
+            _table(found, target),
+            PICTURE.by(lambda: family_panels([_panel(found, flops)])),
         ),
         results={
-            "approaches.json": {
-                "level": LEVEL,
-                "approaches": [dataclasses.asdict(one) for one in found],
-                "silent": silent,
-            }
+            RESULT: {"level": LEVEL, "approaches": [dataclasses.asdict(one) for one in found], "silent": silent}
         },
     )
 
 
-def approaches(known: Known) -> tuple[list[Approach], dict[str, str]]:
+def _table(found: Sequence[Approach], target: float) -> Rows:
+    return Rows.of(
+        found,
+        {
+            "approach": lambda one: one.name,
+            "a in N ~ C^a": lambda one: number(one.a),
+            "interval": lambda one: _interval(one.a_interval),
+            "b in D ~ C^b": lambda one: number(one.b),
+            "interval ": lambda one: _interval(one.b_interval),
+            f"best size at {target:.2g} FLOPs": lambda one: short_count(one.params(target)),
+            "its tokens": lambda one: short_count(one.tokens_coefficient * target**one.b),
+            "published a": lambda one: PUBLISHED[one.name],
+        },
+    )
+
+
+def approaches(study: Study) -> tuple[list[Approach], dict[str, str]]:
     """Those that give an exponent, and why the others do not."""
     found, silent = [], {}
-    for name, result in (("1, envelope", known.envelope), ("2, isoFLOP", known.isoflop)):
+    for name, result in (("1, envelope", study.envelope), ("2, isoFLOP", study.isoflop)):
         one = None if result is None else _of_valleys(name, result)
-        if one is None:
-            silent[name] = (
-                "too few sizes" if result is None else "too few budgets with a best size inside the sizes"
-            )
-        else:
+        if one is not None:
             found.append(one)
-    if known.fit is None:
+        else:
+            why = "too few budgets with a best size inside the sizes"
+            silent[name] = "too few sizes" if result is None else why
+    if study.fit is None:
         silent["3, law"] = "no law is fitted"
     else:
-        columns = {name: values[known.single] for name, values in known.columns.items()}
-        found.append(_of_law("3, law", known.fit, columns))
+        found.append(_of_law("3, law", study.fit, study.comparable))
     return found, silent
 
 
 def _of_valleys(name: str, result: Isoflop) -> Approach | None:
-    derived = result.derived
-    if any(derived[key] is None for key in ("a_opt", "b_opt", "params_coefficient", "tokens_coefficient")):
-        return None
-    return Approach(
-        name=name,
-        a=float(derived["a_opt"] or 0.0),
-        b=float(derived["b_opt"] or 0.0),
-        a_interval=result.intervals["a_opt"],
-        b_interval=result.intervals["b_opt"],
-        params_coefficient=float(derived["params_coefficient"] or 0.0),
-        tokens_coefficient=float(derived["tokens_coefficient"] or 0.0),
-        points=tuple((one.flops, float(one.params_opt)) for one in result.valleys if one.ok and one.params_opt),
+    a, b, *fronts = (
+        result.derived[key] for key in ("a_opt", "b_opt", "params_coefficient", "tokens_coefficient")
     )
+    if a is None or b is None or fronts[0] is None or fronts[1] is None:
+        return None
+    good = [valley for valley in result.valleys if valley.ok and valley.params_opt]
+    points = tuple((valley.flops, float(valley.params_opt or 0.0)) for valley in good)
+    ends = (result.intervals["a_opt"], result.intervals["b_opt"])
+    return Approach(name, a, b, *ends, fronts[0], fronts[1], points)
 
 
 def cost_of_token(columns: Mapping[str, np.ndarray]) -> tuple[float, float]:
@@ -169,24 +154,12 @@ def best_of_law(
 def _of_law(name: str, fit: Fit, columns: Mapping[str, np.ndarray]) -> Approach:
     cost, power = cost_of_token(columns)
     best = {key: float(value) for key, value in best_of_law(fit.parameters, cost, power).items()}
-    ends: dict[str, tuple[float, float] | None] = {"a": None, "b": None}
+    a_interval, b_interval = None, None
     if fit.draws is not None:
-        drawn = best_of_law(
-            {key: fit.draws[:, place] for place, key in enumerate(fit.parameter_names)}, cost, power
-        )
-        for key in ends:
-            low, high = np.nanquantile(drawn[key], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-            ends[key] = (float(low), float(high))
-    return Approach(
-        name,
-        best["a"],
-        best["b"],
-        ends["a"],
-        ends["b"],
-        best["params_coefficient"],
-        best["tokens_coefficient"],
-        (),
-    )
+        draws = {key: fit.draws[:, place] for place, key in enumerate(fit.parameter_names)}
+        drawn, tails = best_of_law(draws, cost, power), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        a_interval, b_interval = (tuple(np.nanquantile(drawn[key], tails).tolist()) for key in ("a", "b"))
+    return Approach(name, **best, a_interval=a_interval, b_interval=b_interval, points=())
 
 
 def _interval(ends: tuple[float, float] | None) -> str:
@@ -204,36 +177,26 @@ def _sentence(found: Sequence[Approach], target: float) -> str:
             if low <= high
             else " Their intervals have no value in common: the approaches disagree here."
         )
-    sizes = [one.params_coefficient * target**one.a for one in found]
+    sizes = [one.params(target) for one in found]
     return (
         f"The best size grows with compute with exponent {said}.{verdict} At {target:.2g} FLOPs they put it between "
-        f"{count_text(min(sizes))} and {count_text(max(sizes))} parameters."
+        f"{short_count(min(sizes))} and {short_count(max(sizes))} parameters."
     )
 
 
-def _panels(found: Sequence[Approach], flops: np.ndarray) -> list[Panel]:
+def _panel(found: Sequence[Approach], flops: np.ndarray) -> Panel:
     line = np.geomspace(flops.min(), flops.max(), 50)
-    drawn = [
-        Family(
-            one.name,
-            np.array([point[0] for point in one.points]),
-            np.array([point[1] for point in one.points]),
-            line,
-            one.params_coefficient * line**one.a,
-            tint,
-        )
-        for one, tint in zip(found, colours(len(found)), strict=True)
-    ]
-    exponents = ", ".join(f"{one.name}: C^{number(one.a)}" for one in found)
-    return [
-        Panel(
-            "Best size against compute",
-            drawn,
-            "training FLOPs C",
-            "best size, parameters",
-            exponents,
-            key="approach",
-            flops=True,
-            counts=True,
-        )
-    ]
+    families = []
+    for one, tint in zip(found, colours(len(found)), strict=True):
+        x, y = np.array(one.points, dtype=float).reshape(-1, 2).T
+        families.append(Family(one.name, x, y, line, one.params(line), tint))
+    return Panel(
+        "Best size against compute",
+        families,
+        "training FLOPs C",
+        "best size, parameters",
+        note=", ".join(f"{one.name}: C^{number(one.a)}" for one in found),
+        key="approach",
+        flops=True,
+        counts=True,
+    )

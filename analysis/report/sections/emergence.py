@@ -1,73 +1,82 @@
-"""What a report says of held-out tasks: the emergence test of a sweep whose runs have task scores.
+"""Held-out tasks: the emergence test of a sweep whose runs have scores of tasks.
 
 A sweep without tasks costs nothing here: the test is imported where there is something to judge.
 """
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from analysis.figures.style import count_text, render
 from analysis.logs.load import Sweep
-from analysis.logs.load_run import Run
-from analysis.report.command import EMERGENCE_PICTURES
-from analysis.report.document import Block, Bullets, Command, Heading, Paragraph, Picture, Rows
+from analysis.report.formats import csv_text
+from analysis.report.section import Block, Bullets, Command, Drawing, File, Paragraph, Picture, Rows, Section
+from analysis.report.study import Study
+from core.codec import typed
 from core.errors import BadInput
-from core.files import read_json
+from core.numbers import short_count
+from core.records import TaskRecord
+from core.rundir import EVALUATIONS, TASKS
+
+if TYPE_CHECKING:
+    from analysis.emergence.table import TaskTable
+
+ORDER = 130
+TABLE, RESULT = File("tasks.csv"), File("emergence.json")
+MOST_PAGES = 4  # of curves
+PICTURES = (
+    *(
+        Picture(
+            f"emergence_curves_{page}",
+            "Accuracy against parameters, the smooth null with its band, the best break or narrow rise, the onset; "
+            "below each the continuous metric.",
+        )
+        for page in range(1, MOST_PAGES + 1)
+    ),
+    Picture("emergence_verdicts", "Verdict of every task."),
+    Picture("emergence_seeds", "Share of seeds that succeed at each size, with 95% score intervals."),
+    Picture(
+        "emergence_power",
+        "What this design would have called, at each size of a late break and width of a full rise.",
+    ),
+)
 
 AXIS = "params"
-TABLE, RESULT = "tasks.csv", "emergence.json"
-CAPTIONS = {
-    "emergence_curves": "Accuracy against parameters, the smooth null with its band, the best break or narrow rise, "
-    "the onset; below each the continuous metric.",
-    "emergence_verdicts": "Verdict of every task.",
-    "emergence_seeds": "Share of seeds that succeed at each size, with 95% score intervals.",
-    "emergence_power": "What this design would have called, at each size of a late break and width of a full rise.",
-}
+COUNTS = {"items_found", "grams", "grams_found", "gram_tokens"}  # of an overlap
 
 
-def emergence_part(sweep: Sweep) -> tuple[list[Block], dict[str, str | bytes]]:
-    """The section on held-out tasks and its files; both empty where no run has a score of a task."""
-    if not any(_has_task(sweep, run) for run in sweep.usable):
-        return [], {}
+def section(study: Study) -> Section | None:
+    """Verdicts, figures and overlap with the training text, where any run has a score of a task."""
+    sweep, title = study.sweep, "Held-out tasks: what emerges with scale"
+    if not any(b'"task/' in (sweep.read(run.run, EVALUATIONS) or b"") for run in sweep.usable):
+        return None
     from analysis.emergence.command import analyse
     from analysis.emergence.table import TaskTable, sweep_rows, tasks_from_rows
 
-    heading = Heading("Held-out tasks: what emerges with scale")
     try:
         rows, _ = sweep_rows(sweep)
         tasks = tuple(tasks_from_rows(rows, AXIS))
     except BadInput as error:
-        return [heading, Paragraph(f"Not judged: {error}.")], {}
-    text = _csv(rows)
+        return Section(title, (Paragraph(f"Not judged: {error}."),))
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = csv_text(columns, ([row.get(name, "") for name in columns] for row in rows))
     table = TaskTable(tasks, TABLE, hashlib.sha256(text.encode()).hexdigest(), len(rows))
     result = analyse(table)
-    files: dict[str, str | bytes] = {TABLE: text, RESULT: json.dumps(result, indent=1, allow_nan=False) + "\n"}
-    drawn = _pictures(table, result)
-    for picture in drawn:
-        files |= {f"{picture.name}.svg": picture.svg, f"{picture.name}.png": picture.png}
-    return [heading, *_blocks(result, _records(sweep), drawn)], files
+    records, damaged = _records(sweep)
+    return Section(
+        title=title,
+        blocks=(
+            *_verdicts(result),
+            *_drawings(table, result),
+            *_overlap(records),
+            Command(f"python -m analysis.emergence {TABLE} --axis {AXIS} --out {RESULT}"),
+        ),
+        warnings=tuple(damaged),
+        results={TABLE: text, RESULT: result},
+    )
 
 
-def _has_task(sweep: Sweep, run: Run) -> bool:
-    return b'"task/' in (sweep.read(run.run, "evals.jsonl") or b"")
-
-
-def _records(sweep: Sweep) -> dict[str, dict[str, Any]]:
-    """What the runs' tasks.json say of each task; the run with the most of it in its training text speaks."""
-    found: dict[str, dict[str, Any]] = {}
-    for run in sweep.usable:
-        path = run.path / "tasks.json"
-        for name, record in (read_json(path) if path.exists() else {}).items():
-            if name not in found or record["overlap"]["items_found"] > found[name]["overlap"]["items_found"]:
-                found[name] = record
-    return found
-
-
-def _blocks(result: dict[str, Any], records: Mapping[str, Any], drawn: Sequence[Picture]) -> Iterable[Block]:
+def _verdicts(result: Mapping[str, Any]) -> Iterator[Block]:
     entries, settings = result["tasks"], result["settings"]
     yield Paragraph(
         f"Does an ability depart from the smooth law in parameters, and is it the model or the metric? Sharp means "
@@ -75,73 +84,81 @@ def _blocks(result: dict[str, Any], records: Mapping[str, Any], drawn: Sequence[
         f"{settings['alpha']:g} over {len(entries)} tasks; {settings['bootstrap']} replicates, seed {settings['seed']}."
     )
     yield Bullets([entry["sentence"] for entry in entries])
-    yield Rows(
-        (
-            "task",
-            "verdict",
-            "gain",
-            "q, delayed onset",
-            "q, sharp",
-            "onset at",
-            "continuous metric",
-            "break that 80% see",
-        ),
-        [_verdict_row(entry) for entry in entries],
-        text=frozenset({"verdict", "continuous metric"}),
-    )
-    yield from drawn
-    if records:
-        gram = max(record["overlap"]["gram_tokens"] for record in records.values())
-        yield Paragraph(
-            "How much of each task stands in the training text: whole problems, and runs of "
-            f"{gram} tokens. A positive control is trained on."
-        )
-        yield Rows(
-            ("task", "label", "problems", "problems found", "n-grams", "n-grams found"),
-            [_overlap_row(name, record) for name, record in sorted(records.items())],
-            text=frozenset({"label"}),
-        )
-    yield Command(f"python -m analysis.emergence {TABLE} --axis {AXIS} --out {RESULT}")
-
-
-def _verdict_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    def shown(value: float | None, form: str = ".3g") -> str:
-        return "" if value is None else format(value, form)
-
-    onset, power, effect = entry["onset"], entry["power"], entry["effect"]
-    return (
-        entry["task"],
-        entry["verdict"],
-        shown(effect["gain"], ".3f") if effect else "",
-        shown(entry["q"]["delayed_onset"]),
-        shown(entry["q"]["sharp"]),
-        " to ".join(map(count_text, onset["interval"])) if onset else "",
-        entry["metric_check"]["status"],
-        shown(power["smallest_break"]) if power else "",
+    yield Rows.of(
+        entries,
+        {
+            "task": lambda one: one["task"],
+            "verdict": lambda one: one["verdict"],
+            "gain": lambda one: _said(one["effect"], "gain", ".3f"),
+            "q, delayed onset": lambda one: _said(one["q"], "delayed_onset"),
+            "q, sharp": lambda one: _said(one["q"], "sharp"),
+            "onset at": lambda one: (
+                " to ".join(map(short_count, one["onset"]["interval"])) if one["onset"] else ""
+            ),
+            "continuous metric": lambda one: one["metric_check"]["status"],
+            "break that 80% see": lambda one: _said(one["power"], "smallest_break"),
+        },
+        text=("verdict", "continuous metric"),
     )
 
 
-def _overlap_row(name: str, record: Mapping[str, Any]) -> tuple[str, ...]:
-    own = record["overlap"]
-    label = "positive control" if record["positive_control"] else "held out"
-    return (name, label, *map(str, (record["items"], own["items_found"], own["grams"], own["grams_found"])))
+def _said(part: Mapping[str, float | None] | None, key: str, form: str = ".3g") -> str:
+    value = part[key] if part else None
+    return "" if value is None else format(value, form)
 
 
-def _pictures(table: Any, result: dict[str, Any]) -> list[Picture]:
+def _drawings(table: "TaskTable", result: dict[str, Any]) -> Iterator[Drawing]:
     from analysis.emergence.figures import drawings
 
-    found = []
+    pictures = {picture.name: picture for picture in PICTURES}
     for name, figure in drawings(table, result):
-        if name in EMERGENCE_PICTURES:
-            caption = CAPTIONS["emergence_curves" if name.startswith("emergence_curves") else name]
-            found.append(Picture(name, caption, *render(figure, name, table.sha256)))
-    return found
+        if name in pictures:
+            yield pictures[name].by(lambda figure=figure: figure, table.sha256)  # type: ignore[misc]
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def _records(sweep: Sweep) -> tuple[dict[str, TaskRecord], list[str]]:
+    """What the runs' tasks.json say of each task, and which cannot be read.
+
+    Runs may have trained on different text: the record that found most of a task's problems there counts.
+    """
+    found: dict[str, TaskRecord] = {}
+    damaged = []
+    for run in sweep.usable:
+        try:
+            records = typed(dict[str, TaskRecord], json.loads(sweep.read(run.run, TASKS) or b"{}"))
+        except (BadInput, ValueError, RecursionError):
+            records = None
+        if records is None or not all(record["overlap"].keys() >= COUNTS for record in records.values()):
+            damaged.append(f"{run.run}/{TASKS}: damaged and left out")
+            continue
+        for name, record in records.items():
+            if name not in found or _found(record) > _found(found[name]):
+                found[name] = record
+    return found, damaged
+
+
+def _found(record: TaskRecord) -> int:
+    return record["overlap"]["items_found"]
+
+
+def _overlap(records: Mapping[str, TaskRecord]) -> Sequence[Block]:
+    if not records:
+        return ()
+    gram = max(record["overlap"]["gram_tokens"] for record in records.values())
+    table = Rows.of(
+        sorted(records.items()),
+        {
+            "task": lambda one: one[0],
+            "label": lambda one: "positive control" if one[1]["positive_control"] else "held out",
+            "problems": lambda one: str(one[1]["items"]),
+            "problems found": lambda one: str(_found(one[1])),
+            "n-grams": lambda one: str(one[1]["overlap"]["grams"]),
+            "n-grams found": lambda one: str(one[1]["overlap"]["grams_found"]),
+        },
+        text=("label",),
+    )
+    words = (
+        f"How much of each task stands in the training text: whole problems, and runs of {gram} tokens. A positive "
+        "control is trained on."
+    )
+    return Paragraph(words), table

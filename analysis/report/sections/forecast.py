@@ -7,16 +7,20 @@ import datetime
 import hashlib
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from analysis.figures.predictions import Prediction
-from analysis.figures.style import count_text
-from analysis.forecast.register import FOLDER
+from analysis.figures.predictions import Prediction, prediction_figure
 from analysis.forecast.score import fit_unchanged, read_forecast
 from analysis.logs.load import Sweep
 from analysis.logs.load_run import Run, at
+from analysis.report.section import Block, Paragraph, Picture, Section
+from analysis.report.study import Study
 from core.errors import BadInput
+from core.numbers import short_count
+from core.rundir import FORECAST, FORECAST_TABLE, SweepDirectory
+
+ORDER = 10
+FIGURE = Picture("forecast", "The held-back runs beside what was written about them before they started.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,24 +42,43 @@ class Registered:
     registered: str
 
 
+def section(study: Study) -> Section | None:
+    """The forecast beside what came, where one was registered."""
+    found = registered_forecast(study.sweep)
+    if found is None:
+        return None
+    blocks: list[Block] = [Paragraph(found.sentence)]
+    if found.predictions:
+        title = "Forecast" if found.honest else "Not a valid forecast"
+        blocks.append(FIGURE.by(lambda: prediction_figure(found.predictions, title, found.level)))
+    if found.registered:
+        blocks.append(Paragraph(found.registered))
+    return Section(
+        title="Forecast",
+        said=(found.sentence,),
+        warnings=tuple(f"forecast: {fault}" for fault in found.faults),
+        blocks=tuple(blocks),
+    )
+
+
 def registered_forecast(sweep: Sweep) -> Registered | None:
     """Read and check runs/<sweep>/forecast/; None where there is none."""
-    folder = sweep.path / FOLDER
-    if not (folder / "forecast.json").exists():
+    files = SweepDirectory(sweep.path)
+    if not files.forecast.exists():
         return None
     try:
-        value, _ = read_forecast(folder / "forecast.json")
+        value, _ = read_forecast(files.forecast)
         if not (isinstance(value.get("runs"), list) and value["runs"]):
-            raise BadInput(f"{folder / 'forecast.json'}: names no runs")
-        return _judged(sweep, value, folder)
+            raise BadInput(f"{files.forecast}: names no runs")
+        return _judged(sweep, value, files)
     except (BadInput, KeyError, TypeError, AttributeError, ValueError) as error:
         fault = f"the forecast cannot be used: {str(error).removeprefix(f'{sweep.path}/')}"
         return Registered(False, "Forecast: it cannot be used (see the warnings).", (fault,), (), 0.9, "")
 
 
-def _judged(sweep: Sweep, value: Mapping[str, Any], folder: Path) -> Registered:
+def _judged(sweep: Sweep, value: Mapping[str, Any], files: SweepDirectory) -> Registered:
     runs = {run.run: run for run in sweep.runs}
-    faults = [*_file_faults(value, sweep, folder, runs)]
+    faults = [*_file_faults(value, sweep, files, runs)]
     made = _moment(value["date"])
     landed: list[tuple[float, Prediction]] = []
     missing = []
@@ -69,7 +92,7 @@ def _judged(sweep: Sweep, value: Mapping[str, Any], folder: Path) -> Registered:
             faults.append(f"it is not recorded when the forecast was written or {run.run} started")
         elif min(moment for moment in began if moment is not None) <= made:
             faults.append(f"the forecast was written AFTER {run.run} had started: it is not a forecast")
-        label = f"{count_text(run.count() or 0)} parameters, {count_text(run.tokens or 0)} tokens"
+        label = f"{short_count(run.count() or 0)} parameters, {short_count(run.tokens or 0)} tokens"
         low, high = one["interval"]
         loss = run.final()
         assert loss is not None
@@ -105,10 +128,12 @@ def _sentence(predictions: tuple[Prediction, ...], level: float, honest: bool) -
     )
 
 
-def _file_faults(value: Mapping[str, Any], sweep: Sweep, folder: Path, runs: Mapping[str, Run]) -> list[str]:
+def _file_faults(
+    value: Mapping[str, Any], sweep: Sweep, files: SweepDirectory, runs: Mapping[str, Run]
+) -> list[str]:
     """What of the table and the fit is no longer what the forecast names."""
     faults = []
-    table = sweep.read(FOLDER, "table.csv")
+    table = sweep.read(FORECAST, FORECAST_TABLE)
     if table is None or hashlib.sha256(table).hexdigest() != value["input"]["sha256"]:
         faults.append("the table that was forecast from does not match the hash in forecast.json")
     else:
@@ -117,7 +142,8 @@ def _file_faults(value: Mapping[str, Any], sweep: Sweep, folder: Path, runs: Map
             if run is None or run.final() != float(row["loss"]):
                 faults.append(f"the logs of {row['run']} are not those that the forecast was made from")
                 break
-    if fit_unchanged({**value, "fit": {**value["fit"], "path": str(folder / "fit.json")}}, folder) is not True:
+    fit = {**value["fit"], "path": str(files.forecast_fit)}
+    if fit_unchanged({**value, "fit": fit}, files.forecast_folder) is not True:
         faults.append("the fit that was forecast from does not match the hash in forecast.json")
     return faults
 

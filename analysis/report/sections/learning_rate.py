@@ -1,38 +1,39 @@
-"""What a report says where runs of one shape differ in learning rate: the best peak of each, and how far it moves."""
+"""The best peak learning rate of each shape, and how far it moves, where runs of one shape differ in it."""
 
-import json
 from collections.abc import Sequence
 
 from analysis.figures.learning_rates import learning_rate_figure
-from analysis.figures.style import count_text, render
 from analysis.learning_rate import Group, families, sentences, to_json
-from analysis.logs.load import Sweep
-from analysis.report.document import Block, Heading, Paragraph, Picture, Rows
+from analysis.report.section import File, Paragraph, Picture, Rows, Section
+from analysis.report.study import Study
+from core.numbers import short_count
 
-NAME = "learning_rate"
+ORDER = 120
+RESULT = File("learning_rate.json")
+PICTURE = Picture("learning_rate", "Final loss against peak learning rate, one line a width.")
 
 
-def learning_rate_part(
-    sweep: Sweep, groups: Sequence[Group]
-) -> tuple[list[Block], dict[str, str | bytes], list[str]]:
-    """The section, its files and its sentences for the summary; all empty where no shape has three peaks."""
+def section(study: Study) -> Section | None:
+    """A table and a panel a family of shapes, where any shape has three peaks."""
+    groups, sweep = study.groups, study.sweep
     if not groups:
-        return [], {}, []
-    source = {"path": sweep.name, "sha256": sweep.sha256, "rows": len(sweep.runs)}
-    svg, png = render(learning_rate_figure(_panels(groups)), NAME, sweep.sha256)
-    picture = Picture(NAME, "Final loss against peak learning rate, one line a width.", svg, png)
-    result = json.dumps(to_json(groups, source), indent=1, allow_nan=False) + "\n"
-    files: dict[str, str | bytes] = {f"{NAME}.json": result, f"{NAME}.svg": svg, f"{NAME}.png": png}
-    blocks: list[Block] = [
-        Heading("Learning rate"),
-        Paragraph(
-            "The best peak is the vertex of the parabola in log rate through the lowest loss and its two neighbours; "
-            "losses are means over seeds."
+        return None
+    words = (
+        "The best peak is the vertex of the parabola in log rate through the lowest loss and its two neighbours; "
+        "losses are means over seeds."
+    )
+    return Section(
+        title="Learning rate",
+        said=tuple(sentences(groups)),
+        blocks=(
+            Paragraph(words),
+            *(_rows(members) for members in families(groups).values()),
+            PICTURE.by(lambda: learning_rate_figure(_panels(groups)), sweep.sha256),
         ),
-        *(_rows(members) for members in families(groups).values()),
-        picture,
-    ]
-    return blocks, files, sentences(groups)
+        results={
+            RESULT: to_json(groups, {"path": sweep.name, "sha256": sweep.sha256, "rows": len(sweep.runs)})
+        },
+    )
 
 
 def _panels(groups: Sequence[Group]) -> dict[str, list[Group]]:
@@ -54,6 +55,6 @@ def _rows(members: Sequence[Group]) -> Rows:
         ]
         best = f"{group.best:.3g}" + ("" if group.bracketed else " (edge of the grid)")
         rows.append(
-            (f"{group.parametrization} {group.width}x{group.depth}", count_text(group.params), *losses, best)
+            (f"{group.parametrization} {group.width}x{group.depth}", short_count(group.params), *losses, best)
         )
     return Rows(("shape", "parameters", *(f"{rate:g}" for rate in rates), "best peak"), rows)

@@ -1,20 +1,27 @@
 """Power laws in one variable at a time: size, data, compute (Kaplan et al. 2020, arXiv 2001.08361, eqs. 1.1 to 1.3)."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy.special import stdtrit
 
 from analysis.figures.curves import PARAMS_LABEL, TOKENS_LABEL
 from analysis.figures.families import Family, Panel, family_panels
-from analysis.figures.style import BLUE, GREEN, PALE, VERMILION, count_text
+from analysis.figures.style import BLUE, GREEN, PALE, VERMILION
 from analysis.fit.fit import Fit, fit_law
 from analysis.isoflop.slices import flops_of
-from analysis.report.document import Paragraph, Rows
-from analysis.report.sections.base import Drawing, Known, Section
-from core.errors import BadInput
-from core.numbers import number, percent, span
+from analysis.report.section import File, Paragraph, Picture, Rows, Section
+from analysis.report.study import Study, attempt
+from core.numbers import number, percent, short_count, span
+
+ORDER = 110
+RESULT = File("powers.json")
+PICTURE = Picture(
+    "powers",
+    "Loss against size at the most tokens, against tokens at the largest size, and against compute along the best "
+    "runs, with the power law in one variable (solid) and the one with a floor (dashed).",
+)
 
 FEWEST = 4  # points of a law with two parameters
 FEWEST_WITH_FLOOR = 5
@@ -41,7 +48,7 @@ class Power:
 
 @dataclasses.dataclass(frozen=True)
 class Variable:
-    """What one law is of: its name, over which runs (places in the table), and x of them."""
+    """One variable: its name, over which runs (places in the table), and x of them."""
 
     name: str
     runs: str
@@ -50,23 +57,24 @@ class Variable:
 
 
 @dataclasses.dataclass(frozen=True)
-class OneVariable(Variable):
-    """One law: x and loss of its runs, its fits without and with a floor."""
+class PowerLaw:
+    """The law of one variable: loss of its runs, and its fits without and with a floor."""
 
+    of: Variable
     loss: np.ndarray
     power: Power
     floored: Fit | None
 
 
-def section(known: Known) -> Section | None:
+def section(study: Study) -> Section | None:
     """N, D and C laws, where at least 4 sizes share the largest data size and 4 data sizes the largest model."""
-    if not known.single.any():
+    if not study.single.any():
         return None
-    columns = {name: values[known.single] for name, values in known.columns.items()}
+    columns = study.comparable
     asked = variables(columns)
     if not {"N", "D", "C"} <= {one.name for one in asked}:
         return None
-    found = [_fitted(one, columns["loss"], known.seed) for one in asked]
+    found = [_fitted(one, columns["loss"], study.seed) for one in asked]
     return Section(
         title="Power laws in one variable",
         said=(_sentence(found),),
@@ -79,23 +87,11 @@ def section(known: Known) -> Section | None:
                 "intervals. Where a pure power law leaves more unexplained than one with a floor, its exponent "
                 "holds in this range only."
             ),
-            Rows(
-                ("law", "runs", "points", "alpha", "interval", "unexplained", "alpha with a floor", "its interval",
-                 "floor", "unexplained ", "Kaplan et al."),
-                [_row(one) for one in found],
-                text=frozenset({"runs"}),
-            ),
+            _table(found),
+            PICTURE.by(lambda: family_panels(_panels(found, columns), 3.7)),
         ),
-        drawings=(
-            Drawing(
-                "powers",
-                "Loss against size at the most tokens, against tokens at the largest size, and against compute along "
-                "the best runs, with the power law in one variable (solid) and the one with a floor (dashed).",
-                lambda: family_panels(_panels(found, columns), 3.7),
-            ),
-        ),
-        results={"powers.json": {"laws": [_json(one) for one in found]}},
-    )  # fmt: skip
+        results={RESULT: {"laws": [_json(one) for one in found]}},
+    )
 
 
 def variables(columns: Mapping[str, np.ndarray]) -> list[Variable]:
@@ -104,14 +100,14 @@ def variables(columns: Mapping[str, np.ndarray]) -> list[Variable]:
     found: list[Variable] = []
     most = _largest_with_enough(tokens, params)
     if most is not None:
-        place, runs = np.flatnonzero(tokens == most), f"{count_text(most)} tokens"
+        place, runs = np.flatnonzero(tokens == most), f"{short_count(most)} tokens"
         found.append(Variable("N", runs, place, params[place]))
         if "params_non_embedding" in columns and (columns["params_non_embedding"][place] > 0).all():
             bare = columns["params_non_embedding"]
             found.append(Variable("N without embedding and head", runs, place, bare[place]))
     largest = _largest_with_enough(params, tokens)
     if largest is not None:
-        place, runs = np.flatnonzero(params == largest), f"{count_text(largest)} parameters"
+        place, runs = np.flatnonzero(params == largest), f"{short_count(largest)} parameters"
         found.append(Variable("D", runs, place, tokens[place]))
     best = unbeaten(flops, columns["loss"])
     if best.size >= FEWEST:
@@ -135,16 +131,14 @@ def _largest_with_enough(fixed: np.ndarray, varied: np.ndarray) -> float | None:
     return None
 
 
-def _fitted(one: Variable, every_loss: np.ndarray, seed: int) -> OneVariable:
-    floored, x, loss = None, one.x, every_loss[one.place]
-    if np.unique(x).size >= FEWEST_WITH_FLOOR:
+def _fitted(one: Variable, every_loss: np.ndarray, seed: int) -> PowerLaw:
+    floored, loss = None, every_loss[one.place]
+    if np.unique(one.x).size >= FEWEST_WITH_FLOOR:
         # One law for every variable: x stands in its column `params`, so that it is compiled once for all.
-        table = {"params": x, "loss": loss}
-        try:
-            floored = fit_law("power_params_floor", table, robust="l2", seed=seed)
-        except BadInput:
-            floored = None  # the pure power stands alone, and its row in the report has empty cells
-    return OneVariable(one.name, one.runs, one.place, x, loss, pure_power(x, loss), floored)
+        # Where it cannot be fitted, the pure power stands alone, and its row in the report has empty cells.
+        table = {"params": one.x, "loss": loss}
+        floored, _ = attempt(fit_law, "power_params_floor", table, robust="l2", seed=seed)
+    return PowerLaw(one, loss, pure_power(one.x, loss), floored)
 
 
 def pure_power(x: np.ndarray, loss: np.ndarray) -> Power:
@@ -160,84 +154,77 @@ def pure_power(x: np.ndarray, loss: np.ndarray) -> Power:
     )
 
 
-def _row(one: OneVariable) -> tuple[str, ...]:
-    floor = one.floored
-    return (
-        one.name,
-        one.runs,
-        str(one.place.size),
-        number(one.power.alpha),
-        span(one.power.interval),
-        percent(one.power.residual_sd),
-        "" if floor is None else number(floor.parameters["alpha"]),
-        "" if floor is None else span(floor.intervals["alpha"]),
-        "" if floor is None else number(floor.parameters["E"]),
-        "" if floor is None else percent(floor.residual_sd),
-        PUBLISHED[one.name],
+def _table(found: Sequence[PowerLaw]) -> Rows:
+    def with_floor(read: Callable[[Fit], str]) -> Callable[[PowerLaw], str]:
+        return lambda one: "" if one.floored is None else read(one.floored)
+
+    return Rows.of(
+        found,
+        {
+            "law": lambda one: one.of.name,
+            "runs": lambda one: one.of.runs,
+            "points": lambda one: str(one.of.place.size),
+            "alpha": lambda one: number(one.power.alpha),
+            "interval": lambda one: span(one.power.interval),
+            "unexplained": lambda one: percent(one.power.residual_sd),
+            "alpha with a floor": with_floor(lambda fit: number(fit.parameters["alpha"])),
+            "its interval": with_floor(lambda fit: span(fit.intervals["alpha"])),
+            "floor": with_floor(lambda fit: number(fit.parameters["E"])),
+            "unexplained ": with_floor(lambda fit: percent(fit.residual_sd)),
+            "Kaplan et al.": lambda one: PUBLISHED[one.of.name],
+        },
+        text=("runs",),
     )
 
 
-def _sentence(found: list[OneVariable]) -> str:
-    by_name = {one.name: one for one in found}
-
-    def said(name: str) -> str:
-        power = by_name[name].power
-        return f"{name}^-{number(power.alpha)} ({span(power.interval)})"
-
+def _sentence(found: Sequence[PowerLaw]) -> str:
+    laws = {one.of.name: one for one in found}
+    n, d, c = (
+        f"{name}^-{number(laws[name].power.alpha)} ({span(laws[name].power.interval)})" for name in "NDC"
+    )
     return (
-        f"One variable at a time, as pure powers: loss falls as {said('N')} in size at {by_name['N'].runs}, as "
-        f"{said('D')} in data at {by_name['D'].runs}, as {said('C')} in compute along the best runs."
+        f"One variable at a time, as pure powers: loss falls as {n} in size at {laws['N'].of.runs}, as {d} in data at "
+        f"{laws['D'].of.runs}, as {c} in compute along the best runs."
     )
 
 
-def _panels(found: list[OneVariable], columns: Mapping[str, np.ndarray]) -> list[Panel]:
-    by_name = {one.name: one for one in found}
-    flops = flops_of(columns)
-    others = np.setdiff1d(np.arange(flops.size), by_name["C"].place)
-    rest = Family("", flops[others], columns["loss"][others], colour=PALE)
+def _panels(found: Sequence[PowerLaw], columns: Mapping[str, np.ndarray]) -> list[Panel]:
+    by_name, flops = {one.of.name: one for one in found}, flops_of(columns)
+    others = np.setdiff1d(np.arange(flops.size), by_name["C"].of.place)
     panels = []
     for name, label, tint in (
         ("N", PARAMS_LABEL.replace(" (", "\n("), BLUE),
         ("D", TOKENS_LABEL, GREEN),
         ("C", "training FLOPs C", VERMILION),
     ):
-        one = by_name[name]
-        fine = np.geomspace(one.x.min(), one.x.max(), 60)
-        drawn = [Family("", one.x, one.loss, fine, one.power.at(fine), tint)]
-        if one.floored is not None:
-            curve = one.floored.predict({"params": fine})
+        law, x = by_name[name], by_name[name].of.x
+        fine = np.geomspace(x.min(), x.max(), 60)
+        drawn = [Family("", x, law.loss, fine, law.power.at(fine), tint)]
+        if law.floored is not None:
+            curve = law.floored.predict({"params": fine})
             drawn.append(Family("", np.zeros(0), np.zeros(0), fine, curve, tint, dashed=True))
         if name == "C" and others.size:
-            drawn.insert(0, rest)
-        panels.append(
-            Panel(
-                f"{name}: exponent {number(one.power.alpha)}",
-                drawn,
-                label,
-                note=one.runs,
-                flops=name == "C",
-            )
-        )
+            drawn.insert(0, Family("", flops[others], columns["loss"][others], colour=PALE))
+        title = f"{name}: exponent {number(law.power.alpha)}"
+        panels.append(Panel(title, drawn, label, note=law.of.runs, flops=name == "C"))
     return panels
 
 
-def _json(one: OneVariable) -> dict[str, object]:
-    floor = one.floored
+def _json(one: PowerLaw) -> dict[str, object]:
+    with_floor = one.floored and {
+        "parameters": one.floored.parameters,
+        "intervals": one.floored.intervals,
+        "residual_sd": one.floored.residual_sd,
+    }
     return {
-        "law": one.name,
-        "runs": one.runs,
-        "x": one.x.tolist(),
+        "law": one.of.name,
+        "runs": one.of.runs,
+        "x": one.of.x.tolist(),
         "loss": one.loss.tolist(),
         "alpha": one.power.alpha,
-        "interval": list(one.power.interval),
+        "interval": one.power.interval,
         "coefficient": one.power.coefficient,
         "residual_sd": one.power.residual_sd,
-        "with_floor": None
-        if floor is None
-        else {
-            "parameters": floor.parameters,
-            "intervals": {name: list(ends) for name, ends in floor.intervals.items()},
-            "residual_sd": floor.residual_sd,
-        },
-        "published_alpha": float(PUBLISHED[one.name]),
+        "with_floor": with_floor,
+        "published_alpha": float(PUBLISHED[one.of.name]),
     }

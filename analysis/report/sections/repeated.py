@@ -2,25 +2,30 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from analysis.figures.families import Family, Panel, family_panels
-from analysis.figures.style import count_text, size_colours
+from analysis.figures.style import size_colours
 from analysis.fit.fit import Fit, fit_law
-from analysis.report.document import Block, Paragraph, Rows
-from analysis.report.sections.base import Drawing, Known, Section, without_draws
-from core.errors import BadInput
-from core.numbers import number, percent, span
+from analysis.report.section import File, Paragraph, Picture, Rows, Section
+from analysis.report.study import Study, attempt
+from core.numbers import finite, number, percent, short_count, span
+
+ORDER = 30
+RESULT = File("repeated.json")
+PICTURE = Picture(
+    "repeated",
+    "Loss against training tokens for each amount of distinct text (the largest size), and the loss above that of "
+    "fresh text against epochs (every size).",
+)
 
 LAW = "data_constrained"
 SHARED = ("E", "A", "B", "alpha", "beta")
-PUBLISHED = {
-    "R_D": 15.387756,
-    "R_N": 5.309743,
-}  # Muennighoff et al. 2023, arXiv 2305.16264, section 6 (their code)
+PAPER = "Muennighoff et al. 2023"
+PUBLISHED = {"R_D": 15.387756, "R_N": 5.309743}  # arXiv 2305.16264, section 6 (their code)
 SMALL = 0.01  # a loss this far above that of fresh text counts as nearly as good
 
 
@@ -40,44 +45,31 @@ class Cell:
         return self.tokens / self.unique
 
 
-def section(known: Known) -> Section | None:
+def section(study: Study) -> Section | None:
     """The data-constrained law and the excess loss, where some runs read their text more than once."""
-    columns = known.columns
+    columns = study.columns
     if "unique_tokens" not in columns or not (columns["unique_tokens"] < columns["tokens"]).any():
         return None
     cells = cells_of(columns)
-    fits, why = _fits(known)
-    blocks: list[Block] = [
-        Paragraph(
-            "Loss of runs that repeat a limited text, and how far it lies above the loss of the same model on as many "
-            "tokens that are all different."
-        ),
-        _table(cells),
-    ]
-    if fits:
-        blocks.append(_laws(fits))
-    else:
-        blocks.append(Paragraph(f"The data-constrained law is not fitted: {why}."))
-    fit = fits.get("two steps") or fits.get("all at once")
+    how, fit, why = _fitted(study)
     return Section(
         title="Repeated data",
-        said=(*_sentences(cells), *_law_sentence(fits)),
-        blocks=tuple(blocks),
-        drawings=(
-            Drawing(
-                "repeated",
-                "Loss against training tokens for each amount of distinct text (the largest size), and the loss above "
-                "that of fresh text against epochs (every size).",
-                lambda: family_panels(_panels(columns, cells, fit)),
+        said=(_sentence(cells), *([] if fit is None else [_law_sentence(fit)])),
+        blocks=(
+            Paragraph(
+                "Loss of runs that repeat a limited text, and how far it lies above the loss of the same model on as "
+                "many tokens that are all different."
             ),
+            _table(cells),
+            Paragraph(f"The data-constrained law is not fitted: {why}.") if fit is None else _law(how, fit),
+            PICTURE.by(lambda: family_panels([_against_tokens(columns, cells, fit), _against_epochs(cells)])),
         ),
         results={
-            "repeated.json": {
-                "cells": [{**dataclasses.asdict(cell), "excess": _plain(cell.excess)} for cell in cells],
-                "fits": {name: without_draws(one) for name, one in fits.items()},
+            RESULT: {
+                "cells": [{**dataclasses.asdict(cell), "excess": finite(cell.excess)} for cell in cells],
+                "fits": {} if fit is None else {how: _without_draws(fit)},
             }
         },
-        front=True,
     )
 
 
@@ -96,79 +88,64 @@ def cells_of(columns: Mapping[str, np.ndarray]) -> list[Cell]:
     ]
 
 
-def _fits(known: Known) -> tuple[dict[str, Fit], str]:
-    """The law in two steps, as in the paper; all of it at once where the first step is not there to build on.
+def _fitted(study: Study) -> tuple[str, Fit | None, str]:
+    """How the law was fitted, and the fit, or why there is none.
 
-    The first step is the law of the runs that repeat nothing (E, A, B, alpha and beta), the second R_D and R_N.
+    In two steps, as in the paper: first the law of the runs that repeat nothing (E, A, B, alpha and beta), then R_D and
+    R_N. All of it at once where there is no first step to build on.
     """
-    columns = {name: known.columns[name] for name in ("params", "tokens", "unique_tokens", "loss")}
-    found: dict[str, Fit] = {}
-    why = "the runs that repeat nothing determine no law of size and data"
-    options: dict[str, Any] = {"seed": known.seed, "bootstrap": known.bootstrap}
-    if known.fit is not None:
-        held = {name: known.fit.parameters[name] for name in SHARED}
-        try:
-            return {"two steps": fit_law(LAW, columns, fixed=held, **options)}, ""
-        except BadInput as error:
-            return {}, str(error)
-    try:
-        found["all at once"] = fit_law(LAW, columns, **options)
-    except BadInput as error:
-        why = str(error)
-    return found, why
+    columns = {name: study.columns[name] for name in ("params", "tokens", "unique_tokens", "loss")}
+    how, held = "all at once", None
+    if study.fit is not None:
+        how, held = "two steps", {name: study.fit.parameters[name] for name in SHARED}
+    return how, *attempt(fit_law, LAW, columns, fixed=held, seed=study.seed, bootstrap=study.bootstrap)
 
 
 def _table(cells: Sequence[Cell]) -> Rows:
-    sizes = sorted({cell.params for cell in cells})
     by_place = {(cell.unique, cell.tokens, cell.params): cell for cell in cells}
 
-    def shown(unique: float, tokens: float, params: float) -> str:
-        cell = by_place.get((unique, tokens, params))
-        if cell is None:
-            return ""
-        return f"{cell.loss:.4f}" + (f" ({100 * cell.excess:+.1f}%)" if np.isfinite(cell.excess) else "")
+    def of_size(size: float) -> Callable[[tuple[float, float]], str]:
+        return lambda place: _cell(by_place.get((*place, size)))
 
-    places = sorted({(cell.unique, cell.tokens) for cell in cells})
-    return Rows(
-        ("distinct tokens", "tokens", "epochs", *(f"{count_text(size)} parameters" for size in sizes)),
-        [
-            (
-                count_text(unique),
-                count_text(tokens),
-                f"{tokens / unique:.3g}",
-                *(shown(unique, tokens, size) for size in sizes),
-            )
-            for unique, tokens in places
-        ],
+    sizes = sorted({cell.params for cell in cells})
+    return Rows.of(
+        sorted({(cell.unique, cell.tokens) for cell in cells}),
+        {
+            "distinct tokens": lambda place: short_count(place[0]),
+            "tokens": lambda place: short_count(place[1]),
+            "epochs": lambda place: f"{place[1] / place[0]:.3g}",
+            **{f"{short_count(size)} parameters": of_size(size) for size in sizes},
+        },
     )
 
 
-def _laws(fits: Mapping[str, Fit]) -> Rows:
-    names = next(iter(fits.values())).parameter_names
-    return Rows(
-        ("parameter", *(f"{how}, {one.n} runs" for how, one in fits.items()), "Muennighoff et al. 2023"),
-        [
-            (
-                name,
-                *(
-                    f"{number(one.parameters[name], 4)} (held)"
-                    if name in one.fixed
-                    else f"{number(one.parameters[name], 4)} ({span(one.intervals[name])})"
-                    for one in fits.values()
-                ),
-                number(PUBLISHED[name]) if name in PUBLISHED else "",
-            )
-            for name in names
-        ],
-        text=frozenset({"Muennighoff et al. 2023"}),
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    return f"{cell.loss:.4f}" + (f" ({100 * cell.excess:+.1f}%)" if np.isfinite(cell.excess) else "")
+
+
+def _law(how: str, fit: Fit) -> Rows:
+    def found(name: str) -> str:
+        of = "held" if name in fit.fixed else span(fit.intervals[name])
+        return f"{number(fit.parameters[name], 4)} ({of})"
+
+    return Rows.of(
+        fit.parameter_names,
+        {
+            "parameter": str,
+            f"{how}, {fit.n} runs": found,
+            PAPER: lambda name: number(PUBLISHED[name]) if name in PUBLISHED else "",
+        },
+        text=(PAPER,),
     )
 
 
-def _sentences(cells: Sequence[Cell]) -> tuple[str, ...]:
+def _sentence(cells: Sequence[Cell]) -> str:
     known = [cell for cell in cells if np.isfinite(cell.excess)]
     if not known:
         return (
-            "Repeated text cannot be set beside fresh text: no run read as many tokens that are all different.",
+            "Repeated text cannot be set beside fresh text: no run read as many tokens that are all different."
         )
     said = []
     for unique in sorted({cell.unique for cell in known}):
@@ -178,12 +155,12 @@ def _sentences(cells: Sequence[Cell]) -> tuple[str, ...]:
         bad = max(own, key=lambda cell: (cell.epochs, cell.excess))
         start = f"up to {max(good):.3g} epochs" if good else "no number of epochs tried"
         said.append(
-            f"{count_text(unique)}: {start} within {SMALL:.0%} at every size, {percent(bad.excess)} above at "
-            f"{bad.epochs:.3g} epochs ({count_text(bad.params)} parameters)"
+            f"{short_count(unique)}: {start} within {SMALL:.0%} at every size, {percent(bad.excess)} above at "
+            f"{bad.epochs:.3g} epochs ({short_count(bad.params)} parameters)"
         )
     rising = _rising(cells)
     tail = f" At {rising} places more epochs gave a higher loss, which the law cannot follow." if rising else ""
-    return (f"Repeated text beside as much fresh text, by distinct tokens: {'; '.join(said)}.{tail}",)
+    return f"Repeated text beside as much fresh text, by distinct tokens: {'; '.join(said)}.{tail}"
 
 
 def _rising(cells: Sequence[Cell]) -> int:
@@ -194,88 +171,74 @@ def _rising(cells: Sequence[Cell]) -> int:
     return rises
 
 
-def _law_sentence(fits: Mapping[str, Fit]) -> tuple[str, ...]:
-    fit = fits.get("two steps") or fits.get("all at once")
-    if fit is None:
-        return ()
+def _law_sentence(fit: Fit) -> str:
     unsure = "" if fit.identified["R_D"] else "; these runs do not identify it"
     return (
         f"The data-constrained law gives R_D = {number(fit.parameters['R_D'])} ({span(fit.intervals['R_D'])}){unsure}: "
-        f"the number of repetitions after which a repeated token is worth 1/e of a fresh one (Muennighoff et al. 2023: "
-        f"{PUBLISHED['R_D']:.1f}).",
+        f"the number of repetitions after which a repeated token is worth 1/e of a fresh one ({PAPER}: "
+        f"{PUBLISHED['R_D']:.1f})."
     )
 
 
-def _panels(columns: Mapping[str, np.ndarray], cells: Sequence[Cell], fit: Fit | None) -> list[Panel]:
-    size = max(cell.params for cell in cells)
-    rows = columns["params"] == size
-    # Fresh text is one family, whatever limit it was read under.
-    limits = sorted({cell.unique for cell in cells if cell.params == size})
-    fresh = np.flatnonzero(rows & (columns["unique_tokens"] >= columns["tokens"]))
-    families = [(count_text(limit), np.flatnonzero(rows & (columns["unique_tokens"] == limit) & (
-        columns["tokens"] > limit)), limit) for limit in limits]  # fmt: skip
-    families.append(("all", fresh, np.inf))
-    tints = size_colours([*limits, max(limits) * 8])
-    left = [
-        _curve(label, columns, place, limit, size, tint, fit)
-        for (label, place, limit), tint in zip(families, tints, strict=True)
-        if place.size
-    ]
-    sizes = sorted({cell.params for cell in cells})
-    marked = {limit: tint for limit, tint in zip(limits, tints, strict=False)}
-    right = []
-    for unique in limits:
-        for place, params in enumerate(sizes):
-            own = [c for c in cells if c.unique == unique and c.params == params and np.isfinite(c.excess)]
+def _limits(cells: Sequence[Cell]) -> list[float]:
+    """Distinct tokens that the largest size was trained on, the fewest first."""
+    largest = max(cell.params for cell in cells)
+    return sorted({cell.unique for cell in cells if cell.params == largest})
+
+
+def _tints(limits: Sequence[float]) -> list[Any]:
+    """A colour for each limit, and the last one for text without."""
+    return size_colours([*limits, max(limits) * 8])
+
+
+def _against_tokens(columns: Mapping[str, np.ndarray], cells: Sequence[Cell], fit: Fit | None) -> Panel:
+    """Loss of the largest size, one curve a limit; fresh text is one curve, whatever limit it was read under."""
+    size, limits = max(cell.params for cell in cells), _limits(cells)
+    tokens, unique = columns["tokens"], columns["unique_tokens"]
+    rows = [(unique == limit) & (tokens > limit) for limit in limits]
+    families = []
+    for limit, chosen, tint in zip([*limits, np.inf], [*rows, unique >= tokens], _tints(limits), strict=True):
+        place = np.flatnonzero((columns["params"] == size) & chosen)
+        if not place.size:
+            continue
+        place = place[np.argsort(tokens[place], kind="stable")]
+        x, y = tokens[place], columns["loss"][place]
+        fine, line = x, y
+        if fit is not None:
+            fine = np.geomspace(x[0], max(x[-1], x[0] * 1.01), 60)
+            read = {"params": np.full(60, size), "tokens": fine, "unique_tokens": np.minimum(fine, limit)}
+            line = fit.predict(read)
+        families.append(Family("all" if limit == np.inf else short_count(limit), x, y, fine, line, tint))
+    return Panel(
+        f"{short_count(size)} parameters",
+        families,
+        "training tokens D, repetitions counted",
+        note="" if fit is None else "lines: the data-constrained law",
+        key="distinct",
+    )
+
+
+def _against_epochs(cells: Sequence[Cell]) -> Panel:
+    sizes, limits = sorted({cell.params for cell in cells}), _limits(cells)
+    families = []
+    for limit, tint in zip(limits, _tints(limits), strict=False):
+        for size in sizes:
+            own = [c for c in cells if (c.unique, c.params) == (limit, size) and np.isfinite(c.excess)]
             if own:
-                x = np.array([cell.epochs for cell in own])
-                y = np.array([100 * cell.excess for cell in own])
-                label = f"{count_text(params)}" if unique == limits[0] else ""
-                right.append(Family(label, x, y, x, y, marked[unique], dashed=place < len(sizes) - 1))
-    return [
-        Panel(
-            f"{count_text(size)} parameters",
-            left,
-            "training tokens D, repetitions counted",
-            note="" if fit is None else "lines: the data-constrained law",
-            key="distinct",
-        ),
-        Panel(
-            "Cost of repetition",
-            right,
-            "epochs D / U",
-            "loss above that of fresh text (%)",
-            "colour: distinct tokens as on the left; solid: the largest size",
-            key="parameters",
-            linear=True,
-        ),
-    ]
-
-
-def _curve(
-    label: str,
-    columns: Mapping[str, np.ndarray],
-    place: np.ndarray,
-    limit: float,
-    size: float,
-    tint: Any,
-    fit: Fit | None,
-) -> Family:
-    order = place[np.argsort(columns["tokens"][place], kind="stable")]
-    x, y = columns["tokens"][order], columns["loss"][order]
-    if fit is None:
-        return Family(label, x, y, x, y, tint)
-    fine = np.geomspace(x[0], max(x[-1], x[0] * 1.01), 60)
-    unique = np.minimum(fine, limit)
-    return Family(
-        label,
-        x,
-        y,
-        fine,
-        fit.predict({"params": np.full(60, size), "tokens": fine, "unique_tokens": unique}),
-        tint,
+                label = short_count(size) if limit == limits[0] else ""
+                points = [(cell.epochs, 100 * cell.excess) for cell in own]
+                families.append(Family.joined(label, points, tint, dashed=size < sizes[-1]))
+    return Panel(
+        "Cost of repetition",
+        families,
+        "epochs D / U",
+        "loss above that of fresh text (%)",
+        "colour: distinct tokens as on the left; solid: the largest size",
+        key="parameters",
+        linear=True,
     )
 
 
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _without_draws(fit: Fit) -> dict[str, object]:
+    """A fit as fit.json has it, without the resamples that its intervals were read from."""
+    return {name: value for name, value in fit.to_json().items() if name != "draws"}

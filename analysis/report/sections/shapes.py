@@ -6,13 +6,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.figures.families import Family, Panel, family_panels
-from analysis.figures.style import count_text, size_colours
+from analysis.figures.style import size_colours
 from analysis.logs.load_run import Run, at, number
-from analysis.report.document import Paragraph, Rows
-from analysis.report.sections.base import Drawing, Known, Section
-from core.numbers import percent
+from analysis.report.section import File, Paragraph, Picture, Rows, Section
+from analysis.report.study import SAME_SIZE, Study
+from core.numbers import percent, short_count
 
-SAME_SIZE = 1.02  # parameters within this factor count as equal
+ORDER = 40
+RESULT = File("shapes.json")
+PICTURE = Picture(
+    "shapes", "Loss above that of the best shape of the same size and tokens, against width over depth."
+)
+
 FEWEST_SHAPES = 3
 
 
@@ -32,52 +37,45 @@ class Shape:
         return self.width / self.depth
 
 
-def section(known: Known) -> Section | None:
+def section(study: Study) -> Section | None:
     """Loss by aspect ratio, where at least 3 shapes share a size and a number of tokens."""
-    groups = families(known.sweep.usable)
+    groups = families(study.sweep.usable) if study.columns else []
     if not groups:
         return None
-    rows = [
-        (
-            count_text(shape.params),
-            count_text(shape.tokens),
-            f"{shape.depth:g}",
-            f"{shape.width:g}",
-            f"{shape.aspect:.3g}",
-            str(shape.runs),
-            f"{shape.loss:.4f}",
-            percent(shape.loss / min(one.loss for one in group) - 1),
-        )
-        for group in groups
-        for shape in group
-    ]
-    said = tuple(_sentence(group) for group in _longest(groups))
-    header = ("parameters", "tokens", "depth", "width", "width / depth", "runs", "loss", "above the best")
     return Section(
         title="Depth against width",
-        said=said,
+        said=tuple(_sentence(group) for group in _longest(groups)),
         blocks=(
             Paragraph(
                 f"Shapes whose parameters agree within {SAME_SIZE - 1:.0%}, each group on the same number of tokens. "
                 "The learning rate is the same for all shapes of a size, so a shape that wants another one is at a "
                 "disadvantage; FLOPs a token differ a little, as attention costs more in deep networks."
             ),
-            Rows(header, rows),
-        ),
-        drawings=(
-            Drawing(
-                "shapes",
-                "Loss above that of the best shape of the same size and tokens, against width over depth.",
-                lambda: family_panels(_panels(groups)),
-            ),
+            _table(groups),
+            PICTURE.by(lambda: family_panels(_panels(groups))),
         ),
         results={
-            "shapes.json": {
+            RESULT: {
                 "same_size_within": SAME_SIZE - 1,
                 "groups": [[dataclasses.asdict(shape) for shape in group] for group in groups],
             }
         },
-        front=True,
+    )
+
+
+def _table(groups: Sequence[list[Shape]]) -> Rows:
+    return Rows.of(
+        [(shape, min(one.loss for one in group)) for group in groups for shape in group],
+        {
+            "parameters": lambda one: short_count(one[0].params),
+            "tokens": lambda one: short_count(one[0].tokens),
+            "depth": lambda one: f"{one[0].depth:g}",
+            "width": lambda one: f"{one[0].width:g}",
+            "width / depth": lambda one: f"{one[0].aspect:.3g}",
+            "runs": lambda one: str(one[0].runs),
+            "loss": lambda one: f"{one[0].loss:.4f}",
+            "above the best": lambda one: percent(one[0].loss / one[1] - 1),
+        },
     )
 
 
@@ -117,9 +115,10 @@ def _sentence(group: Sequence[Shape]) -> str:
     best, worst = min(group, key=lambda one: one.loss), max(group, key=lambda one: one.loss)
     aspects = [one.aspect for one in group]
     return (
-        f"At {count_text(best.params)} parameters on {count_text(best.tokens)} tokens the best of {len(group)} shapes "
-        f"is {best.depth:g} deep and {best.width:g} wide (width / depth {best.aspect:.3g}); from {min(aspects):.3g} to "
-        f"{max(aspects):.3g} in width / depth no shape is worse by more than {percent(worst.loss / best.loss - 1)}."
+        f"At {short_count(best.params)} parameters on {short_count(best.tokens)} tokens the best of {len(group)} "
+        f"shapes is {best.depth:g} deep and {best.width:g} wide (width / depth {best.aspect:.3g}); from "
+        f"{min(aspects):.3g} to {max(aspects):.3g} in width / depth no shape is worse by more than "
+        f"{percent(worst.loss / best.loss - 1)}."
     )
 
 
@@ -132,13 +131,13 @@ def _panels(groups: Sequence[list[Shape]]) -> list[Panel]:
         drawn = []
         for group, tint in zip(same, tints, strict=True):
             best = min(one.loss for one in group)
-            ordered = sorted(group, key=lambda one: one.aspect)
-            x = np.array([one.aspect for one in ordered])
-            y = np.array([100 * (one.loss / best - 1) for one in ordered])
-            drawn.append(Family(count_text(group[0].tokens), x, y, x, y, tint))
+            points = [
+                (one.aspect, 100 * (one.loss / best - 1)) for one in sorted(group, key=lambda one: one.aspect)
+            ]
+            drawn.append(Family.joined(short_count(group[0].tokens), points, tint))
         panels.append(
             Panel(
-                f"{count_text(size)} parameters",
+                f"{short_count(size)} parameters",
                 drawn,
                 "width / depth",
                 "loss above the best shape (%)",

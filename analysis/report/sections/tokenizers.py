@@ -6,12 +6,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.figures.families import Family, Panel, colours, family_panels
-from analysis.figures.style import count_text
 from analysis.logs.load_curves import Curves
-from analysis.logs.load_run import BITS_PER_BYTE, Run, at, number
-from analysis.report.document import Paragraph, Rows
-from analysis.report.sections.base import Drawing, Known, Section
-from core.numbers import percent
+from analysis.logs.load_run import Run, at, number
+from analysis.report.section import File, Paragraph, Picture, Rows, Section
+from analysis.report.study import Study, tokenizers
+from core.numbers import percent, short_count
+from core.records import BITS_PER_BYTE
+
+ORDER = 20
+RESULT = File("tokenizers.json")
+PICTURE = Picture(
+    "tokenizers",
+    "Held-out bits per byte against training FLOPs, one line a tokenizer, one panel a body of the network.",
+)
 
 SAME_BUDGET = 1.05  # FLOPs within this factor count as equal
 LABEL = "held-out bits per byte"
@@ -38,19 +45,18 @@ class Scored:
         return self.tokenizer.partition(":")[0] in LOSSY
 
 
-def section(known: Known) -> Section | None:
+def section(study: Study) -> Section | None:
     """A table and a figure in bits per byte, where the runs use more than one tokenizer."""
-    if len({str(at(run.spec, "data", "tokenizer")) for run in known.sweep.usable}) < 2:
+    if not study.columns or tokenizers(study.sweep) < 2:
         return None
-    runs = scored(known.sweep.usable, known.evaluations)
+    runs = scored(study.sweep.usable, study.evaluations)
     names = list(dict.fromkeys(one.tokenizer for one in runs))
     if len(names) < 2:
         return None
     budgets = _budgets(runs)
-    said = tuple(_sentence(runs, budgets[-1:]) for _ in budgets[-1:])
     return Section(
         title="Tokenizers at equal compute",
-        said=said,
+        said=(_sentence(runs, budgets[-1]),) if budgets else (),
         blocks=(
             Paragraph(
                 "Held-out bits per byte, the lower the better: nats per token are not comparable. FLOPs are those of "
@@ -63,31 +69,25 @@ def section(known: Known) -> Section | None:
                 ("tokenizer", "vocabulary", "bytes a token", *(f"{budget:.2g} FLOPs" for budget in budgets)),
                 [_row(name, runs, budgets) for name in names],
             ),
-            Rows(
-                ("tokenizer", "body", "parameters", "tokens", "FLOPs", "bits per byte", "standard error"),
-                [
-                    (
-                        one.tokenizer,
-                        f"{one.body[0]:g}x{one.body[1]:g}",
-                        count_text(one.params),
-                        count_text(one.tokens),
-                        f"{one.flops:.3g}",
-                        f"{one.bits_per_byte:.4f}",
-                        f"{one.stderr:.4f}",
-                    )
-                    for one in sorted(runs, key=lambda one: (one.flops, one.bits_per_byte))
-                ],
-            ),
+            _every_run(runs),
+            PICTURE.by(lambda: family_panels(_panels(runs, names))),
         ),
-        drawings=(
-            Drawing(
-                "tokenizers",
-                "Held-out bits per byte against training FLOPs, one line a tokenizer, one panel a body of the network.",
-                lambda: family_panels(_panels(runs, names)),
-            ),
-        ),
-        results={"tokenizers.json": {"budgets": budgets, "runs": [dataclasses.asdict(one) for one in runs]}},
-        front=True,
+        results={RESULT: {"budgets": budgets, "runs": [dataclasses.asdict(one) for one in runs]}},
+    )
+
+
+def _every_run(runs: Sequence[Scored]) -> Rows:
+    return Rows.of(
+        sorted(runs, key=lambda one: (one.flops, one.bits_per_byte)),
+        {
+            "tokenizer": lambda one: one.tokenizer,
+            "body": lambda one: f"{one.body[0]:g}x{one.body[1]:g}",
+            "parameters": lambda one: short_count(one.params),
+            "tokens": lambda one: short_count(one.tokens),
+            "FLOPs": lambda one: f"{one.flops:.3g}",
+            "bits per byte": lambda one: f"{one.bits_per_byte:.4f}",
+            "standard error": lambda one: f"{one.stderr:.4f}",
+        },
     )
 
 
@@ -154,21 +154,21 @@ def _row(name: str, runs: Sequence[Scored], budgets: Sequence[float]) -> tuple[s
     return (name, f"{own[0].vocabulary:g}", f"{np.mean([one.bytes_per_token for one in own]):.2f}", *cells)
 
 
-def _sentence(runs: Sequence[Scored], budgets: Sequence[float]) -> str:
+def _sentence(runs: Sequence[Scored], budget: float) -> str:
     names = list(dict.fromkeys(one.tokenizer for one in runs))
-    found = [best for name in names if (best := _best(name, runs, budgets[0])) is not None]
+    found = [best for name in names if (best := _best(name, runs, budget)) is not None]
     ranked = sorted((one for one in found if not one.lossy), key=lambda one: one.bits_per_byte)
     beside = ", ".join(f"{one.tokenizer} {one.bits_per_byte:.3f}" for one in found if one.lossy)
     tail = f" Not comparable, since unknown words are not spelled: {beside}." if beside else ""
     if len(ranked) < 2:
-        return f"At {budgets[0]:.2g} FLOPs only {len(ranked)} tokenizers spell every text.{tail}"
+        return f"At {budget:.2g} FLOPs only {len(ranked)} tokenizers spell every text.{tail}"
     best, second = ranked[0], ranked[1]
     gap = second.bits_per_byte - best.bits_per_byte
     error = float(np.hypot(best.stderr, second.stderr))
     doubt = "" if gap > 2 * error else ", within two standard errors of each other"
     others = ", ".join(f"{one.tokenizer} {one.bits_per_byte:.3f}" for one in ranked[1:])
     return (
-        f"At {budgets[0]:.2g} FLOPs {best.tokenizer} gives {best.bits_per_byte:.3f} bits per byte; {others}. The first "
+        f"At {budget:.2g} FLOPs {best.tokenizer} gives {best.bits_per_byte:.3f} bits per byte; {others}. The first "
         f"two differ by {percent(gap / best.bits_per_byte)}{doubt}.{tail}"
     )
 
@@ -186,10 +186,9 @@ def _panels(runs: Sequence[Scored], names: Sequence[str]) -> list[Panel]:
                 (one for one in runs if one.tokenizer == name and one.body == body), key=lambda one: one.flops
             )
             if own:
-                x = np.array([one.flops for one in own])
-                y = np.array([one.bits_per_byte for one in own])
-                error = np.nan_to_num(np.array([one.stderr for one in own]))
-                drawn.append(Family(name, x, y, x, y, tints[name], np.stack([error, error])))
+                errors = np.nan_to_num([one.stderr for one in own])
+                points = [(one.flops, one.bits_per_byte) for one in own]
+                drawn.append(Family.joined(name, points, tints[name], reach=np.stack([errors, errors])))
         panels.append(
             Panel(
                 f"Width {body[0]:g}, depth {body[1]:g}",

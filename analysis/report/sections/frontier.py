@@ -1,0 +1,82 @@
+"""The compute-optimal frontier of the fitted law: the best split of a budget, and the loss that it buys."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from analysis.figures.frontier import Band, frontier_figure
+from analysis.fit.fit import Fit
+from analysis.fit.frontier import frontier
+from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN
+from analysis.report.section import Picture, Section
+from analysis.report.study import Study
+from core.numbers import number, short_count, span
+
+ORDER = 70
+FRONTIER = Picture(
+    "frontier", "Compute-optimal parameters and tokens of the fitted law, and its loss, beside the runs."
+)
+
+BAND_POINTS = 60
+BEYOND = 10.0  # the frontier is drawn to so many times the largest budget
+
+
+def section(study: Study) -> Section | None:
+    """The frontier, where there is a law."""
+    fit = study.fit
+    if fit is None:
+        return None
+    columns = study.comparable
+    flops = six_n_d(columns)
+    band = _band(fit, flops)
+    figure = FRONTIER.by(lambda: frontier_figure(band, columns["params"], columns["loss"], flops, fit.level))
+    return Section(
+        title="Compute-optimal frontier",
+        said=(_best_split(fit, band),),
+        blocks=(figure,) if np.isfinite(band.loss).all() else (),
+    )
+
+
+def six_n_d(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """C = 6 N D, the convention of the closed-form frontier (Hoffmann et al. 2022, section 3.3)."""
+    return FLOPS_PER_PARAM_TOKEN * columns["params"] * columns["tokens"]
+
+
+def _band(fit: Fit, flops: np.ndarray) -> Band:
+    """The frontier from the smallest budget of the runs to `BEYOND` times the largest."""
+    budgets = np.geomspace(flops.min(), flops.max() * BEYOND, BAND_POINTS)
+    best = frontier(fit.parameters, budgets)
+    if fit.draws is None:
+        return Band(budgets, best.params, best.tokens, best.loss, None, None, None)
+    drawn = frontier({name: fit.draws[:, [place]] for place, name in enumerate(fit.parameter_names)}, budgets)
+    tails = [(1 - fit.level) / 2, (1 + fit.level) / 2]
+
+    def ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with np.errstate(invalid="ignore"):
+            low, high = np.nanquantile(np.where(np.isfinite(values), values, np.nan), tails, axis=0)
+        return low, high
+
+    return Band(
+        budgets, best.params, best.tokens, best.loss, ends(drawn.params), ends(drawn.tokens), ends(drawn.loss)
+    )
+
+
+def _best_split(fit: Fit, band: Band) -> str:
+    here = int(np.argmin(np.abs(np.log(band.flops * BEYOND / band.flops[-1]))))
+
+    def at(place: int) -> str:
+        loss_ends = "" if band.loss_ends is None else f", {span([ends[place] for ends in band.loss_ends], 4)}"
+        return (
+            f"{short_count(float(band.params[place]))} parameters on {short_count(float(band.tokens[place]))} tokens "
+            f"(predicted loss {band.loss[place]:.3f}{loss_ends})"
+        )
+
+    a = fit.derived.get("a_opt")
+    ends = fit.derived_intervals.get("a_opt")
+    grows = (
+        "" if a is None else f" The best size grows as C^{number(a)}" + (f" ({span(ends)})." if ends else ".")
+    )
+    return (
+        f"With C = 6 N D FLOPs, the law's best split of {band.flops[here]:.2g} FLOPs, about the largest budget "
+        f"tried, is {at(here)}; at {BEYOND:g} times the largest budget, beyond all runs, it is {at(-1)}.{grows}"
+    )

@@ -1,0 +1,173 @@
+"""The law of size and data: its parameters, what the analyst's choices move, what it leaves over, and its rivals."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from analysis.figures.parameters import sensitivity_figure
+from analysis.figures.residuals import residual_figure
+from analysis.fit.fit import Fit
+from analysis.fit.selection import Scored, compare_laws, sensitivity
+from analysis.report.section import Block, File, Paragraph, Picture, Rows, Section
+from analysis.report.study import LAW, Study, attempt, near
+from core.numbers import number, percent, span
+
+ORDER = 60
+RESULT = File("fit.json")
+RESIDUALS = Picture("residuals", "Residuals of the fitted law against parameters and against training tokens.")
+SENSITIVITY = Picture(
+    "sensitivity", "Each parameter under other choices of the analyst, beside the interval of the reported fit."
+)
+
+RIVALS = ("kaplan",)  # other laws of parameters and tokens, compared by least squares on log loss
+CLEARLY = 10.0  # Burnham and Anderson 2002, section 2.6: no support for a model this far in AIC
+REPORTED = "huber 0.001 on log"
+CHOICE_WORDS = {
+    "N = params_total": "N = all parameters",
+    "N = params_non_embedding": "N = without embedding and head",
+}
+
+Choices = Sequence[tuple[str, Mapping[str, float]]]  # (label, parameters), the reported fit first
+
+
+def section(study: Study) -> Section:
+    """The fit, or why there is none."""
+    title, fit = "The law", study.fit
+    if fit is None:
+        why = f"No law is fitted: {study.why_no_fit}."
+        return Section(title, (Paragraph(why),), said=(why,))
+    columns = study.comparable
+    choices = _choices(fit, columns, study.seed)
+    rivals, _ = attempt(compare_laws, (LAW, *RIVALS), columns, robust="l2", seed=study.seed)
+    residual = np.log(columns["loss"] / fit.predict(columns))
+    return Section(
+        title=title,
+        said=(_how_loss_falls(fit),),
+        warnings=(
+            *(f"fit: {warning}" for warning in fit.warnings),
+            *_sensitive(fit, choices),
+            *_beaten(rivals or ()),
+        ),
+        blocks=(
+            Paragraph(_how_it_was_fitted(fit)),
+            _parameters(fit, choices),
+            Rows(
+                ("choice", *fit.parameter_names),
+                [
+                    (label, *(number(values[name], 4) for name in fit.parameter_names))
+                    for label, values in choices
+                ],
+            ),
+            *_compared(rivals or ()),
+            RESIDUALS.by(
+                lambda: residual_figure(columns["params"], columns["tokens"], residual, float(residual.std()))
+            ),
+            SENSITIVITY.by(lambda: sensitivity_figure(fit.parameter_names, choices, fit.intervals, fit.level)),
+        ),
+        results={RESULT: {**fit.to_json(), "input": study.input}},
+    )
+
+
+def _choices(fit: Fit, columns: Mapping[str, np.ndarray], seed: int) -> Choices:
+    """The same fit with one choice of the analyst changed at a time."""
+    tried = sensitivity(LAW, columns, seed=seed, starts=near(fit))
+    # The reported fit comes a second time under its own objective's name.
+    others = [
+        (CHOICE_WORDS.get(label, label), other.parameters)
+        for label, other in zip(tried.labels, tried.fits, strict=True)
+        if label not in ("as asked", REPORTED)
+    ]
+    return [(f"{REPORTED} (reported)", fit.parameters), *others]
+
+
+def _how_loss_falls(fit: Fit) -> str:
+    p, i = fit.parameters, fit.intervals
+    unknown = [name for name, known in fit.identified.items() if not known]
+    if unknown:
+        return (
+            f"A law is fitted, but these runs do not identify {', '.join(unknown)}: alpha = {number(p['alpha'])} "
+            f"({fit.level:.0%} interval {span(i['alpha'])}), beta = {number(p['beta'])} ({span(i['beta'])}), floor E = "
+            f"{number(p['E'])} nats per token ({span(i['E'])}). More sizes, more data sizes or a wider range are "
+            "needed; what follows from the law below is as uncertain as that."
+        )
+    return (
+        f"Loss falls as N^-{number(p['alpha'])} in parameters ({fit.level:.0%} interval of the exponent "
+        f"{span(i['alpha'])}) and as D^-{number(p['beta'])} in training tokens ({span(i['beta'])}), towards a floor "
+        f"of {number(p['E'])} nats per token ({span(i['E'])}). A run lands within "
+        f"{percent(2 * fit.residual_sd)} of this law (two residual standard deviations)."
+    )
+
+
+def _how_it_was_fitted(fit: Fit) -> str:
+    how = "pair bootstrap" if fit.draws_kind == "bootstrap" else "asymptotic, profile likelihood"
+    return (
+        f"L(N, D) = E + A / N^alpha + B / D^beta ({fit.law.source}), {fit.objective.robust} on {fit.objective.space} "
+        f"loss with delta {fit.objective.delta:g}, {fit.n} runs, objective {fit.value:.6g}. N counts parameters "
+        f"without the embedding table and with the head. Intervals: {fit.level:.0%}, {how}. "
+        f"{fit.starts.get('reached_best', '?')} of {fit.starts.get('tried', '?')} starts reached the best objective."
+    )
+
+
+def _parameters(fit: Fit, choices: Choices) -> Rows:
+    def over_others(name: str) -> str:
+        others = [values[name] for _, values in choices[1:]]
+        return f"{number(min(others))} to {number(max(others))}" if others else ""
+
+    return Rows.of(
+        fit.parameter_names,
+        {
+            "parameter": str,
+            "value": lambda name: number(fit.parameters[name], 4),
+            "standard error": lambda name: number(fit.standard_errors[name]),
+            f"{fit.level:.0%} interval": lambda name: span(fit.intervals[name], 4),
+            "over other choices": over_others,
+            "identified": lambda name: "yes" if fit.identified[name] else "no",
+        },
+    )
+
+
+def _exponents(fit: Fit) -> str:
+    named = fit.parameters.items()
+    return ", ".join(f"{name} {number(value)}" for name, value in named if name.startswith(("alpha", "beta")))
+
+
+def _compared(rivals: Sequence[Scored]) -> Sequence[Block]:
+    if not rivals:
+        return ()
+    table = Rows.of(
+        rivals,
+        {
+            "law": lambda one: one.fit.law.name,
+            "parameters": lambda one: str(len(one.fit.parameters)),
+            "unexplained (one standard deviation)": lambda one: percent(one.fit.residual_sd),
+            "AICc above the best": lambda one: f"{one.delta_aicc:.1f}",
+            "exponents": lambda one: _exponents(one.fit),
+        },
+    )
+    return Paragraph("Laws compared by least squares on log loss; lower AICc is better."), table
+
+
+def _beaten(rivals: Sequence[Scored]) -> list[str]:
+    """A rival law that the runs clearly prefer to the reported one (a difference in AICc beyond 10)."""
+    if not rivals or rivals[0].fit.law.name == LAW:
+        return []
+    best, reported = rivals[0], next(one for one in rivals if one.fit.law.name == LAW)
+    if not reported.delta_aicc > CLEARLY:
+        return []
+    return [
+        f"another law describes these runs better: {best.fit.law.name} leaves {percent(best.fit.residual_sd)} of the "
+        f"loss unexplained (one standard deviation), {LAW} {percent(reported.fit.residual_sd)}; AICc lower by "
+        f"{reported.delta_aicc:.0f}. The exponents of {LAW} are those of a form that does not quite hold here"
+    ]
+
+
+def _sensitive(fit: Fit, choices: Choices) -> list[str]:
+    """Parameters that a choice of the analyst moves by more than their standard error."""
+    moved = []
+    for name, error in fit.standard_errors.items():
+        values = [(abs(values[name] - fit.parameters[name]), label) for label, values in choices[1:]]
+        if values and np.isfinite(error) and max(values)[0] > error > 0:
+            moved.append(f"{name} by {max(values)[0] / error:.2g} standard errors ({max(values)[1]})")
+    if not moved:
+        return []
+    return [f"a choice of the analyst moves {'; '.join(moved)}: the standard error alone understates the doubt"]

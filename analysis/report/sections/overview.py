@@ -1,0 +1,54 @@
+"""What ran and what it cost, and what a reader must know of the logs: the top of a report."""
+
+from collections.abc import Sequence
+
+from analysis.report.section import Section
+from analysis.report.study import Study
+from core.numbers import short_count
+
+ORDER = 0
+
+
+def section(study: Study) -> Section:
+    """Two sentences, and the warnings of the table and of the logs."""
+    known = study.table or study.sweep
+    return Section(
+        title="Overview",
+        said=(_what_ran(study), *_what_it_cost(study)),
+        warnings=(*known.warnings, *study.evaluations.warnings, *study.metrics.warnings),
+    )
+
+
+def _what_ran(study: Study) -> str:
+    usable, trunks = study.sweep.usable, len(study.sweep.trunks)
+    total = len(study.sweep.runs) - trunks
+    if not usable:
+        return f"None of {total} runs has finished with a usable loss."
+    params, tokens, flops = (
+        [value or 0.0 for value in values]
+        for values in zip(*((run.count(), run.tokens, run.flops()) for run in usable), strict=True)
+    )
+    return (
+        f"{len(usable)} of {total} runs are finished and used: {_range(params)} parameters, {_range(tokens)} "
+        f"training tokens, up to {max(flops):.3g} FLOPs a run."
+        + (f" They branch off {trunks} trunks at constant learning rate." if trunks else "")
+    )
+
+
+def _what_it_cost(study: Study) -> list[str]:
+    """FLOPs of all finished runs, with the tokens that branches share with their trunk counted once."""
+    done = [run for run in study.sweep.runs if run.status == "complete"]
+    if not any(run.shared_tokens for run in done):
+        return []
+    trained, alone = (
+        sum(run.flops(trained=once) or 0.0 for run in done if once or not run.trunk) for once in (True, False)
+    )
+    return [
+        f"The finished runs cost {trained:.3g} FLOPs: what branches share with their trunk is counted once. Trained "
+        f"one by one, the same runs would have cost {alone:.3g}, so this is {trained / alone:.2f} of it."
+    ]
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = short_count(min(values)), short_count(max(values))
+    return low if low == high else f"{low} to {high}"

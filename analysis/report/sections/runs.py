@@ -1,0 +1,57 @@
+"""Every run, and the table that the fits read."""
+
+from analysis.logs.load_run import Run, at, number
+from analysis.report.formats import csv_text
+from analysis.report.section import Block, File, Paragraph, Rows, Section
+from analysis.report.study import Study
+from core.numbers import short_count
+from core.records import BITS_PER_BYTE
+
+ORDER = 1000
+RUNS = File("runs.csv")
+TABLE = File("table.csv")
+COLUMNS = (
+    "run", "status", "parameters", "tokens", "FLOPs", "loss", "bits per byte", "seconds", "tokens/s", "attempts",
+)  # fmt: skip
+
+MOST_ROWS = 200  # in the page; runs.csv has them all
+
+
+def section(study: Study) -> Section:
+    """The runs, unfinished ones first."""
+    runs = study.sweep.runs
+    results: dict[str, str] = {RUNS: csv_text(COLUMNS, (_row(run, pretty=False) for run in runs))}
+    if study.table is not None:
+        results[TABLE] = study.table_csv
+    ordered = sorted(
+        runs, key=lambda run: (run.status == "complete", run.count() or 0.0, run.tokens or 0.0, run.run)
+    )
+    rows = [_row(run, pretty=True) for run in ordered[:MOST_ROWS]]
+    blocks: list[Block] = [Rows(COLUMNS, rows, text=frozenset({"status"}))]
+    if len(ordered) > MOST_ROWS:
+        blocks.append(Paragraph(f"And {len(ordered) - MOST_ROWS} more in {RUNS}."))
+    return Section("Runs", tuple(blocks), results=results)
+
+
+def _row(run: Run, pretty: bool) -> tuple[str, ...]:
+    def count(value: float | None) -> str:
+        return "" if value is None else short_count(value) if pretty else repr(value)
+
+    def plain(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form) if pretty else repr(value)
+
+    status = (
+        ("trunk" if run.trunk else run.status) if run.status == "complete" else f"{run.status}: {run.cause}"
+    )
+    return (
+        run.run,
+        status,
+        count(run.count()),
+        count(run.tokens),
+        plain(run.flops(), ".3g"),
+        plain(run.final(), ".4f"),
+        plain(run.final(BITS_PER_BYTE), ".4f"),
+        plain(number(at(run.result, "wall_seconds")), ".1f"),
+        count(number(at(run.result, "tokens_per_second"))),
+        plain(number(at(run.result, "attempts")), "g"),
+    )

@@ -1,0 +1,252 @@
+"""What the files of a run hold, key by key: the JSON that training writes and everything else reads.
+
+Keys without `NotRequired` are in every file that this version writes. A reader leaves keys that it does not know alone.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Final, NotRequired, TypedDict
+
+from core.codec import typed
+from core.errors import BadInput
+from core.numbers import finite
+
+# Names of evaluations. A task's are task/<name>/<metric>.
+LOSS: Final = "val/loss"  # nats per token
+BITS_PER_BYTE: Final = "val/bits_per_byte"
+
+
+class Ledger(TypedDict):
+    """ledger.json: parameters (`total`, `non_embedding`, `non_embedding_plus_head`) and FLOPs per token of training.
+
+    FLOPs are by convention: exact, palm, 6N_total, 6N_non_embedding, 6N_non_embedding_plus_head (model/ledger.py).
+    """
+
+    params: dict[str, int]
+    flops_per_token: dict[str, float]
+
+
+class Corpus(TypedDict):
+    """What a run reads: SHA-256 of its tokens, of the text behind them and of its skills ("" without any)."""
+
+    name: str
+    fingerprint: str
+    corpus_fingerprint: str
+    vocabulary: int
+    skills: NotRequired[str]
+
+
+class Utilization(TypedDict):
+    """How `mfu` is counted: FLOPs by `convention`, over this peak in FLOP/s of one device; null where unknown."""
+
+    convention: str
+    peak_flops_per_device: float | None
+
+
+class Attempt(TypedDict):
+    """One process, or several, that trained the run for a while.
+
+    attempt counts from 1. started is ISO 8601, UTC. mesh is devices by axis. cpus are the cores that the process may
+    use. implementations says which kernel computes what, and why. pack is how many runs were one program.
+    """
+
+    attempt: int
+    started: str
+    commit: str | None
+    python: str
+    packages: dict[str, str]
+    host: str
+    platform: str
+    device: str
+    devices: int
+    mesh: dict[str, int]
+    implementations: NotRequired[dict[str, dict[str, str]]]
+    processes: int
+    cpus: list[int]
+    pack: NotRequired[int]
+
+
+class Environment(TypedDict):
+    """env.json: started is of the first attempt, commit of the last."""
+
+    started: str
+    commit: str | None
+    corpus: Corpus
+    mfu: Utilization
+    attempts: list[Attempt]
+
+
+class MetricRow(TypedDict):
+    """A row of metrics.jsonl: the optimizer step that ended at `tokens`.
+
+    loss is nats per token, lr the learning rate, seconds of training so far without compilation, evaluation and saving,
+    flops by the ledger's `exact`. tokens_per_second and mfu are null where they were not measured.
+    """
+
+    step: int
+    tokens: int
+    flops: float
+    seconds: float
+    attempt: int
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens_per_second: float | None
+    mfu: float | None
+
+
+class EvaluationRow(TypedDict):
+    """A row of evals.jsonl: one number at `tokens`, over `n` tokens or problems, with its standard error."""
+
+    tokens: int
+    name: str
+    value: float
+    n: int
+    stderr: float
+    attempt: int
+
+
+class TaskRecord(TypedDict):
+    """What tasks.json says of a task, by its name.
+
+    chance and choice_chance are accuracies of a guess. positive_control: its problems are in the training text by
+    intent. overlap with that text: items_found of the problems, grams_found of `grams` n-grams of gram_tokens each.
+    """
+
+    family: str
+    items: int
+    chance: float
+    choice_chance: float
+    positive_control: bool
+    memorised: bool
+    fingerprint: str
+    overlap: dict[str, int]
+
+
+class RunResult(TypedDict):
+    """result.json: what the finished run came to.
+
+    role is run, trunk or branch. tokens is D, of which a branch trained only trained_tokens itself. train_loss is the
+    mean of the last 5% of tokens. evals are those at the end. flops are totals by convention, shared tokens included.
+    attempts is how many there were.
+    """
+
+    run: str
+    role: str
+    tokens: int
+    trained_tokens: int
+    steps: int
+    train_loss: float
+    evals: dict[str, float]
+    params: dict[str, int]
+    flops: dict[str, float]
+    wall_seconds: float
+    train_seconds: float
+    compile_seconds: float
+    tokens_per_second: float
+    attempts: int
+
+
+class HeldBackRun(TypedDict):
+    """A run that is to be forecast: N (non-embedding parameters plus head) and D."""
+
+    run: str
+    params: int
+    tokens: int
+
+
+class HeldBack(TypedDict):
+    """held_back.json: runs that are forecast before they start, and the trunks that their branches start from."""
+
+    runs: list[HeldBackRun]
+    trunks: list[str]
+
+
+def held_back_of(value: Any, where: object) -> HeldBack:
+    """The content of a held_back.json.
+
+    Raises:
+      BadInput: it is something else; `where` names the file.
+    """
+    try:
+        return typed(HeldBack, value)
+    except BadInput:
+        raise BadInput(
+            f"{where}: not a list of held-back runs (names no held-back run with its params and tokens)"
+        ) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """Whether a run is complete.
+
+    Attributes:
+      result: the content of result.json where the run is complete, else None.
+      problem: why a result.json that is there does not count, one line; empty otherwise.
+    """
+
+    result: Mapping[str, Any] | None = None
+    problem: str = ""
+
+
+def completion_of(run: str, payload: bytes | None) -> Completion:
+    """The rule: a run is complete if its result.json is there, is a JSON object and is of this run.
+
+    Args:
+      run: run_id, the name of the directory.
+      payload: bytes of result.json; None where there is none.
+    """
+    if payload is None:
+        return Completion()
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        return Completion(problem=f"not readable as JSON ({error})")
+    if not isinstance(value, dict):
+        return Completion(problem=f"holds no object but {type(value).__name__}")
+    if value.get("run") != run:
+        return Completion(problem=f"belongs to run {value.get('run')!r}")
+    return Completion(value)
+
+
+def final_evaluation(result: Mapping[str, Any], name: str = LOSS) -> float | None:
+    """A number of the run's end by its name; None where a result.json has no such finite number."""
+    evaluations = result.get("evals")
+    return finite(evaluations.get(name)) if isinstance(evaluations, Mapping) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where a run's numbers come from. Each is empty where env.json does not say.
+
+    Attributes:
+      started: of the first attempt, ISO 8601.
+      commit: of the code.
+      corpus: fingerprint of what was read.
+      device, versions: of the last attempt; versions of packages as JSON.
+    """
+
+    started: str = ""
+    commit: str = ""
+    corpus: str = ""
+    device: str = ""
+    versions: str = ""
+
+
+def provenance_of(environment: Mapping[str, Any]) -> Provenance:
+    """What an env.json says, however much of it there is."""
+    attempts, corpus = environment.get("attempts"), environment.get("corpus")
+    last = attempts[-1] if isinstance(attempts, list) and attempts else None
+
+    def text(tree: Any, key: str) -> str:
+        value = tree.get(key) if isinstance(tree, Mapping) else None
+        return value if isinstance(value, str) else "" if value is None else json.dumps(value, sort_keys=True)
+
+    return Provenance(
+        started=text(environment, "started"),
+        commit=text(environment, "commit"),
+        corpus=text(corpus, "fingerprint"),
+        device=text(last, "device"),
+        versions=text(last, "packages"),
+    )

@@ -1,0 +1,144 @@
+"""From the words of a command line to an experiment's runs: `python launch.py VERB EXPERIMENT [flags]`."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from core import cli
+from core.errors import BadInput
+from core.suggest import unknown
+from experiments import registry
+from experiments.spec import RunSpec, Sweep
+
+Flags = TypeVar("Flags")
+
+
+@dataclasses.dataclass(frozen=True)
+class CommonFlags:
+    """Of every experiment, whatever is done with it.
+
+    Attributes:
+      preset: a named set of arguments that the experiment defines (h100, ...); cpu: its defaults.
+      set: any RunSpec field, by dotted key: KEY=VALUE.
+      runs: folder of sweeps.
+      name: the sweep's folder in it; the experiment's name where none.
+      cache: corpora, tokens, compiled programs.
+    """
+
+    preset: str | None = None
+    set: tuple[tuple[str, ...], ...] = ()
+    runs: Path = Path("runs")
+    name: str | None = None
+    cache: Path = Path("cache")
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """An experiment as a command line asks for it.
+
+    Attributes:
+      name: of the experiment.
+      sweep: its runs.
+      held_back: run_ids of those that wait until a forecast of them is written.
+      directory: runs/<sweep>.
+      cache: corpora, tokens, compiled programs.
+    """
+
+    name: str
+    sweep: Sweep
+    held_back: tuple[str, ...]
+    directory: Path
+    cache: Path
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        return list(self.sweep)
+
+
+def choose(verb: str, arguments: Sequence[str], kind: type[Flags], about: str) -> tuple[Study, Flags]:
+    """The experiment that `arguments` begin with, its sweep by its own flags, and the flags of the verb.
+
+    --help prints what may follow and exits with 0.
+
+    Args:
+      kind: frozen dataclass of the verb's own flags.
+      about: what --help says about the verb.
+
+    Raises:
+      BadInput: no experiment, or an unknown one, preset, flag or value.
+    """
+    prog = f"python launch.py {verb}"
+    if not arguments or arguments[0] in cli.HELP:
+        print(about, "\nexperiments:", *_headlines(), sep="\n")  # noqa: T201
+        if not arguments:
+            raise BadInput(f"{verb} needs an experiment, as in {prog} quickstart")
+        cli.parse(_arguments_of(_no_experiment, {}, kind), ["--help"], f"{prog} EXPERIMENT", about="\n")
+    name, *rest = arguments
+    if name.startswith("-"):
+        raise BadInput(f"{name}: the experiment comes first, as in {prog} quickstart")
+    experiment = registry.load(name)
+    preset = _preset_in(rest)
+    if preset is not None and preset not in experiment.presets:
+        raise unknown("--preset=", preset, experiment.presets)
+    defaults = experiment.presets[preset] if preset else {}
+    function = _arguments_of(experiment.sweep, defaults, kind)
+    make, common, flags = cli.parse(function, rest, f"{prog} {name}", about=experiment.docstring)
+    sweep = make().with_settings(settings([item for items in common.set for item in items]))
+    held = tuple(experiment.held_back(sweep)) if experiment.held_back is not None else ()
+    directory = sweep_directory(common.runs, name if common.name is None else common.name)
+    return Study(name, sweep, held, directory, common.cache), flags
+
+
+def settings(items: Sequence[str]) -> dict[str, str]:
+    """{"model.width": "96"} from ["model.width=96"]."""
+    pairs = [item.partition("=") for item in items]
+    for key, equals, _ in pairs:
+        if not (key and equals):
+            raise BadInput(f"--set {key}: must be KEY=VALUE, such as model.width=96")
+    return {key: value for key, _, value in pairs}
+
+
+def sweep_directory(runs: Path, name: str) -> Path:
+    """runs/<name>; the name stays inside the folder."""
+    if not name or name in (".", "..") or "/" in name or "\\" in name:
+        raise BadInput(f"--name={name!r}: must be a plain folder name")
+    return runs / name
+
+
+def _arguments_of(
+    sweep: Callable[..., Sweep], defaults: Mapping[str, Any], kind: type[Flags]
+) -> Callable[..., tuple[Callable[[], Sweep], CommonFlags, Flags]]:
+    """A function whose arguments are an experiment's own flags, the common ones and those of the verb."""
+    from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, UseAppendAction, arg
+
+    own = functools.partial(cli.delayed(sweep), **defaults)
+
+    def gather(
+        experiment: Annotated[Callable[[], Sweep], arg(constructor=own), OmitArgPrefixes],
+        common: Annotated[CommonFlags, OmitArgPrefixes, FlagCreatePairsOff, UseAppendAction],
+        command: Annotated[kind, OmitArgPrefixes, FlagCreatePairsOff],  # type: ignore[valid-type]  # known when called
+    ) -> tuple[Callable[[], Sweep], CommonFlags, kind]:  # type: ignore[valid-type]
+        return experiment, common, command
+
+    return gather
+
+
+def _no_experiment() -> Sweep:
+    """Its own flags, which python launch.py run EXPERIMENT --help lists."""
+    raise BadInput("no experiment")
+
+
+def _headlines() -> list[str]:
+    return [f"  {name:<16} {headline}" for name, headline in registry.headlines().items()]
+
+
+def _preset_in(arguments: Sequence[str]) -> str | None:
+    """The preset that these arguments name. It decides the defaults of other flags, so it is read before them."""
+    preset = None
+    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag == "--preset":
+            preset = value if equals else following
+    return preset

@@ -1,0 +1,101 @@
+"""`python launch.py run`: prepare the data, train what is missing on this machine, sum up."""
+
+import dataclasses
+import math
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from core.errors import BadInput
+from core.rundir import SweepDirectory
+from launchers.held_back import train_in_order
+from launchers.local.launch import LocalOptions, launch
+from launchers.packs import parse_pack
+from training.spec import RunSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFlags:
+    """How to train here; none of it changes what is computed but --cores-per-worker and --mesh, the last bits.
+
+    Attributes:
+      workers: worker processes; where none, one an accelerator or CPU core.
+      cores_per_worker: CPU threads of one worker.
+      mesh: devices of each run by axis, as data=2,fsdp=4,tensor=1; where empty, by rule.
+      checkpoint_seconds: least time between checkpoints.
+      profile: trace five steps of every run, for ui.perfetto.dev.
+      pack: runs of one shape as one program: auto (as many as this device gains from; none on a CPU), off, or the most
+        of a pack.
+      dry_run: say what would be trained, train nothing.
+    """
+
+    workers: int | None = None
+    cores_per_worker: int = 1
+    mesh: str = ""
+    checkpoint_seconds: float = 60.0
+    profile: bool = False
+    pack: str = "auto"
+    dry_run: bool = False
+
+
+def local_options(flags: RunFlags, cache: Path) -> LocalOptions:
+    """What the launcher needs to know.
+
+    Raises:
+      BadInput: a flag out of range, or two that do not go together.
+    """
+    if not flags.checkpoint_seconds > 0:
+        raise BadInput(f"--checkpoint-seconds={flags.checkpoint_seconds}: must be positive")
+    pack, devices = parse_pack(flags.pack), 1
+    if flags.mesh:
+        from training.processes.mesh import parse_mesh  # brings JAX, which a run without a mesh is spared here
+
+        devices = math.prod(parse_mesh(flags.mesh).values())
+    if flags.mesh or flags.profile:
+        flag = f"--mesh={flags.mesh}" if flags.mesh else "--profile"
+        if pack not in ("auto", 1):
+            raise BadInput(f"--pack={flags.pack}: {flag} is for runs that train alone; must be auto or off")
+        pack = 1
+    return LocalOptions(
+        cache_root=cache,
+        workers=flags.workers,
+        cores_per_worker=flags.cores_per_worker,
+        checkpoint_seconds=flags.checkpoint_seconds,
+        mesh=flags.mesh,
+        devices_per_worker=devices,
+        profile=flags.profile,
+        pack=pack,
+    )
+
+
+def train(
+    specs: Sequence[RunSpec], held: Collection[str], directory: Path, cache: Path, flags: RunFlags
+) -> int:
+    """Train every run that is missing, those that wait for a forecast last; returns an exit status.
+
+    Args:
+      held: run_ids of those that wait for a forecast; none where nothing is to be forecast.
+    """
+    return train_in_order(specs, held, directory, lambda due: _train_now(due, directory, cache, flags))
+
+
+def _train_now(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: RunFlags) -> int:
+    from training.evaluate.tasks import overlap_line
+    from training.prepare import prepare  # brings JAX, which a mistyped flag does not wait for
+
+    options = local_options(flags, cache)
+    missing = [spec for spec in specs if not SweepDirectory(directory).run(spec.run_id).is_complete()]
+    for name, record in prepare(missing, cache).items():
+        print(overlap_line(name, record))
+    summary = launch(directory, specs, options)
+    counts = f"{len(summary.complete)} trained, {len(summary.skipped)} already complete"
+    for word, group in (("failed", summary.failed), ("refused", summary.refused), ("stopped", summary.stopped)):
+        counts += f", {len(group)} {word}" if group else ""
+    print(f"{directory}: {counts}")
+    for run_id, cause in {**summary.failed, **summary.refused}.items():
+        print(f"error: {run_id}: {cause}", file=sys.stderr)
+    if summary.stopped:
+        print("stopped: everything is saved; the same command resumes it", file=sys.stderr)
+    elif not summary.status:
+        print(f"next: python -m analysis.report {directory}")
+    return summary.status

@@ -1,0 +1,16 @@
+"""Architectures, one file each, found by their place: `model.architecture` names a file of this folder.
+
+A file gives
+
+    parameters(config) -> dict[str, Leaf]   the arrays of one block, by `matrix` and `gain` of model/parameters.py;
+    block() -> type[nnx.Module]             the class of the block: `Block(config, params)` takes its arrays by those
+                                            names, and maps the residual stream x_BTD to the next one.
+
+and nothing else is touched: the ledger, memory, sharding, muP's scales, weight decay and checkpoints follow from
+`parameters`. A matrix that writes the axis "heads" makes queries, and the ledger counts their attention. Planning calls
+`parameters` alone, and stays free of JAX where the file imports it inside `block`, as decoder.py does.
+
+A block is computed as it is written, token-major. One that does nothing but call the modules of model/transformer.py
+and add may say `RUNS_FEATURE_MAJOR = True`: then the CPU computes it with the feature-major kernels of those modules,
+and tests/model/test_kernels.py holds it to its definition.
+"""

@@ -1,0 +1,27 @@
+"""Rotary positions (Su et al. 2021, arXiv 2104.09864): pair k of the two halves turns by t base^(-2k/K)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def rotate(x_BTHK: jax.Array, base: float) -> jax.Array:
+    """Every head turned by its position, in float32."""
+    cosine, sine = (table[:, None, :] for table in tables(x_BTHK.shape[1], x_BTHK.shape[3], base))
+    first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    return turned.astype(x_BTHK.dtype)
+
+
+@functools.lru_cache(maxsize=16)
+def tables(length: int, head_width: int, base: float) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines of every position and pair, (T, K / 2) float32.
+
+    Constants of the program: left to the compiler, a cosine and a sine would be computed again for every element that
+    turns, which was an eighth of a step of 1M parameters on the CPU.
+    """
+    frequency_K = base ** (-np.arange(0, head_width, 2, dtype=np.float64) / head_width)
+    angle_TK = np.arange(length, dtype=np.float64)[:, None] * frequency_K
+    return np.cos(angle_TK).astype(np.float32), np.sin(angle_TK).astype(np.float32)

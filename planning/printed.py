@@ -1,0 +1,164 @@
+"""How a plan reads on a terminal: its tables of shapes and runs, and what its totals say in words."""
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from core.numbers import short_bytes, short_count
+
+MOST_ROWS = 200  # of runs on a terminal; --json has them all
+
+
+def wide_console() -> Console:
+    """As wide as the terminal; 120 columns in a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print what planning.plan.describe says."""
+    console = wide_console()
+    console.print(_shape_table(plan))
+    console.print(_run_table(plan))
+    if len(plan["runs"]) > MOST_ROWS:
+        console.print(f"and {len(plan['runs']) - MOST_ROWS} more runs (--json has them all)")
+    for line in _sentences(plan):
+        console.print(line)
+
+
+def _shape_table(plan: Mapping[str, Any]) -> Table:
+    table = _table(f"{plan['experiment']}: {len(plan['shapes'])} shapes")
+    _columns(table, "shape", left=True)
+    _columns(table, "runs", "total", "non-emb.", "+ head", "FLOPs/token", "memory", "tokens/s", "compile")
+    _columns(table, "speed is", left=True)
+    for row in plan["shapes"]:
+        rate, compiling = row["tokens_per_second"], row["compile_seconds"]
+        table.add_row(
+            row["shape"],
+            str(row["runs"]),
+            short_count(row["params"]["total"]),
+            short_count(row["params"]["non_embedding"]),
+            short_count(row["params"]["non_embedding_plus_head"]),
+            f"{row['flops_per_token']:.3g}",
+            ("" if row["memory_basis"] == "compiled" else "~") + short_bytes(row["memory_bytes"]),
+            short_count(rate) if rate else "?",
+            f"{compiling:.0f} s" if compiling is not None else "?",
+            row["basis"] or "unknown",
+        )
+    return table
+
+
+def _run_table(plan: Mapping[str, Any]) -> Table:
+    priced = all(run["cost"] is not None for run in plan["runs"])
+    table = _table(f"{plan['experiment']}: {len(plan['runs'])} runs")
+    _columns(table, "run", "kind", left=True)
+    _columns(table, "params", "tokens", "trains", "D/N", "batch", "peak lr", "FLOPs", "time")
+    if priced:
+        _columns(table, "cost")
+    _columns(table, "state", left=True)
+    for run in plan["runs"][:MOST_ROWS]:
+        table.add_row(
+            run["run"],
+            run["kind"],
+            short_count(run["params"]),
+            short_count(run["tokens"]),
+            short_count(run["trained_tokens"]),
+            f"{run['tokens'] / run['params']:.3g}",
+            short_count(run["batch_tokens"]),
+            f"{run['learning_rate']:.3g}",
+            f"{run['flops']:.2e}",
+            short_seconds(run["seconds"]),
+            *([f"{run['cost']:.4g}"] if priced else []),
+            "complete" if run["complete"] else "to train",
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, box=None, header_style="bold", title_justify="left")
+
+
+def _columns(table: Table, *headings: str, left: bool = False) -> None:
+    for heading in headings:
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+
+
+def _sentences(plan: Mapping[str, Any]) -> list[str]:
+    totals = plan["totals"]
+    said = []
+    if totals["shared_tokens"]:
+        said.append(
+            f"branches share {short_count(totals['shared_tokens'])} tokens with their trunks: trained once, "
+            "counted once"
+        )
+    said.append(
+        f"{totals['to_train']} to train, {totals['flops']:.3e} FLOPs (exact); params: non-embedding plus head; in "
+        f"{plan['directory']}"
+    )
+    if totals["wall_seconds"] is None:
+        said.append(
+            f"time unknown: nothing measured on {plan['device']}; python launch.py bench {plan['experiment']} "
+            "measures it"
+        )
+    elif totals["to_train"]:
+        money = f", cost {totals['cost']:.4g}" if totals["cost"] is not None else ""
+        packed = f", {totals['packs']} packs" if totals["packs"] else ""
+        said.append(
+            f"wall time {short_seconds(totals['wall_seconds'])} with {plan['workers']} workers on "
+            f"{plan['device']}{packed} "
+            f"(compiling {short_seconds(totals['compile_seconds'])} of all workers' "
+            f"{short_seconds(totals['device_seconds'])}, less where the cache has the programs; the corpus is not in "
+            f"it){money}"
+        )
+    said += _what_it_teaches(plan["expected"])
+    for basis in ("interpolated", "extrapolated"):
+        shapes = [row for row in plan["shapes"] if row["basis"] == basis]
+        if shapes:
+            names = ", ".join(row["shape"] for row in shapes[:6]) + (" ..." if len(shapes) > 6 else "")
+            said.append(f"{basis}, not measured: the speed of {names} ({shapes[0]['why']})")
+    return said
+
+
+def _what_it_teaches(expected: Mapping[str, Any]) -> list[str]:
+    if not expected:
+        return []
+    widths = expected["half_width_90"]
+    if widths["forecast"] is None:
+        return [
+            "these runs do not determine a law L = E + A / N^alpha + B / D^beta: too few sizes or data sizes"
+        ]
+    forecast, alpha, beta, size = half_widths(widths)
+    return [
+        f"expected 90% intervals: alpha {alpha}, beta {beta}; at {expected['target_flops']:.2g} FLOPs the best size "
+        f"{size} and its loss {forecast} (medians over plausible laws, noise {expected['noise']:.2g}; "
+        "planning/design.py)"
+    ]
+
+
+def short_seconds(seconds: float | None) -> str:
+    """12.3 s, 4:05 or 2:03:04; ? where unknown."""
+    if seconds is None:
+        return "?"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def half_widths(values: Mapping[str, float | None]) -> list[str]:
+    """Forecast in percent, alpha, beta, and the factor of the best size; `not known` where nothing is determined."""
+
+    def said(name: str, text: str) -> str:
+        value = values[name]
+        return "not known" if value is None or value > 20 else text
+
+    return [
+        said("forecast", f"±{100 * (values['forecast'] or 0):.2g}%"),
+        said("alpha", f"±{values['alpha'] or 0:.2g}"),
+        said("beta", f"±{values['beta'] or 0:.2g}"),
+        said("params_opt", f"x/÷ {math.exp(min(values['params_opt'] or 0, 20)):.3g}"),
+    ]

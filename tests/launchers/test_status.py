@@ -1,0 +1,137 @@
+"""`status` and `doctor` on files that hold anything at all: a note in one line, never an error."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from analysis.logs.load_run import read_run
+from core import rundir
+from core.rundir import RunDirectory
+from launchers.doctor.examine import examine, mend
+from launchers.status import run_status, sweep_status
+from tests.support.run_records import a_result, an_environment
+from training.cost import ledger_of
+from training.records import write_spec
+from training.spec import RunSpec
+
+SPEC = RunSpec()
+ROW = {"tokens": 4096, "attempt": 1, "loss": 3.5, "step": 1}
+FILES = (
+    rundir.SPEC, rundir.ENVIRONMENT, rundir.LEDGER, rundir.METRICS, rundir.EVALUATIONS, rundir.TASKS, rundir.RESULT,
+    rundir.ERROR,
+)  # fmt: skip
+
+
+def whole_run(sweep: Path) -> RunDirectory:
+    """A run with every file, none of them damaged."""
+    run = RunDirectory(sweep / SPEC.run_id)
+    write_spec(run.path, SPEC)
+    run.environment.write_text(json.dumps(an_environment()))
+    run.ledger.write_text(json.dumps(ledger_of(SPEC)))
+    run.metrics.write_text(json.dumps(ROW) + "\n")
+    run.evaluations.write_text(json.dumps(ROW | {"name": "val/loss"}) + "\n")
+    run.result.write_text(json.dumps(a_result(SPEC.run_id, SPEC.tokens, 2.5)))
+    return run
+
+
+def test_states_follow_the_files(tmp_path):
+    run = whole_run(tmp_path)
+    (status,) = sweep_status(tmp_path)
+    assert (status.state, status.tokens, status.loss, status.note) == ("complete", SPEC.tokens, 2.5, "")
+    assert (status.commit, status.corpus) == ("c" * 40, "f" * 64)
+    run.result.unlink()
+    status = run_status(run.path)
+    assert (status.state, status.tokens, status.loss) == ("stopped", 4096, 3.5)
+    run.write_error("Traceback\n\nout of memory: lower something\n")
+    status = run_status(run.path)
+    assert (status.state, status.note) == ("failed", "out of memory: lower something")
+    run.error.unlink()
+    for path in (run.environment, run.metrics):
+        path.unlink()
+    assert run_status(run.path).state == "missing"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (rundir.SPEC, "{torn", "not readable as JSON"),
+        (rundir.SPEC, '{"a\\nb": 1}', "unknown key"),
+        (rundir.ENVIRONMENT, "[]", "holds no object but list"),
+        (rundir.RESULT, "", "not readable as JSON"),
+        (rundir.RESULT, json.dumps(a_result("another")), "belongs to run 'another'"),
+        (rundir.RESULT, json.dumps(a_result(SPEC.run_id, evals={})), "has no val/loss"),
+    ],
+)
+def test_a_damaged_record_makes_a_run_broken_and_is_named(tmp_path, name, content, words):
+    run = whole_run(tmp_path)
+    (run.path / name).write_text(content)
+    status = run_status(run.path)
+    assert status.state == "broken"
+    assert words in status.note and name in status.note
+    assert "\n" not in status.note
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400)
+trees = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
+keys = st.sampled_from(
+    [
+        "run",
+        "tokens",
+        "evals",
+        "attempt",
+        "attempts",
+        "corpus",
+        "commit",
+        "loss",
+        "name",
+        "model",
+        "data",
+        "optim",
+    ]
+)
+contents = st.binary(max_size=40) | st.dictionaries(keys, trees, max_size=4).map(
+    lambda value: json.dumps(value).encode()
+)
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(damage=st.dictionaries(st.sampled_from(FILES), contents | st.none(), min_size=1, max_size=3))
+@example(damage={rundir.RESULT: None, rundir.ERROR: b" \n"})
+@example(damage={rundir.RESULT: None, rundir.ERROR: b"\xff"})
+@example(damage={rundir.RESULT: None, rundir.METRICS: b'{"tokens": [1], "attempt": {}}\n'})
+@example(damage={rundir.RESULT: None, rundir.METRICS: b"[" * 100_000})
+def test_whatever_the_files_hold_is_told_in_a_line(tmp_path_factory, damage):
+    sweep = tmp_path_factory.mktemp("damaged")
+    run = whole_run(sweep)
+    for name, content in damage.items():
+        (run.path / name).unlink(missing_ok=True)
+        if content is not None:
+            (run.path / name).write_bytes(content)
+    status = run_status(run.path)
+    assert "\n" not in status.note
+    assert status.state != "broken" or status.note
+    loaded = read_run(run.path)
+    assert (loaded is None) == (not run.is_run())
+    if loaded is not None:
+        assert run.is_complete() == bool(loaded.result)
+        findings = examine(sweep)
+        mend(sweep, findings)
+
+
+def test_a_folder_in_the_place_of_any_file_is_named(tmp_path):
+    for name in FILES:
+        run = whole_run(tmp_path / name)
+        (run.path / name).unlink(missing_ok=True)
+        (run.path / name).mkdir()
+        if name in (rundir.ERROR, rundir.METRICS):
+            run.result.unlink()
+        status = run_status(run.path)
+        if name not in (rundir.LEDGER, rundir.EVALUATIONS, rundir.TASKS):  # which status does not read
+            assert status.state == "broken" and name in status.note
+        if name not in (rundir.ERROR, rundir.TASKS):  # of which doctor reads nothing
+            assert any(name in finding.where for finding in examine(tmp_path / name))

@@ -1,0 +1,248 @@
+"""A sweep of an early version (tests/stored/make.py) is read, fitted, resumed and branched from as it was."""
+
+import functools
+import importlib.metadata
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.codec import from_json, to_json
+from training.spec import RunSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+STORED = ROOT / "tests" / "stored"
+GOLDEN = STORED / "golden"
+SWEEP = Path("runs", "stored")
+RUNS = sorted(path.name for path in (STORED / SWEEP).iterdir())
+COMMANDS = json.loads((STORED / "commands.json").read_text())
+# Of golden JSON: how the input is hashed, and which packages are installed.
+IGNORED = {"sha256", "versions"}
+# Relative; fits on another processor or JAX than the golden ones to ELSEWHERE.
+FITS, LOSSES, ELSEWHERE = 1e-6, 1e-5, 1e-4
+
+
+def a_copy(folder: Path) -> Path:
+    """The stored corpus and runs in a folder of their own, where commands may work on them."""
+    for name in ("corpus", "runs"):
+        shutil.copytree(STORED / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def read_only(tmp_path_factory) -> Path:
+    """A copy on which only readers work."""
+    return a_copy(tmp_path_factory.mktemp("read"))
+
+
+@pytest.fixture(scope="module")
+def trained_on(tmp_path_factory) -> Path:
+    """A copy on which runs are trained."""
+    return a_copy(tmp_path_factory.mktemp("trained"))
+
+
+def run(copy: Path, *words: str) -> str:
+    """Run Python with these arguments in a copy, as its user would; what it printed."""
+    command = [str(ROOT / word) if word == "launch.py" else word for word in words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def entry(last: str) -> dict[str, Any]:
+    """The stored command whose output or one of whose files has this name."""
+    return next(
+        one
+        for one in COMMANDS
+        if last in [one.get("stdout"), *(Path(path).name for path in one.get("files", ()))]
+    )
+
+
+def written(copy: Path, name: str) -> Any:
+    """Run the command that writes the JSON file `name`; the content."""
+    one = entry(name)
+    run(copy, *one["command"])
+    return json.loads((copy / next(path for path in one["files"] if path.endswith(name))).read_text())
+
+
+def assert_close(mine: Any, golden: Any, tolerance: float, where: str = "") -> None:
+    """Every value of `golden` stands in `mine`: numbers within a relative tolerance, all else equal."""
+    if isinstance(golden, dict):
+        for key in golden.keys() - IGNORED:
+            assert key in mine, f"{where}.{key}"
+            assert_close(mine[key], golden[key], tolerance, f"{where}.{key}")
+    elif isinstance(golden, list):
+        assert len(mine) == len(golden), where
+        for number, (one, other) in enumerate(zip(mine, golden, strict=True)):
+            assert_close(one, other, tolerance, f"{where}[{number}]")
+    elif isinstance(golden, float):
+        assert isinstance(mine, int | float), where
+        assert math.isclose(mine, golden, rel_tol=tolerance, abs_tol=1e-12), (
+            f"{where}: {mine!r}, was {golden!r}"
+        )
+    else:
+        assert mine == golden, where
+
+
+def golden_json(name: str) -> Any:
+    """A golden file."""
+    return json.loads((GOLDEN / name).read_text())
+
+
+@functools.cache
+def same_machine() -> bool:
+    """Whether processor and JAX are those of the golden numbers: only then do last bits have to agree."""
+    stored = golden_json("final.json")["processor"]
+    try:
+        text = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    except OSError:
+        return False
+    fields = dict(re.findall(r"^(\S[^\t\n]*?)\s*: (.*)$", text, re.M))
+    flags = [
+        flag for flag in fields.get("flags", "").split() if re.match("avx|sse|ssse|fma|f16c|bmi|amx", flag)
+    ]
+    mine = {
+        "jax": importlib.metadata.version("jax"),
+        "jaxlib": importlib.metadata.version("jaxlib"),
+        "vendor": fields.get("vendor_id"),
+        "family": fields.get("cpu family"),
+        "model": fields.get("model"),
+        "flags": sorted(flags),
+    }
+    return all(stored[key] == value for key, value in mine.items())
+
+
+def of_fits() -> float:
+    """How close a fit has to come."""
+    return FITS if same_machine() else ELSEWHERE
+
+
+def part_of(old: Any, new: Any) -> bool:
+    """Whether every field of an old JSON tree is in the new one with the same value; new ones may have come."""
+    if isinstance(old, dict):
+        return all(key in new and part_of(value, new[key]) for key, value in old.items())
+    return old == new
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_stored_spec_gives_the_name_that_its_run_has(name):
+    stored = json.loads((STORED / SWEEP / name / "spec.json").read_text())
+    spec = from_json(RunSpec, stored)
+    assert spec.run_id == name
+    assert part_of(stored, to_json(spec))
+
+
+@pytest.mark.parametrize("name", ["status.txt", "doctor.txt"])
+def test_status_and_doctor_print_what_they_printed(read_only, name):
+    assert run(read_only, *entry(name)["command"]) == (GOLDEN / name).read_text()
+
+
+def test_status_as_json_says_what_it_said(read_only):
+    mine, golden = json.loads(run(read_only, *entry("status.json")["command"])), golden_json("status.json")
+    assert len(mine) == len(golden)
+    assert all(part_of(old, new) for old, new in zip(golden, mine, strict=True))
+
+
+@pytest.mark.parametrize("name", ["fit_power_flops.json", "fit_chinchilla.json", "isoflop.json"])
+def test_fits_find_what_they_found(read_only, name):
+    assert_close(written(read_only, name), golden_json(name), of_fits())
+
+
+def rows_of(text: str, names: Collection[str]) -> list[str]:
+    """The header of a CSV file and the rows that name one of these runs."""
+    header, *rows = text.splitlines()
+    return [header, *(row for row in rows if any(name in row for name in names))]
+
+
+def assert_same_report(copy: Path, names: Collection[str]) -> Path:
+    """Make the report of a copy that holds these runs: tables and verdicts are the golden ones. Its folder."""
+    emergence, folder = written(copy, "emergence.json"), copy / SWEEP / "report"
+    for name in ("table.csv", "runs.csv", "tasks.csv"):
+        assert rows_of((folder / name).read_text(), names) == rows_of((GOLDEN / name).read_text(), names), name
+    assert_close(emergence, golden_json("emergence.json"), of_fits())
+    return folder
+
+
+def lines_of(folder: Path, starts: tuple[str, ...]) -> list[str]:
+    """Lines of the report in Markdown with one of these beginnings."""
+    return [line for line in (folder / "report.md").read_text().splitlines() if line.startswith(starts)]
+
+
+def test_a_report_of_the_longest_runs_has_the_same_tables_and_verdicts(tmp_path):
+    names = [name for name in RUNS if "-t32.8k-" in name or "-t12.3k-" in name]
+    copy = a_copy(tmp_path)
+    for name in set(RUNS) - set(names):
+        shutil.rmtree(copy / SWEEP / name)
+    folder = assert_same_report(copy, names)
+    rows = lines_of(folder, ("| w",))
+    assert len(rows) == len(names) and set(rows) <= set(lines_of(GOLDEN, ("| w",)))
+
+
+@pytest.mark.long
+def test_the_report_of_all_runs_has_the_same_tables_and_verdicts(read_only):
+    folder = assert_same_report(read_only, RUNS)
+    starts = ("#", "|") if same_machine() else ("#",)
+    assert lines_of(folder, starts) == lines_of(GOLDEN, starts)
+
+
+def test_complete_runs_of_a_pack_are_left_as_they_are(trained_on):
+    attempts = {name: json.loads((STORED / SWEEP / name / "env.json").read_text())["attempts"] for name in RUNS}
+    names = [name for name in RUNS if "pack" in attempts[name][0]]
+    assert len(names) == 2
+    run(
+        trained_on,
+        "-m",
+        "training.pack",
+        *(str(SWEEP / name) for name in names),
+        "--cache",
+        "cache",
+        "--cores",
+        "1",
+    )
+    for path in (path for name in names for path in (STORED / SWEEP / name).iterdir()):
+        assert (trained_on / path.relative_to(STORED)).read_bytes() == path.read_bytes()
+
+
+def ending(directory: Path, steps: int) -> dict[str, Any]:
+    """The final evaluations of a run and the losses of its last steps, to the bit."""
+    result = json.loads((directory / "result.json").read_text())
+    metrics = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    evals = [json.loads(line) for line in (directory / "evals.jsonl").read_text().splitlines()]
+    return {
+        "attempts": result["attempts"],
+        "train_loss": result["train_loss"],
+        "evals": {row["name"]: row["value"] for row in evals if row["tokens"] == result["tokens"]},
+        "metrics": [[row["tokens"], row["loss"], row["grad_norm"]] for row in metrics[-steps:]],
+    }
+
+
+@pytest.mark.parametrize("kind", ["resumed", "third_branch"])
+def test_a_stopped_run_goes_on_and_a_branch_starts_to_the_same_bits(trained_on, kind):
+    golden = golden_json("final.json")[kind]
+    directory = SWEEP / golden["run"]
+    words = ["-m", "training.run", str(directory), "--cache", "cache", "--cores", "1"]
+    if kind == "third_branch":
+        words += ["--spec", json.dumps(golden_json("third_branch.json"))]
+    run(trained_on, *words)
+    mine = ending(trained_on / directory, len(golden["metrics"]))
+    expected = {key: golden[key] for key in mine}
+    if same_machine():
+        assert mine == expected
+    assert_close(mine, expected, LOSSES)

@@ -1,0 +1,129 @@
+"""Begin an attempt at a run: its data opened, its state where the last attempt left it, its files ready."""
+
+import functools
+from pathlib import Path
+
+import jax
+
+from core.records import Corpus
+from core.rundir import RunDirectory
+from data.cache import TokenCache, open_or_build
+from data.config import DataConfig
+from data.skills import stream_fingerprint
+from training import objectives
+from training.checkpoint import Checkpoints
+from training.cost import ledger_of
+from training.evaluate.loss import HeldOut, evaluation_sequences, held_out
+from training.evaluate.score import PreparedTask
+from training.evaluate.tasks import held_out_tasks, write_records
+from training.execution import Execution
+from training.hooks import Hook
+from training.hooks.evaluate import Evaluate
+from training.hooks.profile import Profile
+from training.hooks.save import Save
+from training.hooks.stop import Stop
+from training.log import MetricsLog
+from training.member import Member
+from training.prepare import check_vocabulary
+from training.processes.group import Group
+from training.processes.mesh import data_share
+from training.records import git_commit, peak_flops, start_attempt
+from training.restore import restored
+from training.spec import RunSpec
+from training.state import TrainState
+
+
+def begin(
+    spec: RunSpec,
+    directory: Path,
+    mesh: jax.sharding.Mesh,
+    execution: Execution,
+    group: Group,
+    *,
+    lane: int = 0,
+    pack: int = 0,
+) -> tuple[Member, TrainState]:
+    """The run as a member of its pack, and its state on the devices of `mesh`; close the member.
+
+    Call this inside `jax.set_mesh(mesh)`. env.json has the attempt, ledger.json the counts of the model.
+
+    Args:
+      pack: runs that are trained together as one program; 0 for a run alone.
+
+    Raises:
+      BadInput: data, trunk or devices do not fit the run.
+    """
+    cache, slice_ = group.leader_first(
+        "data", lambda: _open_data(spec.data, execution.cache_root, evaluation_sequences(spec, mesh))
+    )
+    check_vocabulary(spec, cache)
+    files = RunDirectory(directory)
+    corpus: Corpus = {
+        "name": spec.data.corpus,
+        "fingerprint": cache.fingerprint,
+        "corpus_fingerprint": cache.corpus_fingerprint,
+        "vocabulary": cache.vocabulary,
+        "skills": stream_fingerprint(spec.data.skills, spec.data.skill_tokens),
+    }
+    group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
+    attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit(), pack))
+    reader = objectives.load(spec.objective).reader(
+        cache,
+        spec.data,
+        batch_tokens=spec.batch_tokens,
+        seed=spec.seed,
+        share=data_share(mesh, spec.batch_tokens // spec.data.sequence_length),
+    )
+    checkpoints = Checkpoints(files.checkpoints, spec.checkpoint_marks)
+    state, tokens, clock = restored(spec, directory, checkpoints, mesh)
+    hooks: list[Hook] = [
+        Evaluate(spec, directory, mesh, slice_, _tasks(spec, directory, execution, group), attempt)
+    ]
+    if execution.profile and not pack:
+        hooks.append(Profile(files.profile, tokens=tokens, batch_tokens=spec.batch_tokens, end=spec.tokens))
+    save = Save(spec, checkpoints, clock, execution.checkpoint_seconds, attempt)
+    hooks += [save, Stop(spec)]
+    counts = ledger_of(spec)
+    peak = peak_flops(mesh.devices.flat[0].device_kind)
+    log = MetricsLog(
+        spec,
+        directory,
+        counts,
+        checkpoints,
+        clock,
+        attempt=attempt,
+        peak_flops=peak and peak * mesh.size,
+        report=functools.partial(execution.report, directory),
+    )
+    if group.is_leader:
+        files.write_ledger(counts)
+    member = Member(
+        spec,
+        directory,
+        lane,
+        mesh,
+        begins=tokens,
+        attempt=attempt,
+        reader=reader,
+        log=log,
+        save=save,
+        hooks=hooks,
+    )
+    return member, state
+
+
+@functools.lru_cache(maxsize=2)
+def _open_data(config: DataConfig, cache_root: Path, batch_sequences: int) -> tuple[TokenCache, HeldOut]:
+    """The tokens and the held-out slice, which the runs of one worker share."""
+    cache = open_or_build(config, cache_root)
+    return cache, held_out(cache, config, batch_sequences)
+
+
+def _tasks(spec: RunSpec, directory: Path, execution: Execution, group: Group) -> tuple[PreparedTask, ...]:
+    """The held-out tasks of the run, described in its tasks.json."""
+    if not spec.tasks:
+        return ()
+    tasks = held_out_tasks(spec.tasks, spec.task_items, spec.data, execution.cache_root)
+    if group.is_leader:
+        write_records(directory, tasks.records)
+    return tasks.prepared

@@ -1,0 +1,143 @@
+"""Score tasks on runs that are trained already.
+
+A hole is a task without its scores at the end of a complete run, or with the scores of other problems. Only holes
+are filled, from the run's last checkpoint; rows that are there stay as they are.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from core.errors import BadInput
+from core.files import JsonLines
+from core.records import TaskRecord
+from core.rundir import SPEC, RunDirectory, SweepDirectory
+from training.checkpoint import Checkpoints
+from training.evaluate.score import METRICS, PreparedTask, score_tasks, write_scores
+from training.evaluate.tasks import held_out_tasks, write_records
+from training.objectives import Params
+from training.processes.mesh import choose_mesh
+from training.records import RunIsLocked, read_spec, run_lock
+from training.spec import RunSpec
+from training.step import abstract_state
+
+NO_CHOICE = {"choice_accuracy", "choice_chance", "brier"}
+
+
+@dataclasses.dataclass
+class Summary:
+    """What a backfill did.
+
+    Attributes:
+      filled: (run, task) pairs scored now.
+      present: (run, task) pairs that had their scores.
+      incomplete: runs that are not trained to their end.
+      failed: runs that could not be scored, with the reason.
+      records: what tasks.json says of each task.
+    """
+
+    filled: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    present: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    incomplete: list[str] = dataclasses.field(default_factory=list)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    records: dict[str, TaskRecord] = dataclasses.field(default_factory=dict)
+
+
+def run_directories(sweep: Path) -> list[Path]:
+    """The run directories of a sweep, sorted by name.
+
+    Raises:
+      BadInput: no such directory, or no run in it.
+    """
+    if not sweep.is_dir():
+        raise BadInput(f"{sweep}: no such directory of a sweep")
+    found = [run.path for run in SweepDirectory(sweep).runs()]
+    if not found:
+        raise BadInput(f"{sweep}: no runs in it (no folder with a {SPEC})")
+    return found
+
+
+def fill(
+    sweep: Path,
+    names: Sequence[str],
+    items: int,
+    cache_root: Path,
+    report: Callable[[str], None] = lambda line: None,
+) -> Summary:
+    """Fill the holes of every complete run of a sweep; doing it again changes nothing.
+
+    Args:
+      items: problems of each task.
+      report: called with one line for each run that is scored.
+
+    Raises:
+      BadInput: no such sweep or task, problems that do not fit, or a task in the training text.
+    """
+    if not names:
+        raise BadInput("--tasks: name at least one task")
+    summary = Summary()
+    for directory in run_directories(sweep):
+        if not RunDirectory(directory).is_complete():
+            summary.incomplete.append(directory.name)
+            continue
+        spec = read_spec(directory)
+        held_out = held_out_tasks(tuple(dict.fromkeys(names)), items, spec.data, cache_root)
+        summary.records |= held_out.records
+        try:
+            with run_lock(directory, 10.0):
+                holes = missing_tasks(directory, spec, held_out.records)
+                summary.present += [(directory.name, name) for name in held_out.records if name not in holes]
+                if holes:
+                    _score(directory, spec, [task for task in held_out.prepared if task.name in holes])
+                    write_records(directory, {name: held_out.records[name] for name in holes})
+                    summary.filled += [(directory.name, name) for name in holes]
+                    report(f"{directory.name}: scored on {', '.join(holes)}")
+        except (RunIsLocked, _NoCheckpoint) as error:
+            summary.failed[directory.name] = str(error)
+    return summary
+
+
+def missing_tasks(directory: Path, spec: RunSpec, records: Mapping[str, TaskRecord]) -> list[str]:
+    """The tasks of `records` that lack a score at the end of the run, or have those of other problems."""
+    files = RunDirectory(directory)
+    known = files.read_tasks()
+    evaluations, _ = files.read_evaluations()  # a torn line is a hole, and is filled
+    names = {row.get("name") for row in evaluations if row.get("tokens") == spec.tokens}
+    holes = []
+    for name, record in records.items():
+        has_choices = record["choice_chance"] < 1
+        wanted = [metric for metric in METRICS if has_choices or metric not in NO_CHOICE]
+        whole = all(f"task/{name}/{metric}" in names for metric in wanted)
+        if not whole or name not in known or known[name]["fingerprint"] != record["fingerprint"]:
+            holes.append(name)
+    return holes
+
+
+class _NoCheckpoint(RuntimeError):
+    """The run is complete, but the checkpoint of its end is gone."""
+
+
+def _score(directory: Path, spec: RunSpec, tasks: Sequence[PreparedTask]) -> None:
+    mesh = choose_mesh("", spec)
+    with jax.set_mesh(mesh):
+        params = _final_parameters(directory, spec, mesh)
+        scores = score_tasks(tasks, spec.model, mesh, params, spec.data.sequence_length)
+    files = RunDirectory(directory)
+    attempt = files.read_result()["attempts"]
+    with JsonLines(files.evaluations) as log:
+        write_scores(log, directory, tasks, scores, tokens=spec.tokens, attempt=attempt)
+
+
+def _final_parameters(directory: Path, spec: RunSpec, mesh: jax.sharding.Mesh) -> Params:
+    target = abstract_state(spec.model, mesh, spec.optim.name)
+    folder = RunDirectory(directory).checkpoints
+    checkpoints = Checkpoints(folder, read_only=True) if folder.is_dir() else None
+    try:
+        if checkpoints is None or checkpoints.latest_tokens != spec.tokens:
+            raise _NoCheckpoint(f"{folder}: no checkpoint at the run's end ({spec.tokens} tokens)")
+        return checkpoints.restore(spec.tokens, target)[0].params
+    finally:
+        if checkpoints is not None:
+            checkpoints.close()

@@ -1,0 +1,109 @@
+"""The states of the runs of a pack on the devices, one lane a run; a step moves them all.
+
+A run alone has the devices of its mesh for its one lane. Several runs are one program over a leading member axis M.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from training.objectives import Batch
+from training.pack_step import empty_lanes, make_pack_step, pack_mesh, put_lane, take_lane
+from training.processes.mesh import place_batch
+from training.program import Program
+from training.state import TrainState
+from training.step import Metrics, make_train_step
+
+Numbers = Mapping[str, float]
+
+
+class Lanes(Protocol):
+    """States by lane, from 0."""
+
+    def devices(self) -> contextlib.AbstractContextManager[object]:
+        """Enter this around all steps."""
+
+    def step(self, batches: Mapping[int, Batch], hyper: Mapping[int, Numbers]) -> Metrics:
+        """Move the lanes that `hyper` names by one step each; returns at once, with metrics still on the device.
+
+        Every metric is a scalar for a run alone and (M,) for several.
+        """
+
+    def state(self, lane: int) -> TrainState:
+        """The state of one lane, placed as the same run alone has it; valid until the next step."""
+
+
+class OneLane:
+    """A run alone: its step is not mapped over members.
+
+    Args:
+      sequences: of a batch over all processes.
+    """
+
+    def __init__(self, program: Program, mesh: jax.sharding.Mesh, sequences: int, state: TrainState):
+        self._mesh, self._sequences, self._state = mesh, sequences, state
+        self._step = make_train_step(program, mesh)
+
+    def devices(self) -> contextlib.AbstractContextManager[object]:
+        return jax.set_mesh(self._mesh)
+
+    def step(self, batches: Mapping[int, Batch], hyper: Mapping[int, Numbers]) -> Metrics:
+        batch = place_batch(self._mesh, batches[0], self._sequences)
+        self._state, metrics = self._step(self._state, batch, hyper[0])
+        return metrics
+
+    def state(self, lane: int) -> TrainState:
+        return self._state
+
+
+class ManyLanes:
+    """Several runs. Their number stays the same to the end, so that a run's numbers do not depend on who waits.
+
+    Args:
+      states: of each run, in the order of their lanes; emptied, so that there is one copy of each.
+      target: the abstract state of a run alone.
+    """
+
+    def __init__(self, program: Program, states: list[TrainState], target: TrainState):
+        self._count, self._target = len(states), target
+        self._mesh = pack_mesh(program.model, len(states))
+        self._step = make_pack_step(program, self._mesh)
+        self._state_M = empty_lanes(target, len(states), self._mesh)
+        for lane in range(len(states)):
+            self._state_M = put_lane(self._state_M, lane, states.pop(0), self._mesh)
+
+    def devices(self) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+    def step(self, batches: Mapping[int, Batch], hyper: Mapping[int, Numbers]) -> Metrics:
+        """A lane that waits is given some batch, whose result is thrown away."""
+        first = next(iter(hyper))
+        by_lane = [hyper.get(lane, hyper[first]) for lane in range(self._count)]
+        hyper_M = {key: np.array([own[key] for own in by_lane], np.float32) for key in hyper[first]}
+        active_M = np.zeros(self._count, bool)
+        active_M[list(hyper)] = True
+        batch_M = jax.tree.map(
+            lambda *arrays: np.stack(arrays),
+            *(batches.get(lane, batches[first]) for lane in range(self._count)),
+        )
+        self._state_M, metrics_M = self._step(self._state_M, batch_M, hyper_M, active_M)
+        return metrics_M
+
+    def state(self, lane: int) -> TrainState:
+        return take_lane(self._state_M, lane, self._target)
+
+
+def lanes_of(
+    program: Program, mesh: jax.sharding.Mesh, sequences: int, states: list[TrainState], target: TrainState
+) -> Lanes:
+    """One lane for each state; they lie on `mesh` as `target` says. The list is emptied: there is one copy of each.
+
+    Args:
+      sequences: of a batch over all processes.
+    """
+    if len(states) == 1:
+        return OneLane(program, mesh, sequences, states.pop())
+    return ManyLanes(program, states, target)

@@ -1,0 +1,46 @@
+"""Predict the next token of text, the pretraining loss; with a penalty on the log-partition where optim.z_loss is set.
+
+Source of the penalty: PaLM (Chowdhery et al. 2022, arXiv 2204.02311, section 5).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from data.cache import TokenCache
+from data.config import DataConfig
+from data.loader import TrainLoader
+from model import network
+from model.config import ModelConfig
+from training.objectives import Params
+from training.spec import OptimConfig
+
+
+def reader(
+    cache: TokenCache, data: DataConfig, *, batch_tokens: int, seed: int, share: tuple[int, int]
+) -> TrainLoader:
+    """Windows of T + 1 tokens, int32 (B, S)."""
+    index, count = share
+    return TrainLoader(
+        cache, data, batch_tokens=batch_tokens, seed=seed, process_index=index, process_count=count
+    )
+
+
+def hyperparameters(optim: OptimConfig) -> dict[str, float]:
+    """The weight of the penalty."""
+    return {"z_loss": optim.z_loss}
+
+
+def loss(
+    config: ModelConfig, params: Params, tokens_BS: jax.Array, hyper: Mapping[str, Any]
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean loss plus z_loss times the mean squared log-partition, and the mean loss alone; nats per token."""
+    objective, mean = network.objective(config, params, tokens_BS[:, :-1], tokens_BS[:, 1:], hyper["z_loss"])
+    return objective, {"loss": mean}
+
+
+def held_out_nats(config: ModelConfig, params: Params, tokens_BS: jax.Array) -> jax.Array:
+    """Negative log likelihood of each target, (B, T)."""
+    nll_BT, _ = network.token_losses(config, params, tokens_BS[:, :-1], tokens_BS[:, 1:])
+    return nll_BT
