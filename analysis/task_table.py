@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from analysis.logs.load import Sweep, load_sweep
+from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run
 from core import cli
 from core.errors import BadInput
@@ -39,7 +39,7 @@ Axis = Literal["params", "flops", "tokens", "loss"]
 CHANCE: dict[str, str] = {"exact_match": "chance", "choice_accuracy": "choice_chance"}  # its metric, by score
 
 
-def task_table(sweep: Sweep, score: Score = "exact_match", axis: Axis = "params") -> list[dict[str, Any]]:
+def task_table(sweep: SweepLogs, score: Score = "exact_match", axis: Axis = "params") -> list[dict[str, Any]]:
     """Rows with the columns `COLUMNS`, by task and scale; empty text where a run has no such number.
 
     Args:

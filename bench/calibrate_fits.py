@@ -11,7 +11,7 @@ from rich.console import Console
 from scipy.special import stdtrit
 
 from analysis.fit.estimation import estimation_of
-from analysis.fit.objectives import Objective, Robust
+from analysis.fit.objectives import FitObjective, Robust
 from analysis.fit.prediction import predict_law
 from analysis.fit.solver import solve
 from analysis.fit.uncertainty import sandwich
@@ -42,7 +42,7 @@ def coverage(
     """Share of simulated tables whose asymptotic interval holds the truth, per parameter (internal coordinates)."""
     law = get_law("chinchilla")
     columns, observed = simulated(law, tables, rows, noise, seed)
-    estimation = estimation_of(law, columns, Objective(robust), {})
+    estimation = estimation_of(law, columns, FitObjective(robust), {})
     problem = dataclasses.replace(estimation.problem, observed=observed)
     truth = estimation.centred(np.array([law.planted[name] for name in law.names]))
     solutions = solve(problem, np.tile(truth, (tables, 1)), estimation.box)

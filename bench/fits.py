@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 
 from analysis.fit.estimation import estimation_of
 from analysis.fit.fit import fit_law
-from analysis.fit.objectives import Objective
+from analysis.fit.objectives import FitObjective
 from analysis.fit.solver import solve
 from analysis.fit.uncertainty import pair_weights
 from analysis.laws import get_law
@@ -61,7 +61,7 @@ def measure(
     resampled, theirs = timed(lambda: [scipy_fit(table, optimum, row)[1] for row in weights])
     scaled = seconds * len(begin) / len(tried) + resampled * resamples / max(scipy_resamples, 1)
     console.print(f"      {scipy_resamples} resamples: {resampled:.2f} s; all of it, scaled up: {scaled:.0f} s")
-    estimation = estimation_of(law, table, Objective(), {})
+    estimation = estimation_of(law, table, FitObjective(), {})
     problem = dataclasses.replace(estimation.problem, weights=weights)
     points = np.tile(estimation.centring.forward(optimum), (len(weights), 1))
     ours = solve(problem, points, estimation.box).objective

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from analysis.logs.cells import read_cells
-from analysis.logs.load import Sweep, load_sweep
+from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run
 from core.errors import BadInput
 from core.files import whole_rows
@@ -82,7 +82,7 @@ def read_task_table(path: str | Path, axis: str | None = None) -> TaskTable:
     return TaskTable(tuple(tasks_from_rows(cells.records(), axis)), str(path), cells.sha256, cells.rows)
 
 
-def sweep_rows(sweep: Sweep) -> tuple[list[dict[str, Any]], str]:
+def sweep_rows(sweep: SweepLogs) -> tuple[list[dict[str, Any]], str]:
     """Rows of every complete run's last evaluation of each task; exact match, or else choices."""
     digest = hashlib.sha256(sweep.sha256.encode())
     rows = []

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from analysis.fit.objectives import Objective
+from analysis.fit.objectives import FitObjective
 from analysis.fit.solver import Box, Problem, bucket, float64_on_cpu
 from analysis.laws.base import Centring, Columns, Law
 
@@ -23,7 +23,7 @@ class Estimation:
     """
 
     law: Law
-    objective: Objective
+    objective: FitObjective
     problem: Problem
     centring: Centring
     box: Box
@@ -54,7 +54,7 @@ class Estimation:
 
 
 def estimation_of(
-    law: Law, columns: Columns, objective: Objective, fixed: Mapping[str, float], *, centred: bool = True
+    law: Law, columns: Columns, objective: FitObjective, fixed: Mapping[str, float], *, centred: bool = True
 ) -> Estimation:
     """Centre the columns and lay out bounds; `fixed` parameters are held at natural values.
 

@@ -17,7 +17,7 @@ from analysis.fit.estimation import Estimation, estimation_of
 from analysis.fit.frontier import compute_optimal
 from analysis.fit.identified import identified
 from analysis.fit.multistart import Certificate, multistart
-from analysis.fit.objectives import Objective
+from analysis.fit.objectives import FitObjective
 from analysis.fit.prediction import predict_law, prediction_interval
 from analysis.fit.profile import profile_intervals
 from analysis.fit.uncertainty import (
@@ -53,7 +53,7 @@ class Fit:
     """
 
     law: Law
-    objective: Objective
+    objective: FitObjective
     value: float
     n: int
     parameters: dict[str, float]
@@ -141,7 +141,7 @@ class Fit:
             draws = stored["draws"]
             return cls(
                 law=law,
-                objective=Objective(stored["robust"], float(stored["delta"]), stored["space"]),
+                objective=FitObjective(stored["robust"], float(stored["delta"]), stored["space"]),
                 value=_number(stored["objective"]),
                 n=int(stored["n"]),
                 parameters={name: float(stored["parameters"][name]) for name in law.names},
@@ -209,7 +209,7 @@ def fit_law(
         evaluated anywhere near its starts on this table.
     """
     law = get_law(law) if isinstance(law, str) else law
-    objective = Objective(robust, delta, space or ("log" if law.logarithmic else "linear"))
+    objective = FitObjective(robust, delta, space or ("log" if law.logarithmic else "linear"))
     if not law.logarithmic and objective.space == "log":
         raise BadInput(
             f"space 'log' is not allowed for law {law.name}: its {law.target} may be zero; use linear"

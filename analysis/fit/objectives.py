@@ -17,7 +17,7 @@ Space = Literal["log", "linear"]
 
 
 @dataclass(frozen=True)
-class Objective:
+class FitObjective:
     """An objective: `robust` one of huber, l1, l2; `delta` of the Huber function; residuals in `space`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A law's value where nothing was measured, and the interval in which the next run may land."""
+"""A law's value where nothing was measured, and the interval in which the next run may land. Q quantiles of noise."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -23,10 +23,10 @@ import numpy as np
 
 from analysis.commands import digest_of, read_object, write_result
 from analysis.fit.fit import Fit, fit_law
-from analysis.fit.selection import Scored, compare_laws, least_rows
+from analysis.fit.selection import RankedLaw, compare_laws, least_rows
 from analysis.forecast.predict import forecast
 from analysis.laws import compared_laws
-from analysis.logs.load import Sweep, load_sweep
+from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.table import Table
 from core import cli
 from core.errors import BadInput
@@ -92,7 +92,7 @@ def register(
     return value
 
 
-def _ranked(path: Path, columns: Mapping[str, np.ndarray], seed: int) -> list[Scored]:
+def _ranked(path: Path, columns: Mapping[str, np.ndarray], seed: int) -> list[RankedLaw]:
     """The compared laws that these rows can tell apart, best first."""
     rows = columns["loss"].size
     laws = compared_laws(columns)
@@ -104,7 +104,7 @@ def _ranked(path: Path, columns: Mapping[str, np.ndarray], seed: int) -> list[Sc
     return compare_laws([law for law in laws if least_rows(law) <= rows], columns, robust="l2", seed=seed)
 
 
-def small_table(sweep: Sweep, held: set[str]) -> Table:
+def small_table(sweep: SweepLogs, held: set[str]) -> Table:
     """The rows of all usable runs that are not held back."""
     others = tuple(run for run in sweep.runs if run.run not in held)
     return dataclasses.replace(sweep, runs=others).table(optional=("run",))

@@ -5,7 +5,7 @@ import pytest
 
 from analysis.downstream import Chain
 from analysis.fit.fit import fit_law
-from analysis.fit.objectives import Objective
+from analysis.fit.objectives import FitObjective
 from analysis.fit.prediction import predict_law
 from analysis.laws import get_law
 from bench.published import columns_of, load_datablations, load_epoch, read_rows
@@ -56,7 +56,7 @@ def test_datablations_has_a_better_minimum():
     law = get_law("data_constrained")
     fit = fit_law(law, table, fixed=FIXED)
     published = predict_law(law, np.array([*(FIXED[n] for n in law.names[:5]), 15.387756, 5.309743]), table)[0]
-    reported = Objective().value(np.log(table["loss"]) - np.log(published))
+    reported = FitObjective().value(np.log(table["loss"]) - np.log(published))
     assert reported == pytest.approx(
         0.015825936570763588, rel=2e-7
     )  # the form itself: what is held is printed to 7 digits

@@ -58,7 +58,7 @@ Answer = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[Any, Any, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Scored:
+class ScoredSequence:
     """One sequence to score.
 
     Attributes:
@@ -84,7 +84,7 @@ class PreparedTask:
     """
 
     task: Task
-    problems: tuple[tuple[Scored, ...], ...]
+    problems: tuple[tuple[ScoredSequence, ...], ...]
     choices: tuple[int, ...]
     fingerprint: str
 
@@ -136,11 +136,11 @@ def prepare_task(task: Task, count: int, tokenizer: Tokenizer, context: int) -> 
         if not all(len(ids) for ids in own):
             raise BadInput(f"task {task.name}: problem {index} has an answer of no token")
         if 1 < len(own) <= OPTIONS and all(len(ids) == 1 for ids in own):
-            sequences: tuple[Scored, ...] = (
-                Scored(_joined(head, own[0]), len(head), tuple(int(ids[0]) for ids in own)),
+            sequences: tuple[ScoredSequence, ...] = (
+                ScoredSequence(_joined(head, own[0]), len(head), tuple(int(ids[0]) for ids in own)),
             )
         else:
-            sequences = tuple(Scored(_joined(head, ids), len(head)) for ids in own)
+            sequences = tuple(ScoredSequence(_joined(head, ids), len(head)) for ids in own)
         problems.append(sequences)
     return PreparedTask(task, tuple(problems), tuple(map(len, answers)), digest.hexdigest())
 
@@ -210,7 +210,7 @@ def score_items(
 
 
 def _run(
-    sequences: Sequence[Scored], answer: Answer, context: int, vocabulary: int, shards: int
+    sequences: Sequence[ScoredSequence], answer: Answer, context: int, vocabulary: int, shards: int
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(nll of the answer's tokens, likeliest tokens there, log-probability of options) of each sequence."""
     buckets = lengths(context)
@@ -245,7 +245,9 @@ def _run(
 
 
 def _score_problem(
-    problem: Sequence[Scored], choices: int, results: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    problem: Sequence[ScoredSequence],
+    choices: int,
+    results: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
 ) -> tuple[float, ...]:
     """The fields of `ItemScores` for one problem."""
     target = problem[0].tokens[problem[0].start :]

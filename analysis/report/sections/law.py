@@ -7,7 +7,7 @@ import numpy as np
 from analysis.figures.parameters import sensitivity_figure
 from analysis.figures.residuals import residual_figure
 from analysis.fit.fit import Fit
-from analysis.fit.selection import Scored, compare_laws, sensitivity
+from analysis.fit.selection import RankedLaw, compare_laws, sensitivity
 from analysis.report.section import Block, File, Paragraph, Picture, Rows, Section
 from analysis.report.study import LAW, Study, attempt, near
 from core.numbers import number, percent, span
@@ -131,7 +131,7 @@ def _exponents(fit: Fit) -> str:
     return ", ".join(f"{name} {number(value)}" for name, value in named if name.startswith(("alpha", "beta")))
 
 
-def _compared(rivals: Sequence[Scored]) -> Sequence[Block]:
+def _compared(rivals: Sequence[RankedLaw]) -> Sequence[Block]:
     if not rivals:
         return ()
     table = Rows.of(
@@ -147,7 +147,7 @@ def _compared(rivals: Sequence[Scored]) -> Sequence[Block]:
     return Paragraph("Laws compared by least squares on log loss; lower AICc is better."), table
 
 
-def _beaten(rivals: Sequence[Scored]) -> list[str]:
+def _beaten(rivals: Sequence[RankedLaw]) -> list[str]:
     """A rival law that the runs clearly prefer to the reported one (a difference in AICc beyond 10)."""
     if not rivals or rivals[0].fit.law.name == LAW:
         return []
