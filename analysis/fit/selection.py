@@ -18,7 +18,7 @@ SAME_FLOPS = 1e-3  # relative difference below which two conventions of FLOPs ar
 
 
 @dataclass(frozen=True)
-class Scored:
+class RankedLaw:
     """A law's fit with its information criteria; `delta_aicc` and `weight` are relative to the best of the set."""
 
     fit: Fit
@@ -54,7 +54,9 @@ def information(fit: Fit) -> tuple[float, float, float]:
     return aic, corrected, parameters * math.log(n) - 2 * likelihood
 
 
-def compare_laws(laws: Iterable[Law | str], columns: Mapping[str, np.ndarray], **options: Any) -> list[Scored]:
+def compare_laws(
+    laws: Iterable[Law | str], columns: Mapping[str, np.ndarray], **options: Any
+) -> list[RankedLaw]:
     """Fit several laws to the same rows and rank them, best first by AICc.
 
     Raises:
@@ -71,7 +73,7 @@ def compare_laws(laws: Iterable[Law | str], columns: Mapping[str, np.ndarray], *
     gaps = [score[1] - best if math.isfinite(score[1]) else math.inf for score in scores]
     total = sum(math.exp(-gap / 2) for gap in gaps)
     ranked = [
-        Scored(fit, *score, delta_aicc=gap, weight=math.exp(-gap / 2) / total)
+        RankedLaw(fit, *score, delta_aicc=gap, weight=math.exp(-gap / 2) / total)
         for fit, score, gap in zip(fits, scores, gaps, strict=True)
     ]
     return sorted(ranked, key=lambda rank: rank.delta_aicc)

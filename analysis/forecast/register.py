@@ -23,7 +23,7 @@ import numpy as np
 
 from analysis.commands import digest_of, read_object, write_result
 from analysis.fit.fit import Fit, fit_law
-from analysis.fit.selection import Scored, compare_laws, least_rows
+from analysis.fit.selection import RankedLaw, compare_laws, least_rows
 from analysis.forecast.predict import forecast
 from analysis.laws import compared_laws
 from analysis.logs.load import Sweep, load_sweep
@@ -92,7 +92,7 @@ def register(
     return value
 
 
-def _ranked(path: Path, columns: Mapping[str, np.ndarray], seed: int) -> list[Scored]:
+def _ranked(path: Path, columns: Mapping[str, np.ndarray], seed: int) -> list[RankedLaw]:
     """The compared laws that these rows can tell apart, best first."""
     rows = columns["loss"].size
     laws = compared_laws(columns)
