@@ -12,8 +12,8 @@ import jax
 
 from data.tasks.registry import load
 from data.tokenizers import ByteTokenizer
-from model import network
 from model.config import ModelConfig
+from model.initialize import init
 from model.sharding import make_mesh
 from training.evaluate.score import prepare_task, score_tasks
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepared = [prepare_task(load(name), options.items, ByteTokenizer(), CONTEXT) for name in TASKS]
     say(f"{len(prepared)} tasks prepared in {time.perf_counter() - started:.1f} s")
     mesh = make_mesh((1, 1, 1), jax.devices()[:1])
-    params = network.init(MODEL, jax.random.key(0))
+    params = init(MODEL, jax.random.key(0))
     with jax.set_mesh(mesh):
         for number in range(1 + options.repeat):
             wall, processor = time.perf_counter(), time.process_time()
