@@ -180,7 +180,9 @@ def limited(code: str, folder: Path, size: int) -> subprocess.CompletedProcess:
 
 def test_a_full_disk_leaves_the_whole_file_as_it_was(tmp_path):
     write_atomic(tmp_path / "result.json", "old")
-    done = limited("from core.files import write_atomic; write_atomic('result.json', 'x' * 5000)", tmp_path, 1000)
+    done = limited(
+        "from core.files import write_atomic; write_atomic('result.json', 'x' * 5000)", tmp_path, 1000
+    )
     assert done.returncode == 1 and "File too large" in done.stderr
     assert (tmp_path / "result.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
