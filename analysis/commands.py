@@ -1,21 +1,13 @@
-"""What the commands of this room share: one-line refusals and result files."""
+"""Files that commands of this room read and write as results."""
 
-import argparse
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from core.errors import BadInput
 from core.files import canonical_sha256, write_json
-
-
-class Parser(argparse.ArgumentParser):
-    """Arguments that cannot be used are `BadInput`: one line instead of a page of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(message)
 
 
 def write_result(path: str | Path, value: Mapping[str, Any]) -> None:

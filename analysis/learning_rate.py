@@ -7,30 +7,29 @@ through the lowest mean loss and its two neighbours. --rule writes what `--rule 
 the best peak, and the choices that it was found under.
 """
 
-import argparse
 import dataclasses
 import json
 import math
-import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analysis.commands import Parser
-from analysis.logs.load import Sweep, load_sweep
+from analysis.commands import write_result
+from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run, at, number
-from core.errors import BadInput, exit_on_bad_input
-from core.files import write_json
+from core import cli
+from core.errors import BadInput
 
 LEAST_RATES = 3
 SHAPE = ("width", "depth", "heads", "kv_heads", "head_width", "ff_width")
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
-    """Runs of one shape over several peaks.
+class RateGroup:
+    """A group of runs: one shape at several learning rates.
 
     Attributes:
       family: JSON of everything that the group shares with other shapes.
@@ -75,7 +74,7 @@ def best_rate(rates: np.ndarray, losses: np.ndarray) -> tuple[float, float, bool
     return float(rates[low] * math.exp(vertex)), float(height + slope * vertex / 2), True
 
 
-def groups_of(sweep: Sweep) -> tuple[Group, ...]:
+def groups_of(sweep: SweepLogs) -> tuple[RateGroup, ...]:
     """Every group with at least three peaks, by family and then by size; empty where the sweep has none."""
     shapes: dict[str, list[tuple[Run, float, float]]] = {}
     for run in sweep.runs:
@@ -84,7 +83,7 @@ def groups_of(sweep: Sweep) -> tuple[Group, ...]:
         if run.trunk or not rate or loss is None:
             continue
         shapes.setdefault(_shape(run), []).append((run, rate, loss))
-    found: dict[tuple[str, str], dict[float, list[float]]] = {}
+    losses: dict[tuple[str, str], dict[float, list[float]]] = {}
     first: dict[tuple[str, str], Run] = {}
     for shape, members in shapes.items():
         if len({rate for _, rate, _ in members}) < LEAST_RATES:
@@ -92,8 +91,10 @@ def groups_of(sweep: Sweep) -> tuple[Group, ...]:
         for run, rate, loss in members:
             key = (_family(run), shape)
             first.setdefault(key, run)
-            found.setdefault(key, {}).setdefault(rate, []).append(loss)
-    groups = [_group(key[0], first[key], points) for key, points in found.items() if len(points) >= LEAST_RATES]
+            losses.setdefault(key, {}).setdefault(rate, []).append(loss)
+    groups = [
+        _group(key[0], first[key], points) for key, points in losses.items() if len(points) >= LEAST_RATES
+    ]
     return tuple(
         sorted(
             (group for group in groups if group), key=lambda group: (group.family, group.params, group.depth)
@@ -115,13 +116,13 @@ def _family(run: Run) -> str:
     return json.dumps(spec, sort_keys=True)
 
 
-def _group(family: str, run: Run, points: Mapping[float, Sequence[float]]) -> Any:
+def _group(family: str, run: Run, points: Mapping[float, Sequence[float]]) -> RateGroup | None:
     rates = np.array(sorted(points))
     losses = np.array([float(np.mean(points[rate])) for rate in rates])
     if not np.isfinite(losses).any():
         return None
     best, best_loss, bracketed = best_rate(rates, losses)
-    return Group(
+    return RateGroup(
         family=family,
         parametrization=str(at(run.spec, "model", "parametrization") or "standard"),
         width=int(number(at(run.spec, "model", "width")) or 0),
@@ -135,7 +136,7 @@ def _group(family: str, run: Run, points: Mapping[float, Sequence[float]]) -> An
     )
 
 
-def families(groups: Sequence[Group]) -> dict[str, list[Group]]:
+def families(groups: Sequence[RateGroup]) -> dict[str, list[RateGroup]]:
     """Groups that differ in shape only, {family: groups}, mup first."""
     ordered = sorted(groups, key=lambda group: (group.parametrization != "mup", group.family))
     return {
@@ -144,19 +145,19 @@ def families(groups: Sequence[Group]) -> dict[str, list[Group]]:
     }
 
 
-def sentences(groups: Sequence[Group]) -> list[str]:
+def sentences(groups: Sequence[RateGroup]) -> list[str]:
     """How far the best peak moves over the shapes of each family."""
-    said = []
+    lines = []
     for members in families(groups).values():
         name = members[0].parametrization
         if len(members) == 1:
-            said.append(f"Best peak under {name} at width {members[0].width}: {members[0].best:.3g}.")
+            lines.append(f"Best peak under {name} at width {members[0].width}: {members[0].best:.3g}.")
             continue
         rates = [group.best for group in members]
         widths = [group.width for group in members]
         move = max(rates) / min(rates)
         open_ended = [str(group.width) for group in members if not group.bracketed]
-        said.append(
+        lines.append(
             f"Best peak under {name}: {rates[0]:.3g} at width {widths[0]}, {rates[-1]:.3g} at width {widths[-1]}; "
             f"it moves by a factor {move:.2f} over {max(widths) / min(widths):.3g} times the width"
             + (
@@ -166,13 +167,13 @@ def sentences(groups: Sequence[Group]) -> list[str]:
             )
             + "."
         )
-    return said
+    return lines
 
 
-def to_json(groups: Sequence[Group], source: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(groups: Sequence[RateGroup], source: Mapping[str, Any]) -> dict[str, Any]:
     """What learning_rate.json holds; a loss of null is a run that failed."""
 
-    def one(group: Group) -> dict[str, Any]:
+    def entry(group: RateGroup) -> dict[str, Any]:
         losses = [loss if math.isfinite(loss) else None for loss in group.losses.tolist()]
         return {
             "parametrization": group.parametrization,
@@ -194,10 +195,10 @@ def to_json(groups: Sequence[Group], source: Mapping[str, Any]) -> dict[str, Any
         }
         for members in families(groups).values()
     ]
-    return {"groups": [one(group) for group in groups], "moves": moves, "input": dict(source)}
+    return {"groups": [entry(group) for group in groups], "moves": moves, "input": dict(source)}
 
 
-def rule_of(sweep: Sweep, groups: Sequence[Group]) -> dict[str, Any]:
+def rule_of(sweep: SweepLogs, groups: Sequence[RateGroup]) -> dict[str, Any]:
     """The rule that later sweeps read: the best peak under the choices of these runs.
 
     Under mup the peak is the geometric mean over shapes, one number for all sizes; under the standard parametrization
@@ -256,31 +257,28 @@ def _rounded(value: float) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's first lines."""
-    parser = Parser(
-        prog="python -m analysis.learning_rate", description="The best learning rate of each shape."
-    )
-    parser.add_argument("sweep", help="the sweep's directory, runs/<sweep>")
-    parser.add_argument("--out", type=Path, help="where to write the result as JSON")
-    parser.add_argument("--rule", type=Path, help="where to write the rule that later sweeps read")
-    with exit_on_bad_input():
-        options: argparse.Namespace = parser.parse_args(arguments)
-        sweep = load_sweep(options.sweep)
-        groups = groups_of(sweep)
-        if not groups:
-            raise BadInput(f"{options.sweep}: no shape has finished runs at {LEAST_RATES} learning rates")
-        rule = rule_of(sweep, groups) if options.rule else None
-        source = {"path": sweep.name, "sha256": sweep.sha256, "rows": len(sweep.runs)}
-        for path, content in ((options.out, to_json(groups, source)), (options.rule, rule)):
-            if path is not None:
-                _write(path, content)
-        print(os.linesep.join(sentences(groups)))  # noqa: T201
+    cli.command(command, arguments, "python -m analysis.learning_rate")
 
 
-def _write(path: Path, content: Any) -> None:
-    try:
-        write_json(path, content)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
+def command(sweep: Path, /, *, out: Path | None = None, rule: Path | None = None) -> None:
+    """The best learning rate of each shape, and whether it moves with width.
+
+    Args:
+      sweep: the sweep's directory, runs/<sweep>
+      out: where to write the result as JSON
+      rule: where to write the rule that later sweeps read
+    """
+    loaded = load_sweep(sweep)
+    groups = groups_of(loaded)
+    if not groups:
+        raise BadInput(f"{sweep}: no shape has finished runs at {LEAST_RATES} learning rates")
+    written = rule_of(loaded, groups) if rule else {}
+    if out is not None:
+        source = {"path": loaded.name, "sha256": loaded.sha256, "rows": len(loaded.runs)}
+        write_result(out, to_json(groups, source))
+    if rule is not None:
+        write_result(rule, written)
+    sys.stdout.write("\n".join(sentences(groups)) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,17 +5,17 @@
 Reads evals.jsonl, ledger.json and tasks.json of every complete run; rows are of the run's end.
 """
 
-import argparse
 import csv
 import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from analysis.logs.load import Sweep, load_sweep
+from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run
-from core.errors import EXIT_COMPLETE, BadInput, exit_on_bad_input
+from core import cli
+from core.errors import BadInput
 from core.files import write_atomic
 from core.rundir import RunDirectory
 
@@ -34,11 +34,12 @@ COLUMNS = (
     "positive_control",
     "items_in_training_text",
 )
-SCORES = {"exact_match": "chance", "choice_accuracy": "choice_chance"}
-AXES = ("params", "flops", "tokens", "loss")
+Score = Literal["exact_match", "choice_accuracy"]
+Axis = Literal["params", "flops", "tokens", "loss"]
+CHANCE: dict[str, str] = {"exact_match": "chance", "choice_accuracy": "choice_chance"}  # its metric, by score
 
 
-def task_table(sweep: Sweep, score: str = "exact_match", axis: str = "params") -> list[dict[str, Any]]:
+def task_table(sweep: SweepLogs, score: Score = "exact_match", axis: Axis = "params") -> list[dict[str, Any]]:
     """Rows with the columns `COLUMNS`, by task and scale; empty text where a run has no such number.
 
     Args:
@@ -50,10 +51,9 @@ def task_table(sweep: Sweep, score: str = "exact_match", axis: str = "params") -
     Raises:
       BadInput: an unknown score or axis, or no complete run with a task.
     """
-    if score not in SCORES:
-        raise BadInput(f"--score={score}: must be one of {', '.join(SCORES)}")
-    if axis not in AXES:
-        raise BadInput(f"--axis={axis}: must be one of {', '.join(AXES)}")
+    for name, value, allowed in (("score", score, get_args(Score)), ("axis", axis, get_args(Axis))):
+        if value not in allowed:
+            raise BadInput(f"--{name}={value}: must be one of {', '.join(allowed)}")
     ends: dict[str, dict[str, dict[str, float]]] = {}
     last = {run.run: run.tokens for run in sweep.runs}
     for row in sweep.evaluations().frame.iter_rows(named=True):
@@ -68,7 +68,7 @@ def task_table(sweep: Sweep, score: str = "exact_match", axis: str = "params") -
         known = RunDirectory(run.path).read_tasks()
         scale = _scale(run, axis)
         for task, values in ends[run.run].items():
-            record, chance = known.get(task), values.get(SCORES[score])
+            record, chance = known.get(task), values.get(CHANCE[score])
             if score not in values or chance is None or record is None:
                 continue
             table.append(
@@ -117,23 +117,24 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: write the table, say how many rows."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.task_table", description="The task table of a sweep."
-    )
-    parser.add_argument("sweep", type=Path, help="runs/<sweep>")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
-    parser.add_argument("--score", default="exact_match", help=f"what counts as correct: {', '.join(SCORES)}")
-    parser.add_argument("--axis", default="params", help=f"scale: {', '.join(AXES)}")
-    options = parser.parse_args(arguments)
-    with exit_on_bad_input():
-        rows = task_table(load_sweep(options.sweep), options.score, options.axis)
-        write_atomic(options.out, as_csv(rows))
-        tasks = len({row["task"] for row in rows})
-        sys.stdout.write(f"{options.out}: {len(rows)} rows, {tasks} tasks\n")
-    return EXIT_COMPLETE
+    cli.command(command, arguments, "python -m analysis.task_table")
+
+
+def command(sweep: Path, /, *, out: Path, score: Score = "exact_match", axis: Axis = "params") -> None:
+    """The task table of a sweep: one row a run and task, at the run's end.
+
+    Args:
+      sweep: runs/<sweep>
+      out: CSV file to write
+      score: what counts as correct
+      axis: what scale is
+    """
+    rows = task_table(load_sweep(sweep), score, axis)
+    write_atomic(out, as_csv(rows))
+    sys.stdout.write(f"{out}: {len(rows)} rows, {len({row['task'] for row in rows})} tasks\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

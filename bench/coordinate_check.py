@@ -23,9 +23,13 @@ import numpy as np
 from core import cli as flags
 from core.errors import BadInput, exit_on_bad_input
 from core.files import write_json
-from model import network
 from model.config import ModelConfig
+from model.depth import of_layer
+from model.kernels.install import with_kernels
+from model.parameters import Parameters
+from model.parametrization import logit_multiplier
 from model.sharding import make_mesh
+from model.transformer import Transformer
 from training.program import Program
 from training.spec import OptimConfig
 from training.state import hyperparameters
@@ -96,6 +100,20 @@ def _model(options: CoordinateCheck, parametrization: Literal["standard", "mup"]
     )
 
 
+def activations(config: ModelConfig, params: Parameters, tokens_BT: jax.Array) -> dict[str, jax.Array]:
+    """Every block's sum of branches, the residual stream at the end and the logits: `block 1` to `block L`, `stream`
+    and `logits`."""
+    model = with_kernels(Transformer(config, params), tokens_BT.shape)
+    x = model.embedding(tokens_BT)
+    found = {}
+    for layer in range(config.depth):
+        following = of_layer(model.blocks, layer)(x)
+        found[f"block {layer + 1}"] = following - x
+        x = following
+    logits = model.head(logit_multiplier(config) * model.final_norm(x))
+    return {**found, "stream": x, "logits": logits}
+
+
 def _root_mean_square(x: jax.Array) -> float:
     return float(jnp.sqrt(jnp.mean(jnp.square(x))))
 
@@ -115,8 +133,8 @@ def measure(options: CoordinateCheck) -> list[dict[str, Any]]:
             config = _model(options, parametrization, width)  # type: ignore[arg-type]
             initialize, _ = make_initialization(config, mesh)
             step = make_train_step(Program(config), mesh)
-            look = jax.jit(functools.partial(network.activations, config))
-            found: dict[str, list[tuple[float, float]]] = {}
+            look = jax.jit(functools.partial(activations, config))
+            measured: dict[str, list[tuple[float, float]]] = {}
             with jax.set_mesh(mesh):
                 for seed in range(options.seeds):
                     state = initialize(np.uint32(seed))
@@ -126,8 +144,8 @@ def measure(options: CoordinateCheck) -> list[dict[str, Any]]:
                     after = look(state.params, batches[-1, :, :-1])
                     for name, x in after.items():
                         pair = (_root_mean_square(x), _root_mean_square(x - before[name]))
-                        found.setdefault(name, []).append(pair)
-            for name, pairs in found.items():
+                        measured.setdefault(name, []).append(pair)
+            for name, pairs in measured.items():
                 scale, change = np.mean(pairs, axis=0).tolist()
                 rows.append(
                     {
@@ -149,7 +167,7 @@ def spreads(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, flo
         for name in dict.fromkeys(row["name"] for row in mine):
             values = {key: [row[key] for row in mine if row["name"] == name] for key in ("scale", "change")}
             result.setdefault(parametrization, {})[name] = {
-                key: max(found) / min(found) for key, found in values.items()
+                key: max(scales) / min(scales) for key, scales in values.items()
             }
     return result
 
@@ -160,18 +178,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments = sys.argv[1:] if arguments is None else arguments
         options = flags.parse(CoordinateCheck, arguments, "python -m bench.coordinate_check")
         rows = measure(options)
-        found = spreads(rows)
+        ratios = spreads(rows)
         widths = sorted(set(options.widths))
         lines = [f"largest over smallest scale, {options.steps} steps, widths {widths[0]} to {widths[-1]}"]
-        for name in found["mup"]:
-            one, other = found["standard"][name], found["mup"][name]
+        for name in ratios["mup"]:
+            standard, mup = ratios["standard"][name], ratios["mup"][name]
             lines.append(
-                f"{name:>8}: standard {one['scale']:6.2f} (change {one['change']:6.2f})   "
-                f"mup {other['scale']:5.2f} (change {other['change']:5.2f})"
+                f"{name:>8}: standard {standard['scale']:6.2f} (change {standard['change']:6.2f})   "
+                f"mup {mup['scale']:5.2f} (change {mup['change']:5.2f})"
             )
         if options.out is not None:
             settings = {**dataclasses.asdict(options), "out": None}
-            write_json(options.out, {"settings": settings, "rows": rows, "spreads": found})
+            write_json(options.out, {"settings": settings, "rows": rows, "spreads": ratios})
         print("\n".join(lines))  # noqa: T201
 
 

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.commands import Parser
-from core.errors import BadInput, exit_on_bad_input
+from analysis.figures.style import render
+from bench.coordinate_drawing import coordinate_figure
+from core import cli
+from core.errors import BadInput
 from core.files import read_json, write_atomic
 
 COLUMNS = ("parametrization", "width", "name", "scale")
@@ -37,23 +39,25 @@ def read_rows(path: Path) -> list[Mapping[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's first lines."""
-    parser = Parser(prog="python -m bench.coordinate_figure", description="The figure of a coordinate check.")
-    parser.add_argument("measurements", type=Path, help="what bench.coordinate_check wrote")
-    parser.add_argument("--out", type=Path, required=True, help="figure to write, .png or .svg")
-    with exit_on_bad_input():
-        options = parser.parse_args(arguments)
-        if options.out.suffix not in KINDS:
-            raise BadInput(f"--out {options.out}: must end in {' or '.join(KINDS)}")
-        rows = read_rows(options.measurements)
-        from analysis.figures.style import render
-        from bench.coordinate_drawing import coordinate_figure
+    cli.command(draw, arguments, "python -m bench.coordinate_figure")
 
-        source = hashlib.sha256(options.measurements.read_bytes()).hexdigest()
-        svg, png = render(coordinate_figure(rows), "coordinates", source)
-        try:
-            write_atomic(options.out, png if options.out.suffix == ".png" else svg)
-        except OSError as error:
-            raise BadInput(f"{options.out}: cannot be written ({error.strerror})") from None
+
+def draw(measurements: Path, /, *, out: Path) -> None:
+    """The figure of a coordinate check.
+
+    Args:
+      measurements: what bench.coordinate_check wrote
+      out: figure to write, .png or .svg
+    """
+    if out.suffix not in KINDS:
+        raise BadInput(f"--out {out}: must end in {' or '.join(KINDS)}")
+    rows = read_rows(measurements)
+    source = hashlib.sha256(measurements.read_bytes()).hexdigest()
+    svg, png = render(coordinate_figure(rows), "coordinates", source)
+    try:
+        write_atomic(out, png if out.suffix == ".png" else svg)
+    except OSError as error:
+        raise BadInput(f"{out}: cannot be written ({error.strerror})") from None
 
 
 if __name__ == "__main__":

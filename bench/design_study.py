@@ -7,17 +7,16 @@ the loss at the compute-optimal split of the target, is read off the fit. The gr
 prior than the truths; further rows draw the truths from priors that the planner does not know of.
 """
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.commands import Parser
 from analysis.fit.fit import fit_law
 from analysis.fit.frontier import frontier
-from core.errors import BadInput, exit_on_bad_input
+from core import cli
+from core.errors import BadInput
 from planning.design import (
     NOISE,
     PARAMETERS,
@@ -70,26 +69,23 @@ def realise(
 ) -> Realised:
     """Simulate the table of a grid, fit it, and look at its forecast."""
     exact = losses({name: np.array([truth[name]]) for name in PARAMETERS}, grid.params, grid.tokens)[0]
-    own = rng.standard_normal(len(grid))
+    errors = rng.standard_normal(len(grid))
     clusters = grid.clusters
     if clusters is not None:
         shared = rng.standard_normal(int(clusters.max()) + 1)[clusters]
-        own = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
-    columns = {"params": grid.params, "tokens": grid.tokens, "loss": exact * np.exp(noise * own)}
+        errors = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * errors
+    columns = {"params": grid.params, "tokens": grid.tokens, "loss": exact * np.exp(noise * errors)}
     start = np.array([[truth[name] for name in PARAMETERS]])
     fit = fit_law("chinchilla", columns, robust="l2", starts=start, profile=False, cluster=clusters, seed=0)
-    wanted = float(frontier(truth, target_flops).loss)
-    found = float(frontier(fit.parameters, target_flops).loss)
+    best = float(frontier(truth, target_flops).loss)
+    error = float(np.log(float(frontier(fit.parameters, target_flops).loss) / best))
     if fit.draws is None:
-        return Realised(np.inf, float(np.log(found / wanted)), True)
-    draws = {name: fit.draws[:, place] for place, name in enumerate(fit.parameter_names)}
+        return Realised(np.inf, error, True)
+    draws = dict(zip(fit.parameter_names, fit.draws.T, strict=True))
     drawn = frontier(draws, target_flops).loss
     low, high = np.nanquantile(drawn, [0.05, 0.95])
-    return Realised(
-        float(np.log(high / low)) if low > 0 else np.inf,
-        float(np.log(found / wanted)),
-        bool(low <= wanted <= high),
-    )
+    width = float(np.log(high / low)) if low > 0 else np.inf
+    return Realised(width, error, bool(low <= best <= high))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,11 +129,11 @@ def compare(
         ]
     plain_name = next(iter(grids))
     plain_sd = expected_sd(truths, grids[plain_name][0], target_flops, noise, grids[plain_name][1])
-    plain_width = np.array([one.width for one in results[plain_name]])
-    plain_error = np.median([abs(one.error) for one in results[plain_name]])
+    plain_width = np.array([fit.width for fit in results[plain_name]])
+    plain_error = np.median([abs(fit.error) for fit in results[plain_name]])
     rows = []
     for name, (grid, correlation) in grids.items():
-        width = np.array([one.width for one in results[name]])
+        width = np.array([fit.width for fit in results[name]])
         ratio = plain_width / width
         low, high = (float(end) for end in np.quantile(ratio, [0.1, 0.9]))
         rows.append(
@@ -145,8 +141,8 @@ def compare(
                 name, len(grid), grid.flops(),
                 float(np.median(plain_sd / expected_sd(truths, grid, target_flops, noise, correlation))),
                 float(np.median(ratio)), low, high,
-                float(plain_error / np.median([abs(one.error) for one in results[name]])),
-                float(np.mean([one.inside for one in results[name]])),
+                float(plain_error / np.median([abs(fit.error) for fit in results[name]])),
+                float(np.mean([fit.inside for fit in results[name]])),
             )
         )  # fmt: skip
     return rows
@@ -171,37 +167,38 @@ def grids_of(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's first lines."""
-    parser = Parser(
-        prog="python -m bench.design_study", description="Chosen grids beside a plain isoFLOP grid."
-    )
-    parser.add_argument("--truths", type=int, default=200)
-    parser.add_argument("--budget", type=float, default=1e18, help="FLOPs of each grid")
-    parser.add_argument("--target", type=float, default=1e21, help="FLOPs of the forecast")
-    parser.add_argument("--noise", type=float, default=NOISE, help="standard deviation of log loss of a run")
-    parser.add_argument("--seed", type=int, default=0)
-    with exit_on_bad_input():
-        asked = parser.parse_args(arguments)
-        _check(asked)
-        prior = Prior()
-        grids = grids_of(asked.budget, asked.target, 30, prior, asked.seed)
-        cases = {"the prior": prior, **WRONG}
-        for place, (name, truth_prior) in enumerate(cases.items()):
-            count = asked.truths if name == "the prior" else max(2, asked.truths // 4)
-            truths = draw_laws(count, asked.budget, truth_prior, asked.seed + 1 + place)
-            sys.stdout.write(f"{count} truths from {name}\n")
-            for row in compare(grids, truths, asked.target, asked.noise, asked.seed):
-                sys.stdout.write(f"  {row.sentence()}\n")
-            sys.stdout.flush()
+    cli.command(study, arguments, "python -m bench.design_study")
 
 
-def _check(asked: argparse.Namespace) -> None:
-    if asked.truths < 2:
-        raise BadInput(f"--truths {asked.truths}: must be at least 2")
-    for name in ("budget", "target", "noise"):
-        if not (np.isfinite(getattr(asked, name)) and getattr(asked, name) > 0):
-            raise BadInput(f"--{name} {getattr(asked, name):g}: must be positive and finite")
-    if asked.target < asked.budget:
-        raise BadInput(f"--target {asked.target:g}: must be at least the budget, {asked.budget:g}")
+def study(
+    truths: int = 200, budget: float = 1e18, target: float = 1e21, noise: float = NOISE, seed: int = 0
+) -> None:
+    """Chosen grids beside a plain isoFLOP grid of the same FLOPs.
+
+    Args:
+      truths: laws that are simulated
+      budget: FLOPs of each grid
+      target: FLOPs of the forecast
+      noise: standard deviation of log loss of a run
+      seed: of laws and noise
+    """
+    if truths < 2:
+        raise BadInput(f"--truths {truths}: must be at least 2")
+    for name, value in (("budget", budget), ("target", target), ("noise", noise)):
+        if not (np.isfinite(value) and value > 0):
+            raise BadInput(f"--{name} {value:g}: must be positive and finite")
+    if target < budget:
+        raise BadInput(f"--target {target:g}: must be at least the budget, {budget:g}")
+    prior = Prior()
+    grids = grids_of(budget, target, 30, prior, seed)
+    cases = {"the prior": prior, **WRONG}
+    for number, (name, truth_prior) in enumerate(cases.items()):
+        count = truths if name == "the prior" else max(2, truths // 4)
+        laws = draw_laws(count, budget, truth_prior, seed + 1 + number)
+        sys.stdout.write(f"{count} truths from {name}\n")
+        for row in compare(grids, laws, target, noise, seed):
+            sys.stdout.write(f"  {row.sentence()}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m bench.emergence [--tasks 40 --scales 12 --seeds 3]
 A quarter of the tasks are sharp. Wall and processor seconds, compilation included.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from analysis.emergence.command import analyse
 from analysis.emergence.table import TaskTable, tasks_from_rows
 from analysis.emergence.truths import CHANCE, FAMILY_SHARP, FAMILY_SMOOTH, ITEMS, design
+from core import cli
 
 
 def simulated(tasks: int, scales: int, seeds: int) -> TaskTable:
@@ -33,12 +33,18 @@ def simulated(tasks: int, scales: int, seeds: int) -> TaskTable:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.emergence", description=__doc__)
-    parser.add_argument("--tasks", type=int, default=40)
-    parser.add_argument("--scales", type=int, default=12)
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args(arguments)
-    table = simulated(options.tasks, options.scales, options.seeds)
+    cli.command(measure, arguments, "python -m bench.emergence")
+
+
+def measure(tasks: int = 40, scales: int = 12, seeds: int = 3) -> None:
+    """How long the emergence test takes on a simulated table.
+
+    Args:
+      tasks: a quarter of them are sharp
+      scales: model sizes
+      seeds: runs of each size
+    """
+    table = simulated(tasks, scales, seeds)
     wall, processor = time.perf_counter(), time.process_time()
     verdicts = [entry["verdict"] for entry in analyse(table)["tasks"]]
     wall, processor = time.perf_counter() - wall, time.process_time() - processor

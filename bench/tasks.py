@@ -3,17 +3,17 @@
 Fifteen tasks on an untrained model of about a million parameters; the first pass compiles, the others are timed.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 
 import jax
 
+from core import cli
 from data.tasks.registry import load
 from data.tokenizers import ByteTokenizer
-from model import network
 from model.config import ModelConfig
+from model.initialize import init
 from model.sharding import make_mesh
 from training.evaluate.score import prepare_task, score_tasks
 
@@ -27,17 +27,23 @@ CONTEXT = 128
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.tasks", description=__doc__)
-    parser.add_argument("--items", type=int, default=500)
-    parser.add_argument("--repeat", type=int, default=3)
-    options = parser.parse_args(arguments)
+    cli.command(measure, arguments, "python -m bench.tasks")
+
+
+def measure(items: int = 500, repeat: int = 3) -> None:
+    """How long held-out tasks take to score on an untrained model of a million parameters.
+
+    Args:
+      items: of each task
+      repeat: timed passes after the one that compiles
+    """
     started = time.perf_counter()
-    prepared = [prepare_task(load(name), options.items, ByteTokenizer(), CONTEXT) for name in TASKS]
+    prepared = [prepare_task(load(name), items, ByteTokenizer(), CONTEXT) for name in TASKS]
     say(f"{len(prepared)} tasks prepared in {time.perf_counter() - started:.1f} s")
     mesh = make_mesh((1, 1, 1), jax.devices()[:1])
-    params = network.init(MODEL, jax.random.key(0))
+    params = init(MODEL, jax.random.key(0))
     with jax.set_mesh(mesh):
-        for number in range(1 + options.repeat):
+        for number in range(1 + repeat):
             wall, processor = time.perf_counter(), time.process_time()
             score_tasks(prepared, MODEL, mesh, params, CONTEXT)
             wall, processor = time.perf_counter() - wall, time.process_time() - processor

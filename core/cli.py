@@ -1,17 +1,23 @@
-"""A function's typed arguments as command-line flags, whose mistakes are one line."""
+"""Commands made of functions: typed arguments are flags, the docstring is the help, a mistake is one line.
+
+A positional-only argument of the function is positional on the command line, every other one is a flag.
+"""
 
 import contextlib
 import dataclasses
 import functools
+import inspect
 import io
+import itertools
 import re
+import sys
 import textwrap
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from core.errors import BadInput
+from core.errors import BadInput, exit_on_bad_input
 
 if TYPE_CHECKING:
     from tyro.constructors import ConstructorRegistry
@@ -19,15 +25,56 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HELP = {"-h", "--help"}
-WIDTH = 80  # of the line that says how a command is used
+WIDTH = 80  # of what --help says
+
+# tyro's messages: the frame around them, where its advice begins, a flag in one of its lists (whose help is indented
+# further), and the words that Python's own parser of arguments has for the same mistakes.
+FRAME = re.compile("[╭╮╰╯─│]")
+ADVICE = ("For full helptext", "Argument helptext")
+LISTED = re.compile(" {6}\\S")
+WORDS = (
+    (r"Error parsing (\S+): could not convert string to float: ('.*')", r"argument \1: invalid float value: \2"),
+    (r"Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*')", r"argument \1: invalid int value: \2"),
+    (r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]", r"argument \1: invalid value: \2"),
+    (r"invalid choice ('.*') for argument '(\S+)'\. Expected one of \((.*)\)\.",
+     r"argument \2: invalid choice: \1 (choose from \3)"),
+    (r"Missing value for argument '(\S+)'\. Expected (\d+) values\.", r"argument \1: expected \2 value(s)"),
+    (r"Unrecognized options: (.*)", r"unrecognized arguments: \1"),
+)  # fmt: skip
 
 
-def parse(function: Callable[..., T], arguments: Sequence[str], prog: str, *, about: str = "") -> T:
+def command(
+    function: Callable[..., T], arguments: Sequence[str] | None, prog: str, *, about: str | None = None
+) -> T:
+    """Call `function` with command-line flags; bad input is one line on standard error and exit status 2.
+
+    Args:
+      arguments: those after the command's name; None takes them from the process.
+      prog: how the command is called, for its help.
+      about: what --help says before the flags; None takes the docstring up to its arguments.
+    """
+    from tyro.conf import FlagCreatePairsOff
+
+    given = sys.argv[1:] if arguments is None else arguments
+    text = _headline(function) if about is None else about
+    with exit_on_bad_input():
+        return parse(function, given, prog, about=text, markers=(FlagCreatePairsOff,))
+
+
+def parse(
+    function: Callable[..., T],
+    arguments: Sequence[str],
+    prog: str,
+    *,
+    about: str = "",
+    markers: Sequence[Any] = (),
+) -> T:
     """Call `function`, or build the dataclass, with `arguments` for its flags; --help prints them and exits with 0.
 
     Args:
       prog: how the command is called, for its help.
       about: what --help says before the flags, line by line as it stands.
+      markers: tyro's, on all flags.
 
     Raises:
       BadInput: an unknown flag or a value of the wrong type.
@@ -42,6 +89,7 @@ def parse(function: Callable[..., T], arguments: Sequence[str], prog: str, *, ab
                 args=list(arguments),
                 prog=prog,
                 description="",
+                config=markers,
                 registry=_registry(),
             )
     except SystemExit as stop:
@@ -54,12 +102,57 @@ def parse(function: Callable[..., T], arguments: Sequence[str], prog: str, *, ab
 
 def delayed(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
     """A function of the same arguments that only keeps them, for a call once all flags are understood."""
+    from tyro.conf import arg
 
     @functools.wraps(function)
     def keep(*arguments: Any, **named: Any) -> Callable[[], T]:
         return functools.partial(function, *arguments, **named)
 
+    signature = inspect.signature(function)
+    positional = [entry.name for entry in signature.parameters.values() if entry.kind is entry.POSITIONAL_ONLY]
+    if positional:
+        hints = typing.get_type_hints(function, include_extras=True)
+        hints |= {name: Annotated[hints[name], arg(metavar=name)] for name in positional}  # shown by its name
+        named = [entry.replace(annotation=hints[entry.name]) for entry in signature.parameters.values()]
+        keep.__annotations__, keep.__signature__ = hints, signature.replace(parameters=named)  # type: ignore[attr-defined]
+        del keep.__wrapped__  # tyro would look through to the annotations there
     return keep
+
+
+def pairs(texts: Sequence[str], flag: str) -> list[tuple[str, str]]:
+    """(NAME, VALUE) of every NAME=VALUE that was given with a flag.
+
+    Raises:
+      BadInput: a text of another form.
+    """
+    result = []
+    for text in texts:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not (name and sign and value):
+            raise BadInput(f"{flag} {text}: must be NAME=VALUE")
+        result.append((name, value))
+    return result
+
+
+def numbers(texts: Sequence[str], flag: str) -> dict[str, float]:
+    """The same where values are numbers.
+
+    Raises:
+      BadInput: a text of another form, or a value that is no number.
+    """
+    values = {}
+    for name, value in pairs(texts, flag):
+        try:
+            values[name] = float(value)
+        except ValueError:
+            raise BadInput(f"{flag} {name}={value}: must be NAME=VALUE with a number") from None
+    return values
+
+
+def _headline(function: Callable[..., Any]) -> str:
+    """A docstring up to its arguments, as wide as --help is."""
+    text = (inspect.getdoc(function) or "").partition("\nArgs:")[0]
+    return "\n\n".join(textwrap.fill(part, WIDTH) for part in text.strip().split("\n\n"))
 
 
 def _narrow(help_text: str) -> str:
@@ -96,9 +189,18 @@ def _registry() -> "ConstructorRegistry":
 
 
 def _one_line(box: str) -> str:
-    """The text of a message drawn in a box, without its heading and its footer."""
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines() if line.strip()]
-    text = " ".join(line for line in lines[1:] if line.strip("-"))  # a rule is drawn of either character
-    return (
-        re.split("For full helptext|Argument helptext", text)[0].strip() or "these arguments cannot be parsed"
-    )
+    """The mistake that tyro draws in a box, in the words of Python's own parser of arguments."""
+    inside = [FRAME.sub(" ", line).rstrip() for line in box.splitlines()]
+    title, *lines = [line for line in inside if line.strip(" -")] or [""]
+    told = list(itertools.takewhile(lambda line: not line.lstrip().startswith(ADVICE), lines))
+    if title.strip() == "Required options":
+        missing = [line.split()[0] for line in told if LISTED.match(line)]
+        return f"the following arguments are required: {', '.join(missing)}"
+    text, *advice = re.split("Perhaps you meant:|Arguments similar to", "\n".join(told))
+    near = " or ".join(line.split()[0] for part in advice for line in part.splitlines() if LISTED.match(line))
+    text = " ".join(text.split())
+    for pattern, words in WORDS:
+        text = re.sub(pattern, words, text)
+    if title.strip() == "Unrecognized options":
+        text = text.replace(", ", " ")
+    return (text or "these arguments cannot be parsed") + (f"; perhaps {near}" if near else "")

@@ -27,7 +27,7 @@ class Ledger(TypedDict):
     flops_per_token: dict[str, float]
 
 
-class Corpus(TypedDict):
+class CorpusRecord(TypedDict):
     """What a run reads: SHA-256 of its tokens, of the text behind them and of its skills ("" without any)."""
 
     name: str
@@ -72,7 +72,7 @@ class Environment(TypedDict):
 
     started: str
     commit: str | None
-    corpus: Corpus
+    corpus: CorpusRecord
     mfu: Utilization
     attempts: list[Attempt]
 

@@ -36,7 +36,7 @@ class CommonFlags:
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
+class AskedSweep:
     """An experiment as a command line asks for it.
 
     Attributes:
@@ -58,7 +58,7 @@ class Study:
         return list(self.sweep)
 
 
-def choose(verb: str, arguments: Sequence[str], kind: type[Flags], about: str) -> tuple[Study, Flags]:
+def choose(verb: str, arguments: Sequence[str], kind: type[Flags], about: str) -> tuple[AskedSweep, Flags]:
     """The experiment that `arguments` begin with, its sweep by its own flags, and the flags of the verb.
 
     --help prints what may follow and exits with 0.
@@ -89,7 +89,7 @@ def choose(verb: str, arguments: Sequence[str], kind: type[Flags], about: str) -
     sweep = make().with_settings(settings([item for items in common.set for item in items]))
     held = tuple(experiment.held_back(sweep)) if experiment.held_back is not None else ()
     directory = sweep_directory(common.runs, name if common.name is None else common.name)
-    return Study(name, sweep, held, directory, common.cache), flags
+    return AskedSweep(name, sweep, held, directory, common.cache), flags
 
 
 def settings(items: Sequence[str]) -> dict[str, str]:

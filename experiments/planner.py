@@ -18,7 +18,7 @@ SHAPE_STEP = math.sqrt(2.0)  # ratio of neighbouring sizes to choose from
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class TrainableSize:
     """A size that can be trained."""
 
     params: int
@@ -31,7 +31,7 @@ def smallest_params(rule: ScalingRule) -> int:
     return rule.count(rule.shape(16, 1))
 
 
-def shapes(rule: ScalingRule, low: float, high: float) -> list[Shape]:
+def shapes(rule: ScalingRule, low: float, high: float) -> list[TrainableSize]:
     """The rule's shapes from about `low`, or its smallest one, to about `high` parameters, each once.
 
     Raises:
@@ -42,11 +42,12 @@ def shapes(rule: ScalingRule, low: float, high: float) -> list[Shape]:
     count = max(2, math.ceil(math.log(high / low) / math.log(SHAPE_STEP)) + 1)
     wanted = [low * (high / low) ** (place / (count - 1)) for place in range(count)]
     return [
-        Shape(rule.count(model), flops_per_token(rule, model), model) for model in distinct_models(rule, wanted)
+        TrainableSize(rule.count(model), flops_per_token(rule, model), model)
+        for model in distinct_models(rule, wanted)
     ]
 
 
-def nearest(found: Sequence[Shape], params: float) -> Shape:
+def nearest(found: Sequence[TrainableSize], params: float) -> TrainableSize:
     """The shape nearest in log size."""
     return min(found, key=lambda shape: abs(math.log(shape.params / params)))
 

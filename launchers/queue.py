@@ -10,7 +10,7 @@ from training.spec import RunSpec
 
 
 @dataclasses.dataclass
-class Group:
+class RunsOfShape:
     """Waiting runs of one shape, trunks and then the longest first, their FLOPs, and the workers that compiled it."""
 
     waiting: list[RunSpec]
@@ -34,10 +34,10 @@ class RunQueue:
     at last shares the longest run of the group with most work left (its programs are then in the cache on disk)."""
 
     def __init__(self, specs: Sequence[RunSpec], ready: Callable[[RunSpec], bool] = lambda spec: True):
-        self._groups: dict[Hashable, Group] = {}
+        self._groups: dict[Hashable, RunsOfShape] = {}
         self._ready = ready
         for spec in sorted(specs, key=lambda spec: (spec.is_trunk, training_flops(spec)), reverse=True):
-            group = self._groups.setdefault(shape_of(spec), Group([]))
+            group = self._groups.setdefault(shape_of(spec), RunsOfShape([]))
             group.add(spec, len(group.waiting))
 
     def __len__(self) -> int:

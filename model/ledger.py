@@ -39,7 +39,7 @@ FlopsPerToken = TypedDict(
 )
 
 
-class Ledger(TypedDict):
+class ModelLedger(TypedDict):
     """What one run writes to ledger.json."""
 
     params: ParameterCounts
@@ -77,7 +77,7 @@ def parameter_counts(config: ModelConfig) -> ParameterCounts:
     }
 
 
-def ledger(config: ModelConfig, sequence_length: int) -> Ledger:
+def ledger(config: ModelConfig, sequence_length: int) -> ModelLedger:
     """Parameters, and training FLOPs (forward and backward) per token, under every convention.
 
     `exact` counts every matrix product, the head's among them, and the causal half of the two attention

@@ -25,7 +25,7 @@ from core import cli
 from core.errors import EXIT_COMPLETE, BadInput
 from core.files import read_json, write_json
 from core.numbers import short_count
-from experiments.planner import FORMAT, Shape, nearest, shapes, smallest_params
+from experiments.planner import FORMAT, TrainableSize, nearest, shapes, smallest_params
 from experiments.scaling import ScalingRule
 from planning.design import NOISE, TRUNK_CORRELATION, Expectation, Prior, draw_laws, expect, laws_of_fit
 from planning.grids import Grid, candidates, isoflop_grid
@@ -194,7 +194,7 @@ def plain_grid(rule: ScalingRule, budget: float, runs: int, tokens_per_param: fl
     )
 
 
-def _trainable(grid: Grid, ladder: Sequence[Shape], budget: float) -> Grid:
+def _trainable(grid: Grid, ladder: Sequence[TrainableSize], budget: float) -> Grid:
     """A grid of ideal sizes as the nearest shapes, each at the FLOPs of its run."""
     flops = 6 * grid.params * grid.tokens
     found = [nearest(ladder, size) for size in grid.params.tolist()]

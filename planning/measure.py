@@ -16,7 +16,7 @@ from core.errors import EXIT_COMPLETE
 from core.records import Attempt, RunResult
 from core.rundir import SweepDirectory
 from launchers.local.devices import places
-from launchers.local.launch import LocalOptions, Summary, launch
+from launchers.local.launch import LaunchSummary, LocalOptions, launch
 from planning.throughput import FORWARD_SHARE, Measurement, device_of, versions_of
 from training.program import shape_of
 from training.spec import RunSpec
@@ -116,7 +116,7 @@ def _rate(result: RunResult) -> float:
 
 def _train(directory: Path, specs: Sequence[RunSpec], options: LocalOptions) -> list[Record]:
     began = datetime.datetime.now(datetime.UTC)
-    summary: Summary = launch(directory, specs, options)
+    summary: LaunchSummary = launch(directory, specs, options)
     if summary.status != EXIT_COMPLETE:
         said = "; ".join([*summary.failed.values(), *summary.refused.values()][:1]) or "it was stopped"
         raise RuntimeError(f"a short run did not finish: {said}")

@@ -15,7 +15,7 @@ from core.codec import to_json
 from core.errors import EXIT_COMPLETE, BadInput
 from core.files import read_json
 from core.rundir import SweepDirectory
-from experiments.command import Study
+from experiments.command import AskedSweep
 from experiments.spec import RunSpec
 from planning import memory, memory_of_sweep
 from planning.costs import Costs
@@ -27,7 +27,7 @@ from training.program import shape_of
 SHOWN_LAWS = 64  # plausible laws over which the expected intervals are medians
 
 
-def show(study: Study, flags: PlanFlags) -> int:
+def show(study: AskedSweep, flags: PlanFlags) -> int:
     """Print the plan, as tables and sentences or as JSON; returns the exit status."""
     plan = describe(study, flags)
     if flags.json:
@@ -39,7 +39,7 @@ def show(study: Study, flags: PlanFlags) -> int:
     return EXIT_COMPLETE
 
 
-def describe(study: Study, flags: PlanFlags) -> dict[str, Any]:
+def describe(study: AskedSweep, flags: PlanFlags) -> dict[str, Any]:
     """The whole plan as plain values: what --json prints."""
     specs, directory, cache = study.specs, study.directory, study.cache
     costs = Costs(specs, directory, cache, flags)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from core.records import Corpus
+from core.records import CorpusRecord
 from core.rundir import RunDirectory
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
@@ -58,7 +58,7 @@ def begin(
     )
     check_vocabulary(spec, cache)
     files = RunDirectory(directory)
-    corpus: Corpus = {
+    corpus: CorpusRecord = {
         "name": spec.data.corpus,
         "fingerprint": cache.fingerprint,
         "corpus_fingerprint": cache.corpus_fingerprint,

@@ -5,7 +5,7 @@ from typing import cast
 
 from core import records
 from model.config import ModelConfig
-from model.ledger import Ledger, ledger
+from model.ledger import ModelLedger, ledger
 from training.spec import RunSpec
 
 
@@ -25,6 +25,6 @@ def parameter_count(spec: RunSpec) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def counted(model: ModelConfig, sequence_length: int) -> Ledger:
+def counted(model: ModelConfig, sequence_length: int) -> ModelLedger:
     """The ledger of a shape, counted once: a sweep has thousands of runs and a few shapes. To be read only."""
     return ledger(model, sequence_length)

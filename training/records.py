@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 from core.codec import from_json, to_json
 from core.errors import BadInput
 from core.files import read_json, write_json
-from core.records import Attempt, Corpus
+from core.records import Attempt, CorpusRecord
 from core.rundir import RunDirectory
 from model.kernels import choose
 from training.processes.lease import EXPIRY_SECONDS, acquire, held, holder_elsewhere
@@ -104,7 +104,7 @@ def write_spec(directory: Path, spec: RunSpec) -> None:
         raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
 
 
-def start_attempt(directory: Path, corpus: Corpus, mesh: "Mesh", code: str | None, pack: int = 0) -> int:
+def start_attempt(directory: Path, corpus: CorpusRecord, mesh: "Mesh", code: str | None, pack: int = 0) -> int:
     """Append this attempt to env.json and return its number, from 1.
 
     Args:

@@ -8,17 +8,19 @@ import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from scipy.stats import false_discovery_control
 
+from analysis.commands import write_result
 from analysis.emergence.hypotheses import p_values
 from analysis.emergence.metric import check
-from analysis.emergence.multiplicity import benjamini_hochberg
 from analysis.emergence.noise import Overdispersion, draw
 from analysis.emergence.presence import presence
 from analysis.emergence.settings import Settings
 from analysis.emergence.statistics import evaluate
-from analysis.emergence.table import Task
+from analysis.emergence.table import TaskRows
 from analysis.emergence.truths import (
     FAMILY_SHARP,
     FAMILY_SMOOTH,
@@ -32,7 +34,6 @@ from analysis.emergence.truths import (
     mirage_loss,
 )
 from analysis.emergence.verdict import Judged, verdict_of
-from core.files import write_json
 
 STAGES = (39, 99, 199)
 PIECE = 50  # repetitions of one unit of work
@@ -59,19 +60,19 @@ def simulate(mean_BK: np.ndarray, plan, over: float, settings: Settings, rng: np
     """Draw data sets around means and test each; p-values (B,) of both tests, and the data."""
     flat_B = np.full(len(mean_BK), over)
     correct_BR = draw(plan, mean_BK, Overdispersion(flat_B, flat_B), rng)
-    found = p_values(
+    tested = p_values(
         plan, correct_BR, evaluate(plan, correct_BR, settings, "params"), settings, "params", rng, stages=STAGES
     )
-    return found, correct_BR
+    return tested, correct_BR
 
 
 def _truth_piece(index: int, piece: int, repetitions: int, settings: Settings) -> np.ndarray:
     truth = TRUTHS[index]
     rng = np.random.default_rng([settings.seed, 100 + index, piece])
     mean_BK = np.repeat(truth.curve(truth.design.x_K)[None], repetitions, axis=0)
-    found, _ = simulate(mean_BK, truth.design, truth.overdispersion, settings, rng)
+    tested, _ = simulate(mean_BK, truth.design, truth.overdispersion, settings, rng)
     level = settings.alpha + 1e-12
-    return np.stack([found.delayed_onset_D <= level, found.sharp_D <= level], axis=1).astype(float)
+    return np.stack([tested.delayed_onset_D <= level, tested.sharp_D <= level], axis=1).astype(float)
 
 
 def _mirage_piece(_: int, piece: int, repetitions: int, settings: Settings) -> np.ndarray:
@@ -81,15 +82,15 @@ def _mirage_piece(_: int, piece: int, repetitions: int, settings: Settings) -> n
     plan = type(plan)(plan.x_K, plan.scale_R, plan.n_R, 0.0)
     noise_BK = MIRAGE_NOISE * rng.standard_normal((repetitions, plan.scales))
     loss_BK = mirage_loss(plan.x_K) * np.exp(noise_BK)
-    found, correct_BR = simulate(np.exp(-MIRAGE_TOKENS * loss_BK), plan, 1.0, settings, rng)
+    tested, correct_BR = simulate(np.exp(-MIRAGE_TOKENS * loss_BK), plan, 1.0, settings, rng)
     outcome = np.zeros((repetitions, 2))
     for b in range(repetitions):
-        delayed, sharp = float(found.delayed_onset_D[b]), float(found.sharp_D[b])
-        task = Task("mirage", "params", plan.x_K, plan.n_R, correct_BR[b], 0.0)
+        delayed, sharp = float(tested.delayed_onset_D[b]), float(tested.sharp_D[b])
+        task = TaskRows("mirage", "params", plan.x_K, plan.n_R, correct_BR[b], 0.0)
         seen = presence(correct_BR[b], plan.n_K, 0.0)
         broken = check("nll", plan.x_K, loss_BK[b], settings.seed)
-        one = Judged(task, plan, None, seen, delayed, sharp, () if broken is None else (broken,))
-        verdict = verdict_of(one, delayed, sharp, settings)
+        judged = Judged(task, plan, None, seen, delayed, sharp, () if broken is None else (broken,))
+        verdict = verdict_of(judged, delayed, sharp, settings)
         outcome[b] = min(delayed, sharp) <= settings.alpha, verdict == "metric artefact"
     return outcome
 
@@ -101,12 +102,12 @@ def _family_piece(_: int, piece: int, repetitions: int, settings: Settings) -> n
     curves = [FAMILY_SHARP[k % len(FAMILY_SHARP)] for k in range(FAMILY_TRUE)]
     curves += [FAMILY_SMOOTH[k % len(FAMILY_SMOOTH)] for k in range(FAMILY_TASKS - FAMILY_TRUE)]
     mean_BK = np.tile(np.array([curve(plan.x_K) for curve in curves]), (repetitions, 1))
-    found, _ = simulate(mean_BK, plan, 1.0, settings, rng)
+    tested, _ = simulate(mean_BK, plan, 1.0, settings, rng)
     outcome = np.zeros((repetitions, 4))
     for b in range(repetitions):
         here = slice(b * FAMILY_TASKS, (b + 1) * FAMILY_TASKS)
         delayed, sharp = (
-            benjamini_hochberg(p[here]) <= settings.alpha for p in (found.delayed_onset_D, found.sharp_D)
+            false_discovery_control(p[here]) <= settings.alpha for p in (tested.delayed_onset_D, tested.sharp_D)
         )
         for column, called in enumerate((sharp, delayed, sharp | delayed)):
             outcome[b, column] = called[FAMILY_TRUE:].sum() / max(called.sum(), 1)
@@ -182,15 +183,15 @@ def table_text(rows: list[Row], repetitions: int, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def calibrate(settings: Settings, repetitions: int, workers: int, out: str | None) -> tuple[str, bool]:
+def calibrate(settings: Settings, repetitions: int, workers: int, out: Path | None) -> tuple[str, bool]:
     """Measure the table and write it as JSON where asked; its text, and whether every target is met."""
     started = time.perf_counter()
     rows = measure(settings, repetitions, workers)
-    if out:
+    if out is not None:
         content = {
             "repetitions": repetitions,
             "W0": settings.w0,
             "rows": [{**vars(r), "met": r.met} for r in rows],
         }
-        write_json(out, content)
+        write_result(out, content)
     return table_text(rows, repetitions, time.perf_counter() - started), all(row.met for row in rows)

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from analysis.emergence.noise import Design, Overdispersion, draw
 from analysis.emergence.settings import Settings
@@ -11,26 +12,12 @@ from analysis.emergence.statistics import Evaluation, evaluate
 REPLICATES = 400
 
 
-def isotonic(y_K: np.ndarray, weight_K: np.ndarray) -> np.ndarray:
-    """Weighted least-squares non-decreasing fit, by pooling adjacent violators."""
-    blocks: list[list[float]] = []
-    for value, weight in zip(y_K, weight_K, strict=True):
-        blocks.append([float(value), float(weight), 1])
-        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
-            last, previous = blocks.pop(), blocks.pop()
-            total = last[1] + previous[1]
-            blocks.append(
-                [(last[0] * last[1] + previous[0] * previous[1]) / total, total, last[2] + previous[2]]
-            )
-    return np.concatenate([np.full(int(size), value) for value, _, size in blocks])
-
-
 def largest_share(x_K: np.ndarray, y_K: np.ndarray, weight_K: np.ndarray, window: float) -> float | None:
     """Largest share of the total gain within one window of x, on the isotonic fit joined by straight lines.
 
     None where the isotonic fit has no gain; 1 where all scales lie within one window.
     """
-    rising_K = isotonic(y_K, weight_K)
+    rising_K = isotonic_regression(y_K, weights=weight_K).x
     gain = rising_K[-1] - rising_K[0]
     if gain <= 0.0:
         return None

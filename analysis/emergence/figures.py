@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from analysis.emergence.noise import Design, Overdispersion, draw
 from analysis.emergence.settings import MINIMUM_SCALES, Settings
 from analysis.emergence.statistics import evaluate
-from analysis.emergence.table import Task, TaskTable
+from analysis.emergence.table import TaskRows, TaskTable
 from analysis.emergence.verdict import design_of, distinct, scale_of
 from analysis.figures.style import (
     BLACK,
@@ -88,7 +88,7 @@ def _shorten(name: str, most: int = 30) -> str:
 
 
 @styled
-def curves_figure(pairs: Sequence[tuple[Task, dict[str, Any]]], settings: Settings) -> Figure:
+def curves_figure(pairs: Sequence[tuple[TaskRows, dict[str, Any]]], settings: Settings) -> Figure:
     """Accuracy against scale, one panel a task, the continuous metric on a strip below it."""
     columns = min(3, len(pairs))
     rows = math.ceil(len(pairs) / columns)
@@ -127,7 +127,7 @@ def curves_figure(pairs: Sequence[tuple[Task, dict[str, Any]]], settings: Settin
     return figure
 
 
-def _accuracy_panel(axes: Axes, task: Task, entry: dict[str, Any], settings: Settings) -> None:
+def _accuracy_panel(axes: Axes, task: TaskRows, entry: dict[str, Any], settings: Settings) -> None:
     axes.set_title(f"{_shorten(task.name)}\n{entry['verdict']}", fontsize=8.5)
     design = design_of(task)
     if design is None or task.correct_R is None:
@@ -153,11 +153,11 @@ def _accuracy_panel(axes: Axes, task: Task, entry: dict[str, Any], settings: Set
 
 def _bands(design: Design, correct_R: np.ndarray, settings: Settings, axis: str):
     """2.5% and 97.5% of scale means under the best null, that null, and the best alternative; each (K,)."""
-    found = evaluate(design, correct_R[None], settings, axis)
-    null = min((found.line, found.sharp_null), key=lambda fit: float(fit.chi2_B[0]))
-    other = min((found.sharp, found.flat_then_rise), key=lambda fit: float(fit.chi2_B[0]))
+    observed = evaluate(design, correct_R[None], settings, axis)
+    null = min((observed.line, observed.sharp_null), key=lambda fit: float(fit.chi2_B[0]))
+    other = min((observed.sharp, observed.flat_then_rise), key=lambda fit: float(fit.chi2_B[0]))
     null_K = np.clip(null.mean_BK[0], 0.0, 1.0)
-    over = Overdispersion(*(np.repeat(part, BAND_REPLICATES) for part in found.over))
+    over = Overdispersion(*(np.repeat(part, BAND_REPLICATES) for part in observed.over))
     drawn_BR = draw(
         design, np.repeat(null_K[None], BAND_REPLICATES, axis=0), over, np.random.default_rng(settings.seed)
     )
@@ -165,7 +165,7 @@ def _bands(design: Design, correct_R: np.ndarray, settings: Settings, axis: str)
     return low_K, high_K, null_K, np.clip(other.mean_BK[0], 0.0, 1.0)
 
 
-def _metric_strip(axes: Axes, task: Task, entry: dict[str, Any]) -> None:
+def _metric_strip(axes: Axes, task: TaskRows, entry: dict[str, Any]) -> None:
     if not task.metrics:
         axes.text(
             0.5, 0.45, "no continuous metric", ha="center", transform=axes.transAxes, color=GREY, fontsize=7.5
@@ -184,7 +184,7 @@ def _metric_strip(axes: Axes, task: Task, entry: dict[str, Any]) -> None:
         else:
             axes.yaxis.set_minor_formatter(lambda value, _: "")
         axes.tick_params(axis="y", which="both", labelsize=6.5)
-    p = next((found["p"] for found in entry["metric_check"]["metrics"] if found["metric"] == name), None)
+    p = next((check["p"] for check in entry["metric_check"]["metrics"] if check["metric"] == name), None)
     label = {"nll": "loss per token", "brier": "Brier", "edit_distance": "edit distance"}[name]
     axes.set_ylabel(label, fontsize=7.5)
     if p is not None:
@@ -280,7 +280,7 @@ def power_figure(entry: dict[str, Any], settings: Settings) -> Figure:
     power = entry["power"]
     unit = "nats" if entry["axis"] == "loss" else "decades"
     figure.suptitle(f"Power as for {entry['task']}: over-dispersion {power['overdispersion']:g}", fontsize=9)
-    for panel, key, label, title, found in (
+    for panel, key, label, title, detected in (
         (
             left,
             "break_curve",
@@ -300,9 +300,9 @@ def power_figure(entry: dict[str, Any], settings: Settings) -> Figure:
         panel.plot(x, rate, "o-", color=BLUE)
         panel.axhline(power["power"], color=GREY, lw=0.8, ls="--")
         panel.axhline(settings.alpha, color=GREY, lw=0.8, ls=":")
-        if found is not None:
-            panel.axvline(found, color=ORANGE, lw=1.2)
-            panel.text(found, 0.02, f" {found:.3g}", color=BLACK, fontsize=8)
+        if detected is not None:
+            panel.axvline(detected, color=ORANGE, lw=1.2)
+            panel.text(detected, 0.02, f" {detected:.3g}", color=BLACK, fontsize=8)
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panel.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")

@@ -79,7 +79,8 @@ def p_values(
 def _staged(design, observed, settings, axis, rng, stages, sampler):
     """p-values (D,) of both tests under one sampler.
 
-    A test goes through its second null only where the line leaves it undecided, and stops where it is decided.
+    Each test is held against the straight line first, and against its second null where the line leaves it undecided.
+    A test that is decided gets no further replicates.
     """
     count = len(observed.bend_B)
     p = {test: np.ones(count) for test in SECOND_NULL}

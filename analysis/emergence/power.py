@@ -8,8 +8,8 @@ import functools
 from typing import Any
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
-from analysis.emergence.effect import isotonic
 from analysis.emergence.hypotheses import minimum_p, upper_p
 from analysis.emergence.noise import Design, Overdispersion, draw
 from analysis.emergence.settings import Settings
@@ -54,10 +54,8 @@ def _power(x, scale, n, chance, over, settings, axis):
     rises = [rise(width, chance)(x_K) for width in widths]
     rng = np.random.default_rng([settings.seed, 9])
     rates = _rejections(design, np.array(hinges + rises), over, settings, axis, rng)
-    found = isotonic(rates[: len(BREAKS), 0], np.ones(len(BREAKS)))
-    seen = isotonic(rates[len(BREAKS) :, 1][::-1], np.ones(len(widths)))
-    smallest = _crossing(np.log(BREAKS), found)
-    widest = _crossing(-np.log(widths[::-1]), seen)
+    smallest = _crossing(np.log(BREAKS), isotonic_regression(rates[: len(BREAKS), 0]).x)
+    widest = _crossing(-np.log(widths[::-1]), isotonic_regression(rates[len(BREAKS) :, 1][::-1]).x)
     return (
         ("smallest_break", None if smallest is None else float(np.exp(smallest)) * room),
         ("widest_rise", None if widest is None else float(np.exp(-widest))),

@@ -8,6 +8,7 @@ whether there are two is tested on the logit scale by a likelihood ratio with a 
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 FEWEST_SEEDS = 4
 REPLICATES = 999
@@ -61,14 +62,6 @@ def bimodality(correct_S: np.ndarray, n_S: np.ndarray, rng: np.random.Generator)
     return float((1.0 + (null_B >= observed).sum()) / (REPLICATES + 1.0))
 
 
-def wilson(successes: int, total: int) -> tuple[float, float]:
-    """95% score interval of a share (Wilson 1927)."""
-    z = 1.959963984540054
-    centre = (successes + z * z / 2.0) / (total + z * z)
-    half = z / (total + z * z) * np.sqrt(successes * (total - successes) / total + z * z / 4.0)
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
-
-
 def seed_report(
     x_K: np.ndarray,
     scale_R: np.ndarray,
@@ -88,8 +81,9 @@ def seed_report(
     hits_K = np.bincount(scale_R, accuracy_R > bar, minlength=len(x_K))
     success = []
     for x, hits, count in zip(x_K.tolist(), hits_K.tolist(), counts_K.tolist(), strict=True):
+        interval = binomtest(round(hits), count).proportion_ci(0.95, method="wilson")
         success.append(
-            {"x": x, "share": hits / count, "seeds": count, "interval": list(wilson(round(hits), count))}
+            {"x": x, "share": hits / count, "seeds": count, "interval": [interval.low, interval.high]}
         )
     report: dict[str, Any] = {"success_above": float(bar), "success": success, "bimodality": None}
     most = int(counts_K.max())

@@ -23,10 +23,10 @@ def sentence(entry: dict[str, Any], checks: Sequence[MetricCheck], settings: Set
             f"{task}: {'; '.join(entry['notes'][:1]) or 'too few scales'}; nothing can be said about emergence."
         )
     if entry["presence"] is None:
-        found = checks[0]
+        check = checks[0]
         broken = "departs from" if verdict == "delayed onset" else "follows"
         return (
-            f"{task}: {METRIC_NAMES[found.metric]} {broken} a smooth law in {axis} (p = {quantity(found.p)})."
+            f"{task}: {METRIC_NAMES[check.metric]} {broken} a smooth law in {axis} (p = {quantity(check.p)})."
         )
     seen = entry["presence"]
     could = _could(entry["power"], unit)
@@ -46,9 +46,9 @@ def sentence(entry: dict[str, Any], checks: Sequence[MetricCheck], settings: Set
         f"near {axis} = {quantity(place['scale'])} [{', '.join(quantity(end) for end in place['interval'])}]"
     )
     if verdict == "metric artefact":
-        names = " and ".join(METRIC_NAMES[found.metric] for found in checks)
+        names = " and ".join(METRIC_NAMES[check.metric] for check in checks)
         verb = "do" if len(checks) > 1 else "does"
-        best = max(found.p for found in checks)
+        best = max(check.p for check in checks)
         return (
             f"{task}: accuracy breaks {where}, but {names} {verb} not (p = {quantity(best)}): "
             "the break belongs to the metric."

@@ -17,7 +17,7 @@ TEN_TO_NINETY = 2.0 * np.log(9.0)  # the 10%-90% rise of 1/(1+exp(-z)) in z
 POLISHING_STEPS = 6
 
 
-class Fit(NamedTuple):
+class CurveFit(NamedTuple):
     """Best member of a family for each data set: weighted sum of squares (B,), fitted means (B, K), and
     parameters (B, 4): floor, ceiling, midpoint, width (for a line: value at both ends, then NaN)."""
 
@@ -46,7 +46,7 @@ def logistic(x, middle, width):
     return 1.0 / (1.0 + jnp.exp(jnp.clip(-TEN_TO_NINETY * (x - middle) / width, -500.0, 500.0)))
 
 
-def fit_line(x_K: jax.Array, y_BK: jax.Array, weight_BK: jax.Array) -> Fit:
+def fit_line(x_K: jax.Array, y_BK: jax.Array, weight_BK: jax.Array) -> CurveFit:
     """Weighted least-squares straight line."""
     total_B = weight_BK.sum(axis=1)
     centre_B = weight_BK @ x_K / total_B
@@ -56,7 +56,9 @@ def fit_line(x_K: jax.Array, y_BK: jax.Array, weight_BK: jax.Array) -> Fit:
     fitted_BK = mean_B[:, None] + slope_B[:, None] * offset_BK
     chi2_B = (weight_BK * (y_BK - fitted_BK) ** 2).sum(axis=1)
     unknown_B = jnp.full_like(chi2_B, jnp.nan)
-    return Fit(chi2_B, fitted_BK, jnp.stack([fitted_BK[:, 0], fitted_BK[:, -1], unknown_B, unknown_B], axis=1))
+    return CurveFit(
+        chi2_B, fitted_BK, jnp.stack([fitted_BK[:, 0], fitted_BK[:, -1], unknown_B, unknown_B], axis=1)
+    )
 
 
 def _ends(low, cross, high, y_low, y_high, cap):
@@ -79,7 +81,7 @@ def _ends(low, cross, high, y_low, y_high, cap):
     return jnp.where(falling, constant, new_floor), jnp.where(falling, constant, new_ceiling)
 
 
-def fit_logistics(x_K, y_BK, weight_BK, lowest_B, families: Sequence[Bounds]) -> list[Fit]:
+def fit_logistics(x_K, y_BK, weight_BK, lowest_B, families: Sequence[Bounds]) -> list[CurveFit]:
     """Best rising logistic within each of several bounds, its floor at or above `lowest_B`."""
     y_BK = y_BK - lowest_B[:, None]
     cap_B = 1.0 - lowest_B
@@ -101,7 +103,7 @@ def fit_logistics(x_K, y_BK, weight_BK, lowest_B, families: Sequence[Bounds]) ->
     )
     fits = [jax.tree.map(lambda leaf, k=k: leaf[k * size : (k + 1) * size], stacked) for k in range(copies)]
     shift_BP = jnp.stack([lowest_B, lowest_B, jnp.zeros(size), jnp.zeros(size)], axis=1)
-    return [Fit(fit.chi2_B, fit.mean_BK + lowest_B[:, None], fit.parameters_BP + shift_BP) for fit in fits]
+    return [CurveFit(fit.chi2_B, fit.mean_BK + lowest_B[:, None], fit.parameters_BP + shift_BP) for fit in fits]
 
 
 def _start(x_K, y_BK, weight_BK, cap_B, bounds: Bounds):
@@ -145,7 +147,7 @@ def _at(x_K, y_BK, weight_BK, cap_B, middle_B, width_B):
     return chi2_B, share_BK, floor_B, ceiling_B, mean_BK
 
 
-def _polish(x_K, y_BK, weight_BK, cap_B, middle_B, width_B, middles, widths) -> Fit:
+def _polish(x_K, y_BK, weight_BK, cap_B, middle_B, width_B, middles, widths) -> CurveFit:
     """Gauss-Newton on (midpoint, log width), floor and ceiling projected out; only improvements are kept."""
     log_widths = tuple(jnp.log(end) for end in widths)
 
@@ -183,7 +185,7 @@ def _polish(x_K, y_BK, weight_BK, cap_B, middle_B, width_B, middles, widths) -> 
     middle_B, log_width_B, _, (chi2_B, _, floor_B, ceiling_B, mean_BK) = jax.lax.fori_loop(
         0, POLISHING_STEPS, improve, state
     )
-    return Fit(chi2_B, mean_BK, jnp.stack([floor_B, ceiling_B, middle_B, jnp.exp(log_width_B)], axis=1))
+    return CurveFit(chi2_B, mean_BK, jnp.stack([floor_B, ceiling_B, middle_B, jnp.exp(log_width_B)], axis=1))
 
 
 def _held(value_B, push_B, low, high):
@@ -208,7 +210,7 @@ def _last_two_steps(weight_BK, residual_BK, columns):
     return (right[2] - matrix[2][3] * fourth_B) / matrix[2][2], fourth_B
 
 
-def fit_flat_then_rise(x_K: jax.Array, y_BK: jax.Array, weight_BK: jax.Array) -> Fit:
+def fit_flat_then_rise(x_K: jax.Array, y_BK: jax.Array, weight_BK: jax.Array) -> CurveFit:
     """Best curve that is flat up to a knot and rises in a straight line after it.
 
     Knots are the scales, and the points midway between neighbours, that leave two scales on either side.
@@ -229,4 +231,4 @@ def fit_flat_then_rise(x_K: jax.Array, y_BK: jax.Array, weight_BK: jax.Array) ->
     mean_BK = level_B[:, None] + slope_B[:, None] * hinge_JK[best_B]
     chi2_B = (weight_BK * (y_BK - mean_BK) ** 2).sum(axis=1)
     unknown_B = jnp.full_like(chi2_B, jnp.nan)
-    return Fit(chi2_B, mean_BK, jnp.stack([level_B, mean_BK[:, -1], knot_J[best_B], unknown_B], axis=1))
+    return CurveFit(chi2_B, mean_BK, jnp.stack([level_B, mean_BK[:, -1], knot_J[best_B], unknown_B], axis=1))

@@ -9,7 +9,7 @@ import numpy as np
 from analysis.emergence.breaks import break_statistics
 from analysis.emergence.noise import Design, Overdispersion, lowest_floor, pooled, within_scales
 from analysis.emergence.settings import Settings
-from analysis.emergence.shapes import Bounds, Fit, bounds, fit_flat_then_rise, fit_line, fit_logistics
+from analysis.emergence.shapes import Bounds, CurveFit, bounds, fit_flat_then_rise, fit_line, fit_logistics
 
 BLOCK = 512
 # The spread around the best of all curves has about this many fewer degrees of freedom than scales (measured
@@ -47,11 +47,11 @@ class Evaluation(NamedTuple):
     smooth_B: Any
     sharp_ratio_B: Any
     over: Overdispersion
-    line: Fit
-    onset_null: Fit
-    sharp_null: Fit
-    sharp: Fit
-    flat_then_rise: Fit
+    line: CurveFit
+    onset_null: CurveFit
+    sharp_null: CurveFit
+    sharp: CurveFit
+    flat_then_rise: CurveFit
     bend_at_B: Any
 
 

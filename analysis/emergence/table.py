@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from analysis.logs.cells import read_cells
-from analysis.logs.load import Sweep, load_sweep
+from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run
 from core.errors import BadInput
 from core.files import whole_rows
@@ -26,7 +26,7 @@ WHOLE_TOLERANCE = 0.01  # how far `correct` may be from a whole number: it is of
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskRows:
     """All rows of one task on one axis, in the order of the table.
 
     Attributes:
@@ -52,7 +52,7 @@ class Task:
 class TaskTable:
     """Tasks by name and axis, and what they were read from."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[TaskRows, ...]
     path: str
     sha256: str
     rows: int
@@ -82,7 +82,7 @@ def read_task_table(path: str | Path, axis: str | None = None) -> TaskTable:
     return TaskTable(tuple(tasks_from_rows(cells.records(), axis)), str(path), cells.sha256, cells.rows)
 
 
-def sweep_rows(sweep: Sweep) -> tuple[list[dict[str, Any]], str]:
+def sweep_rows(sweep: SweepLogs) -> tuple[list[dict[str, Any]], str]:
     """Rows of every complete run's last evaluation of each task; exact match, or else choices."""
     digest = hashlib.sha256(sweep.sha256.encode())
     rows = []
@@ -125,7 +125,7 @@ def _rows_of(evaluations: bytes, run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def tasks_from_rows(rows: Iterable[Mapping[str, Any]], axis: str | None = None) -> list[Task]:
+def tasks_from_rows(rows: Iterable[Mapping[str, Any]], axis: str | None = None) -> list[TaskRows]:
     """Group rows into tasks and check every cell. Rows count from 1, the header not counted."""
     rows = list(rows)
     if not rows:
@@ -153,11 +153,11 @@ def tasks_from_rows(rows: Iterable[Mapping[str, Any]], axis: str | None = None) 
         if not name:
             raise BadInput(f"row {number}: task is empty; every row needs a name")
         for column, label in sources:
-            own = str(row.get("axis") or label) if column == "scale" and axis is None else label
-            if own not in AXES:
-                raise BadInput(f"row {number}: axis {own}: unknown axis; allowed are {', '.join(AXES)}")
-            groups.setdefault((name, own), []).append(_checked(number, row, column, own, accuracy))
-    return [_task(name, own, parsed) for (name, own), parsed in groups.items()]
+            row_axis = str(row.get("axis") or label) if column == "scale" and axis is None else label
+            if row_axis not in AXES:
+                raise BadInput(f"row {number}: axis {row_axis}: unknown axis; allowed are {', '.join(AXES)}")
+            groups.setdefault((name, row_axis), []).append(_checked(number, row, column, row_axis, accuracy))
+    return [_task(name, row_axis, parsed) for (name, row_axis), parsed in groups.items()]
 
 
 def _has_accuracy(columns: set[str]) -> bool:
@@ -224,7 +224,7 @@ def _checked(number: int, row: Mapping[str, Any], column: str, axis: str, accura
     return parsed
 
 
-def _task(name: str, axis: str, rows: list[dict[str, Any]]) -> Task:
+def _task(name: str, axis: str, rows: list[dict[str, Any]]) -> TaskRows:
     if len({row.get("axis", axis) for row in rows}) > 1:
         raise BadInput(f"task {name}: scale is above 0 in some rows and below 0 (minus the loss) in others")
     axis = rows[0].get("axis", axis)
@@ -240,7 +240,7 @@ def _task(name: str, axis: str, rows: list[dict[str, Any]]) -> Task:
         return np.array(values) if present and (key in CONTINUOUS or len(present) == len(rows)) else None
 
     metrics = {key: values for key in CONTINUOUS if (values := column(key)) is not None}
-    return Task(
+    return TaskRows(
         name,
         axis,
         np.array([row["coordinate"] for row in rows]),

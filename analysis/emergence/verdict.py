@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import false_discovery_control
 
 from analysis.emergence.collapse import loss_collapse
 from analysis.emergence.effect import big_bench, largest_share, onset
 from analysis.emergence.hypotheses import FEWEST_CLUSTERS, STAGES, p_values
 from analysis.emergence.metric import MetricCheck, check
-from analysis.emergence.multiplicity import benjamini_hochberg
 from analysis.emergence.noise import Design
 from analysis.emergence.power import power
 from analysis.emergence.presence import Presence, presence
@@ -18,7 +18,7 @@ from analysis.emergence.seeds import seed_report
 from analysis.emergence.sentences import sentence
 from analysis.emergence.settings import MINIMUM_SCALES, Settings
 from analysis.emergence.statistics import Evaluation, evaluate
-from analysis.emergence.table import Task
+from analysis.emergence.table import TaskRows
 
 SAME_SCALE = 1e-9
 MOST_REPLICATES = 19999
@@ -28,7 +28,7 @@ MOST_REPLICATES = 19999
 class Judged:
     """A task with its tests done, before the tasks are seen together."""
 
-    task: Task
+    task: TaskRows
     design: Design | None
     observed: Evaluation | None
     presence: Presence | None
@@ -37,7 +37,7 @@ class Judged:
     checks: tuple[MetricCheck, ...]
 
 
-def design_of(task: Task) -> Design | None:
+def design_of(task: TaskRows) -> Design | None:
     """The design of a task's accuracy; None for a table of continuous metrics."""
     if task.n_R is None:
         return None
@@ -52,19 +52,19 @@ def distinct(x_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x_K, scale_R
 
 
-def _stream(settings: Settings, task: Task, use: int) -> np.random.Generator:
+def _stream(settings: Settings, task: TaskRows, use: int) -> np.random.Generator:
     """Random numbers that depend on the task's own name, so that other tasks of the table do not matter."""
     return np.random.default_rng([settings.seed, use, *f"{task.axis}/{task.name}".encode()])
 
 
-def judge(task: Task, settings: Settings, stages: tuple[int, ...]) -> Judged:
+def judge(task: TaskRows, settings: Settings, stages: tuple[int, ...]) -> Judged:
     """Run presence, the two tests and the metric check of one task."""
     design = design_of(task)
     x_R = distinct(task.coordinate_R)[0][distinct(task.coordinate_R)[1]]
     checks = [
         check(name, x_R, values, settings.seed) for name, values in sorted(task.metrics.items(), key=_nll_first)
     ]
-    done = tuple(found for found in checks if found is not None)
+    done = tuple(result for result in checks if result is not None)
     if design is None or task.correct_R is None:
         delayed = done[0].p if done else None
         return Judged(task, None, None, None, delayed, None, done)
@@ -92,7 +92,7 @@ def _nll_first(item: tuple[str, Any]) -> tuple[bool, str]:
     return item[0] != "nll", item[0]
 
 
-def decide(tasks: tuple[Task, ...], settings: Settings) -> list[tuple[Judged, float | None, float | None]]:
+def decide(tasks: tuple[TaskRows, ...], settings: Settings) -> list[tuple[Judged, float | None, float | None]]:
     """Every task with its q-values of delayed onset and of sharpness."""
     deep = int(min(MOST_REPLICATES, math.ceil(len(tasks) / settings.alpha)))
     stages = tuple(sorted({STAGES[0], max(settings.bootstrap, STAGES[0]), max(deep, settings.bootstrap)}))
@@ -101,18 +101,22 @@ def decide(tasks: tuple[Task, ...], settings: Settings) -> list[tuple[Judged, fl
     return list(zip(judged, q_delayed, q_sharp, strict=True))
 
 
-def judge_all(tasks: tuple[Task, ...], settings: Settings) -> list[dict[str, Any]]:
+def judge_all(tasks: tuple[TaskRows, ...], settings: Settings) -> list[dict[str, Any]]:
     """Verdicts of all tasks, in the order given; the entries of `tasks` in emergence.json."""
-    return [_entry(one, q_delayed, q_sharp, settings) for one, q_delayed, q_sharp in decide(tasks, settings)]
+    return [
+        _entry(judged, q_delayed, q_sharp, settings) for judged, q_delayed, q_sharp in decide(tasks, settings)
+    ]
 
 
-def _by_axis(judged: list[Judged], test: str) -> list[float | None]:
-    q: list[float | None] = [None] * len(judged)
-    for axis in {one.task.axis for one in judged}:
+def _by_axis(tasks: list[Judged], test: str) -> list[float | None]:
+    q: list[float | None] = [None] * len(tasks)
+    for axis in {judged.task.axis for judged in tasks}:
         members = [
-            i for i, one in enumerate(judged) if one.task.axis == axis and getattr(one, test) is not None
+            i
+            for i, judged in enumerate(tasks)
+            if judged.task.axis == axis and getattr(judged, test) is not None
         ]
-        values = benjamini_hochberg(np.array([getattr(judged[i], test) for i in members]))
+        values = false_discovery_control(np.array([getattr(tasks[i], test) for i in members]))
         for i, value in zip(members, values.tolist(), strict=True):
             q[i] = value
     return q
@@ -120,46 +124,48 @@ def _by_axis(judged: list[Judged], test: str) -> list[float | None]:
 
 def unbroken(checks: tuple[MetricCheck, ...], settings: Settings) -> bool:
     """Whether there are continuous metrics and none of them breaks."""
-    return bool(checks) and all(found.p > settings.metric_alpha / len(checks) for found in checks)
+    return bool(checks) and all(checked.p > settings.metric_alpha / len(checks) for checked in checks)
 
 
-def verdict_of(one: Judged, q_delayed: float | None, q_sharp: float | None, settings: Settings) -> str:
+def verdict_of(judged: Judged, q_delayed: float | None, q_sharp: float | None, settings: Settings) -> str:
     """The verdict, from presence, q-values and the metric check."""
     if q_delayed is None:
         return "not enough scales"
     departs = q_delayed <= settings.alpha
     sharp = q_sharp is not None and q_sharp <= settings.alpha
-    if one.presence is None:
+    if judged.presence is None:
         return "delayed onset" if departs else "smooth"
-    if not one.presence.present:
+    if not judged.presence.present:
         return "none"
     if not (departs or sharp):
         return "smooth"
-    if unbroken(one.checks, settings):
+    if unbroken(judged.checks, settings):
         return "metric artefact"
     return "sharp" if sharp else "delayed onset"
 
 
-def _entry(one: Judged, q_delayed: float | None, q_sharp: float | None, settings: Settings) -> dict[str, Any]:
-    task, design, observed = one.task, one.design, one.observed
-    verdict = verdict_of(one, q_delayed, q_sharp, settings)
+def _entry(
+    judged: Judged, q_delayed: float | None, q_sharp: float | None, settings: Settings
+) -> dict[str, Any]:
+    task, design, observed = judged.task, judged.design, judged.observed
+    verdict = verdict_of(judged, q_delayed, q_sharp, settings)
     entry: dict[str, Any] = {
         "task": task.name,
         "axis": task.axis,
         "verdict": verdict,
-        "p": {"delayed_onset": one.delayed_onset, "sharp": one.sharp},
+        "p": {"delayed_onset": judged.delayed_onset, "sharp": judged.sharp},
         "q": {"delayed_onset": q_delayed, "sharp": q_sharp},
         "presence": None,
         "effect": None,
         "onset": None,
-        "metric_check": _metric_entry(one, settings),
+        "metric_check": _metric_entry(judged, settings),
         "power": None,
         "seeds": None,
         "loss_collapse": None,
-        "notes": _notes(one),
+        "notes": _notes(judged),
     }
-    if one.presence is not None:
-        entry["presence"] = {**vars(one.presence), "present": one.presence.present}
+    if judged.presence is not None:
+        entry["presence"] = {**vars(judged.presence), "present": judged.presence.present}
     if design is not None and observed is not None and task.correct_R is not None and task.n_R is not None:
         unit = settings.unit(task.axis)
         y_K = task.correct_R @ design.gather_RK / design.n_K
@@ -193,7 +199,7 @@ def _entry(one: Judged, q_delayed: float | None, q_sharp: float | None, settings
         entry["loss_collapse"] = loss_collapse(
             task.loss_R, task.coordinate_R, task.correct_R, task.n_R, _stream(settings, task, 4)
         )
-    entry["sentence"] = sentence(entry, one.checks, settings)
+    entry["sentence"] = sentence(entry, judged.checks, settings)
     return entry
 
 
@@ -202,29 +208,34 @@ def scale_of(coordinate: float, axis: str) -> float:
     return float(coordinate) if axis == "loss" else float(10.0**coordinate)
 
 
-def _metric_entry(one: Judged, settings: Settings) -> dict[str, Any]:
-    level = settings.metric_alpha / max(len(one.checks), 1)
+def _metric_entry(judged: Judged, settings: Settings) -> dict[str, Any]:
+    level = settings.metric_alpha / max(len(judged.checks), 1)
     metrics = [
-        {"metric": found.metric, "p": found.p, "breaks": found.p <= level, "irreducible": found.irreducible}
-        for found in one.checks
+        {
+            "metric": checked.metric,
+            "p": checked.p,
+            "breaks": checked.p <= level,
+            "irreducible": checked.irreducible,
+        }
+        for checked in judged.checks
     ]
     if not metrics:
         return {"status": "no continuous metric in the table", "metrics": []}
-    broken = [found["metric"] for found in metrics if found["breaks"]]
+    broken = [checked["metric"] for checked in metrics if checked["breaks"]]
     status = "breaks" if len(broken) == len(metrics) else "no break" if not broken else "metrics disagree"
     return {"status": status, "metrics": metrics}
 
 
-def _notes(one: Judged) -> list[str]:
+def _notes(judged: Judged) -> list[str]:
     notes = []
-    scales, scale_R = distinct(one.task.coordinate_R)
+    scales, scale_R = distinct(judged.task.coordinate_R)
     if len(scales) < MINIMUM_SCALES:
         notes.append(f"{len(scales)} scale{'s' * (len(scales) > 1)}; the tests need {MINIMUM_SCALES}")
     if len(scale_R) == len(scales):
         notes.append(
             "one seed per scale: no spread between seeds, no bimodality; over-dispersion is judged from fits"
         )
-    families = set() if one.task.family_R is None else set(one.task.family_R)
+    families = set() if judged.task.family_R is None else set(judged.task.family_R)
     if 1 < len(families) < FEWEST_CLUSTERS:
         notes.append(f"{len(families)} families: too few to resample families; p is from items and seeds alone")
     return notes

@@ -14,7 +14,7 @@ def with_derived(
     needed: Sequence[str], columns: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """The columns, with those that follow from others by C = 6 N D or M = D / N, and a line on each that does."""
-    known, said = dict(columns), []
+    known, notes = dict(columns), []
 
     def values(name: str) -> np.ndarray:
         return np.asarray(known[name], dtype=np.float64)
@@ -26,13 +26,56 @@ def with_derived(
         wants_tokens = "tokens" in needed or "tokens_per_param" in needed
         if wants_tokens and "tokens_per_param" not in known and missing("tokens", "flops", "params"):
             known["tokens"] = values("flops") / (6.0 * values("params"))
-            said.append("the table has no tokens: D = flops / (6 params) was taken")
+            notes.append("the table has no tokens: D = flops / (6 params) was taken")
         if "flops" in needed and missing("flops", "params", "tokens"):
             known["flops"] = 6.0 * values("params") * values("tokens")
-            said.append("the table has no flops: C = 6 params tokens was taken")
+            notes.append("the table has no flops: C = 6 params tokens was taken")
         if "tokens_per_param" in needed and missing("tokens_per_param", "params", "tokens"):
             known["tokens_per_param"] = values("tokens") / values("params")
-    return known, said
+    return known, notes
+
+
+def checked_fixed(law: Law, fixed: Mapping[str, float]) -> dict[str, float]:
+    """Names and natural values of the parameters that are held.
+
+    Raises:
+      BadInput: an unknown name, a value that the parameter cannot have, or none left to fit.
+    """
+    held = {}
+    for name, value in fixed.items():
+        if name not in law.names:
+            raise BadInput(f"parameter {name!r} is not one of law {law.name}: {', '.join(law.names)}")
+        if not np.isfinite(value) or (law.parameters[law.index(name)].positive and value <= 0):
+            raise BadInput(f"parameter {name} cannot be held at {value!r}")
+        held[name] = float(value)
+    if len(held) == len(law.parameters):
+        raise BadInput(f"every parameter of law {law.name} is held: there is nothing to fit")
+    return held
+
+
+def kept_rows(
+    law: Law, columns: Mapping[str, np.ndarray], cluster: str | np.ndarray | None, drop_worst: int
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """The rows that are fitted, in their order, and their cluster labels.
+
+    Raises:
+      BadInput: no such column of labels, one label only, or more rows to leave out than there are.
+    """
+    kept = {name: np.asarray(values) for name, values in columns.items()}
+    if isinstance(cluster, str):
+        if cluster not in kept:
+            raise BadInput(f"cluster column {cluster!r} is missing; the table has {', '.join(sorted(kept))}")
+        cluster = kept[cluster]
+    labels = None if cluster is None else np.asarray(cluster)
+    if labels is not None and np.unique(labels).size < 2:
+        raise BadInput("cluster column has one label only; at least 2 clusters are needed")
+    if law.target not in kept or not drop_worst:
+        return kept, labels
+    rows = kept[law.target].shape[0]
+    if not 0 <= drop_worst < rows:
+        raise BadInput(f"drop-worst {drop_worst} is not allowed; the table has {rows} rows")
+    keep = np.sort(np.argsort(-kept[law.target], kind="stable")[drop_worst:])
+    return {name: values[keep] for name, values in kept.items()}, None if labels is None else labels[keep]
 
 
 def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -41,7 +84,7 @@ def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> tuple[dict[st
     Raises:
       BadInput: a column is missing, of another length, not finite, or not positive where its logarithm is needed.
     """
-    known, said = with_derived(law.inputs, columns)
+    known, notes = with_derived(law.inputs, columns)
     missing = [name for name in (*law.inputs, law.target) if name not in known]
     if missing:
         raise BadInput(
@@ -59,7 +102,7 @@ def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> tuple[dict[st
             _refuse(name, values, (values < 1e-150) | (values > 1e150), "is beyond any unit (1e-150 to 1e150)")
         if name == "weight":
             _refuse(name, values, values < 0, "must not be negative")
-    return result, said
+    return result, notes
 
 
 def check_fit(law: Law, columns: Columns, free: int) -> list[str]:
@@ -140,7 +183,7 @@ def cluster_warning(columns: Mapping[str, np.ndarray], cluster: str | None) -> l
     ]
 
 
-def _refuse(name: str, values: np.ndarray, wrong: np.ndarray, said: str) -> None:
+def _refuse(name: str, values: np.ndarray, wrong: np.ndarray, why: str) -> None:
     rows = np.flatnonzero(wrong)
     if rows.size:
-        raise BadInput(f"row {rows[0] + 1}, column {name}: {values[rows[0]]:g} {said}")
+        raise BadInput(f"row {rows[0] + 1}, column {name}: {values[rows[0]]:g} {why}")

@@ -1,14 +1,15 @@
 """Objective, gradient and Hessian of many fits at once, on one table.
 
-Every function here takes a batch of lanes, one lane a fit: theta_LP internal coordinates, y_LR observations, w_LR row
-weights, delta_L. It gives the Huber objective F_L, its gradient g_LP, its exact (generalized) Hessian H_LPP, the
-Gauss-Newton matrix G_LPP of iteratively reweighted least squares, which majorizes the data part of H, and the scale
-S_LP that |g| cannot exceed: the norm of the rows' slopes times that of each Jacobian column.
-Axes: L lanes, R rows, P parameters, K terms, M monomials.
+Every function here takes a batch of lanes, one lane a fit: point_LP (centred or internal parameters, as the features
+are), observed_LR, row weights w_LR, delta_L. It gives the Huber objective F_L, its gradient g_LP, its exact
+(generalized) Hessian H_LPP, the Gauss-Newton matrix G_LPP of iteratively reweighted least squares, which majorizes the
+data part of H, and the scale S_LP that |g| cannot exceed: the norm of the rows' slopes times that of each Jacobian
+column. Axes: L lanes, R rows, P parameters, K terms, C columns and a constant, M monomials, Q pairs of terms.
 
-A sum of powers has closed-form derivatives that are matrix products: with shares s_k = term_k / sum, the gradient of
-log sum is sum_k s_k phi_k, where phi_k are the fixed features of the exponent of term k. Any other law is
-differentiated automatically, rows before lanes so that the sums over rows run as vector instructions.
+The derivatives of a sum of powers have a closed form in matrix products, 2.6 times faster than automatic ones: the
+exponent of term k is linear in the parameters, and with shares s_k = term_k / sum the gradient of log sum is the
+sum of s_k times that exponent's gradient. Any other law is differentiated automatically, rows before lanes so that the
+sums over rows run as vector instructions.
 """
 
 from collections.abc import Callable
@@ -43,33 +44,35 @@ def forward_derivatives(law: Law, space: str) -> Derivatives:
     """Derivatives by differentiating the law's formula: forward for slopes, forward over reverse for curvature."""
     size = len(law.parameters)
 
-    def evaluate(theta_LP, design, y_LR, w_LR, delta_L):
-        rows = {key: values[:, None] for key, values in design.items()}
-        theta = tuple(theta_LP.T)
-        ones = jnp.ones_like(theta[0])
+    def evaluate(point_LP, features, observed_LR, w_LR, delta_L):
+        rows = {key: values[:, None] for key, values in features.items()}
+        point = tuple(point_LP.T)
+        ones = jnp.ones_like(point[0])
 
-        def model(*theta):
-            value = law.evaluate(theta, rows)
+        def model(*point):
+            value = law.evaluate(point, rows)
             return jnp.exp(value) if law.logarithmic and space == "linear" else value
 
         def direction(position):
             return tuple(ones if other == position else 0.0 * ones for other in range(size))
 
         def slope_along(position):
-            return lambda *theta: jax.jvp(model, theta, direction(position))[1]
+            return lambda *point: jax.jvp(model, point, direction(position))[1]
 
-        value_RL, slope_RL, curvature_RL, reweight_RL = huber_rows(model(*theta) - y_LR.T, w_LR.T, delta_L)
-        jacobian = [slope_along(position)(*theta) for position in range(size)]
+        value_RL, slope_RL, curvature_RL, reweight_RL = huber_rows(
+            model(*point) - observed_LR.T, w_LR.T, delta_L
+        )
+        jacobian = [slope_along(position)(*point) for position in range(size)]
         gradient = [jnp.sum(slope_RL * column, axis=0) for column in jacobian]
         hessian = [[gradient[0]] * size for _ in range(size)]
         gauss = [[gradient[0]] * size for _ in range(size)]
 
         # curvature of the model itself: forward over reverse, on a sum in which lanes do not meet
-        def pulled(*theta):
-            return jnp.sum(slope_RL * model(*theta))
+        def pulled(*point):
+            return jnp.sum(slope_RL * model(*point))
 
         gradient_of = jax.grad(pulled, argnums=tuple(range(size)))
-        curved = [jax.jvp(gradient_of, theta, direction(position))[1] for position in range(size)]
+        curved = [jax.jvp(gradient_of, point, direction(position))[1] for position in range(size)]
         for i in range(size):
             for j in range(i, size):
                 product = jacobian[i] * jacobian[j]
@@ -91,44 +94,44 @@ def power_sum_derivatives(law: Law, space: str) -> Derivatives:
     """Closed-form derivatives of a sum of powers: a few matrix products between rows and monomials of the logs."""
     size, count = len(law.parameters), len(law.terms)
     columns = tuple(dict.fromkeys(column for term in law.terms for column, _, _ in term.powers))
-    # feature_KCP[k, c]: derivative of the exponent of term k by each parameter, as a multiple of column c (0: one)
-    feature_KCP = np.zeros((count, 1 + len(columns), size))
+    # derivative of the exponent of term k by each parameter, as a multiple of column c (of 1 for the constant, c = 0)
+    linear_KCP = np.zeros((count, 1 + len(columns), size))
     for k, term in enumerate(law.terms):
-        feature_KCP[k, 0, law.index(term.coefficient)] = 1.0
+        linear_KCP[k, 0, law.index(term.coefficient)] = 1.0
         for column, exponent_name, factor in term.powers:
-            feature_KCP[k, 1 + columns.index(column), law.index(exponent_name)] += factor
+            linear_KCP[k, 1 + columns.index(column), law.index(exponent_name)] += factor
     pairs = [(k, m) for k in range(count) for m in range(k, count)]
     # outer[k, m] maps sums of monomials x_c x_d to the P x P block of the pair, both orders of an unequal pair
     outer_QMPP = np.array(
         [
-            _outer(feature_KCP[k], feature_KCP[m])
+            _outer(linear_KCP[k], linear_KCP[m])
             if k == m
-            else _outer(feature_KCP[k], feature_KCP[m]) + _outer(feature_KCP[m], feature_KCP[k])
+            else _outer(linear_KCP[k], linear_KCP[m]) + _outer(linear_KCP[m], linear_KCP[k])
             for k, m in pairs
         ]
     )
-    diagonal_KMPP = np.array([_outer(feature, feature) for feature in feature_KCP])
+    diagonal_KMPP = np.array([_outer(linear, linear) for linear in linear_KCP])
     # pairs of terms that enter one Jacobian column together, and their share of its squares
     diagonals_QMP = np.einsum("qmpp->qmp", outer_QMPP)
     used = [q for q in range(len(pairs)) if np.any(diagonals_QMP[q])]
     column_pairs, column_QMP = [pairs[q] for q in used], diagonals_QMP[used]
     one_and_columns = 1 + len(columns)
 
-    def evaluate(theta_LP, design, y_LR, w_LR, delta_L):
-        x_CR = jnp.stack([jnp.ones(y_LR.shape[1]), *(design[f"log_{column}"] for column in columns)])
+    def evaluate(point_LP, features, observed_LR, w_LR, delta_L):
+        x_CR = jnp.stack([jnp.ones(observed_LR.shape[1]), *(features[f"log_{column}"] for column in columns)])
         x_MR = (x_CR[:, None] * x_CR[None, :]).reshape(one_and_columns**2, -1)
-        exponent_KLC = jnp.einsum("kcp,lp->klc", feature_KCP, theta_LP)
+        exponent_KLC = jnp.einsum("kcp,lp->klc", linear_KCP, point_LP)
         terms = []
         for k in range(count):
             total = exponent_KLC[k, :, 0, None]
             for c in range(1, one_and_columns):
-                if np.any(feature_KCP[k, c]):
+                if np.any(linear_KCP[k, c]):
                     total = total + exponent_KLC[k, :, c, None] * x_CR[c]
             terms.append(jnp.exp(total))
         value_LR = sum(terms[1:], terms[0])
         shares = [term / value_LR for term in terms]
         model_LR = jnp.log(value_LR) if space == "log" else value_LR
-        rows = huber_rows(model_LR - y_LR, w_LR, delta_L[:, None])
+        rows = huber_rows(model_LR - observed_LR, w_LR, delta_L[:, None])
         loss_LR, slope_LR, curvature_LR, reweight_LR = rows
         if space == "log":
             first_LR, data_LR = slope_LR, curvature_LR - slope_LR
@@ -149,7 +152,7 @@ def power_sum_derivatives(law: Law, space: str) -> Derivatives:
         first_KLM, data_QLM, gauss_QLM, plain_QLM = jnp.split(
             sums_QLM, [count, count + len(pairs), count + 2 * len(pairs)]
         )
-        gradient = jnp.einsum("klc,kcp->lp", first_KLM[:, :, :one_and_columns], feature_KCP)
+        gradient = jnp.einsum("klc,kcp->lp", first_KLM[:, :, :one_and_columns], linear_KCP)
         hessian = jnp.einsum("klm,kmpq->lpq", first_KLM, diagonal_KMPP)
         hessian = hessian + jnp.einsum("qlm,qmij->lij", data_QLM, outer_QMPP)
         gauss = jnp.einsum("qlm,qmij->lij", gauss_QLM, outer_QMPP)

@@ -6,6 +6,7 @@ b = alpha / (alpha + beta), G = (alpha A / (beta B))^(1 / (alpha + beta)).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,3 +40,37 @@ def frontier(parameters: Mapping[str, np.ndarray | float], flops: np.ndarray | f
         log_tokens = log_product - log_params
         loss = e + a * np.exp(-alpha * log_params) + b * np.exp(-beta * log_tokens)
         return Frontier(np.exp(log_params), np.exp(log_tokens), loss)
+
+
+def compute_optimal(
+    parameters: Mapping[str, float], draws: np.ndarray | None, tails: tuple[float, float]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """a_opt, b_opt and tokens_per_param_at of a Chinchilla fit, and their intervals; empty for any other law.
+
+    Args:
+      parameters: natural values by name; `draws` of shape (R, P) in the same order.
+      tails: percentiles of the draws that are the ends.
+    """
+    if set(parameters) != {"E", "A", "B", "alpha", "beta"}:
+        return {}, {}
+    flops = np.array(FRONTIER_FLOPS)
+
+    def numbers(values: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        optimum = frontier(values, flops)
+        a, b = exponents(values)
+        return a, b, optimum.tokens / optimum.params
+
+    def laid_out(a: Any, b: Any, ratio: Any) -> dict[str, Any]:
+        return {
+            "a_opt": a,
+            "b_opt": b,
+            "tokens_per_param_at": {f"{budget:.3g}": value for budget, value in zip(flops, ratio, strict=True)},
+        }
+
+    a, b, ratio = numbers(parameters)
+    derived = laid_out(float(a), float(b), ratio.tolist())
+    if draws is None:
+        return derived, {}
+    drawn = numbers({name: draws[:, [position]] for position, name in enumerate(parameters)})
+    ends = [np.nanquantile(np.clip(values, -1e300, 1e300), tails, axis=0) for values in drawn]
+    return derived, laid_out(ends[0][:, 0].tolist(), ends[1][:, 0].tolist(), ends[2].T.tolist())

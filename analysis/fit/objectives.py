@@ -6,17 +6,18 @@ summed over rows. The engine sees one family, Huber with its delta: the constant
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from core.errors import BadInput
 
-ROBUST = ("huber", "l1", "l2")
-SPACES = ("log", "linear")
+Robust = Literal["huber", "l1", "l2"]
+Space = Literal["log", "linear"]
 
 
 @dataclass(frozen=True)
-class Objective:
+class FitObjective:
     """An objective: `robust` one of huber, l1, l2; `delta` of the Huber function; residuals in `space`.
 
     Raises:
@@ -28,10 +29,12 @@ class Objective:
     space: str = "log"
 
     def __post_init__(self) -> None:
-        if self.robust not in ROBUST:
-            raise BadInput(f"robust {self.robust!r} is unknown; allowed are {', '.join(ROBUST)}")
-        if self.space not in SPACES:
-            raise BadInput(f"space {self.space!r} is unknown; allowed are {', '.join(SPACES)}")
+        for name, value, allowed in (
+            ("robust", self.robust, get_args(Robust)),
+            ("space", self.space, get_args(Space)),
+        ):
+            if value not in allowed:
+                raise BadInput(f"{name} {value!r} is unknown; allowed are {', '.join(allowed)}")
         if self.robust == "huber" and not (np.isfinite(self.delta) and self.delta > 0):
             raise BadInput(f"delta {self.delta!r} is not allowed; it is a finite number above 0")
 

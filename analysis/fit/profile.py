@@ -9,38 +9,39 @@ interval ends at the parameter's bound.
 import dataclasses
 
 import numpy as np
+from scipy.special import stdtrit
 
-from analysis.fit.problem import Prepared, predicted
+from analysis.fit.estimation import Estimation, predicted
 from analysis.fit.solver import Box, solve
-from analysis.fit.uncertainty import Sandwich, quadratic_chance, student_quantile
+from analysis.fit.uncertainty import Sandwich, quadratic_chance
 
 STEPS = np.array([0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0, 25.0, 50.0, 100.0])
 ROUNDS = 3
 
 
 def profile_intervals(
-    prepared: Prepared, theta: np.ndarray, hessian: np.ndarray, level: float, spread: Sandwich
+    estimation: Estimation, point: np.ndarray, hessian: np.ndarray, level: float, spread: Sandwich
 ) -> dict[str, tuple[float, float]]:
     """Intervals in natural units for every free parameter.
 
     Args:
-      theta, hessian, spread: the optimum and what `sandwich` says of it, in the centred coordinates of `prepared`.
+      point, hessian, spread: the optimum and what `sandwich` says of it, centred as in `estimation`.
     """
-    law = prepared.law
-    means = prepared.centring.means
-    design = {
+    law = estimation.law
+    means = estimation.centring.means
+    features = {
         key: values + means[key.removeprefix("log_")] if key.startswith("log_") else values
-        for key, values in prepared.problem.design.items()
+        for key, values in estimation.problem.features.items()
     }
-    problem = dataclasses.replace(prepared.problem, design=design)
-    matrix = prepared.centring.matrix
-    point = prepared.centring.backward(theta)
+    problem = dataclasses.replace(estimation.problem, features=features)
+    matrix = estimation.centring.matrix
+    internal = estimation.centring.backward(point)
     curvature = matrix.T @ hessian @ matrix
-    free = np.flatnonzero(prepared.box.free)
-    thresholds, widths = _thresholds(prepared, theta, level, spread)
-    lower, upper = prepared.box.lower.copy(), prepared.box.upper.copy()
+    free = np.flatnonzero(estimation.box.free)
+    thresholds, widths = _thresholds(estimation, point, level, spread)
+    lower, upper = estimation.box.lower.copy(), estimation.box.upper.copy()
     conditional = _conditional_moves(curvature, free)
-    best = solve(problem, point[None], prepared.box, anneal=False)
+    best = solve(problem, internal[None], estimation.box, anneal=False)
     floor = float(best.objective[0])
     intervals = {}
     edges: dict[tuple[int, float], float] = {}
@@ -49,14 +50,14 @@ def profile_intervals(
         for sign in (-1.0, 1.0):
             wall = upper[position] if sign > 0 else lower[position]
             values = np.clip(
-                point[position] + sign * widths[position] * STEPS, lower[position], upper[position]
+                internal[position] + sign * widths[position] * STEPS, lower[position], upper[position]
             )
             jobs.append((position, sign, wall, np.unique(values)))
     for _ in range(ROUNDS):
-        rises = _rises(problem, prepared, point, jobs, conditional, floor)
+        rises = _rises(problem, estimation, internal, jobs, conditional, floor)
         refined = []
         for (position, sign, wall, values), rise in zip(jobs, rises, strict=True):
-            below, above = _bracket(point[position], sign, values, rise, thresholds[position])
+            below, above = _bracket(internal[position], sign, values, rise, thresholds[position])
             edges[position, sign] = wall if above is None else _interpolated(below, above, thresholds[position])
             if above is None:
                 refined.append((position, sign, wall, np.array([wall])))
@@ -72,21 +73,21 @@ def profile_intervals(
 
 
 def _thresholds(
-    prepared: Prepared, theta: np.ndarray, level: float, spread: Sandwich
+    estimation: Estimation, point: np.ndarray, level: float, spread: Sandwich
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Per parameter, in uncentred coordinates: the rise at which an interval of `level` ends, and its half-width.
+    """Per internal parameter: the rise at which an interval of `level` ends, and its half-width.
 
     Where the sandwich does not exist, the factor is that of equal noise in every row and the width is left open.
     """
-    problem, free = prepared.problem, prepared.box.free
-    rows = problem.y.size
-    quantile = student_quantile(0.5 + level / 2, max(rows - int(free.sum()), 1)) ** 2
-    residual = predicted(prepared.law, problem, theta) - problem.y
-    delta = float(prepared.box.delta)
+    problem, free = estimation.problem, estimation.box.free
+    rows = problem.observed.size
+    quantile = stdtrit(max(rows - int(free.sum()), 1), 0.5 + level / 2) ** 2
+    residual = predicted(estimation.law, problem, point) - problem.observed
+    delta = float(estimation.box.delta)
     chance = float(np.average(quadratic_chance(residual, delta), weights=problem.weights))
     squares = float(np.average(np.clip(residual, -delta, delta) ** 2, weights=problem.weights))
     equal = squares * rows / max(rows - int(free.sum()), 1) / max(chance, 1e-300)
-    back = np.linalg.inv(prepared.centring.matrix)
+    back = np.linalg.inv(estimation.centring.matrix)
     variance = np.diag(back @ np.nan_to_num(spread.covariance) @ back.T)
     curvature = np.diag(back @ np.nan_to_num(spread.inverse) @ back.T)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -107,20 +108,23 @@ def _conditional_moves(curvature: np.ndarray, free: np.ndarray) -> np.ndarray:
     return moves
 
 
-def _rises(problem, prepared, point, jobs, conditional, floor) -> list[np.ndarray]:
+def _rises(problem, estimation, internal, jobs, conditional, floor) -> list[np.ndarray]:
     """The profile's rise above the optimum at every value of every job, in one batch."""
     starts, lowers, uppers = [], [], []
     for position, _, _, values in jobs:
-        moved = point + (values - point[position])[:, None] * conditional[position]
-        low, high = np.tile(prepared.box.lower, (values.size, 1)), np.tile(prepared.box.upper, (values.size, 1))
+        moved = internal + (values - internal[position])[:, None] * conditional[position]
+        low, high = (
+            np.tile(estimation.box.lower, (values.size, 1)),
+            np.tile(estimation.box.upper, (values.size, 1)),
+        )
         low[:, position] = high[:, position] = values
         starts.append(moved)
         lowers.append(low)
         uppers.append(high)
-    box = Box(np.concatenate(lowers), np.concatenate(uppers), prepared.box.delta)
+    box = Box(np.concatenate(lowers), np.concatenate(uppers), estimation.box.delta)
     begin = np.concatenate(starts)
     objective = solve(problem, begin, box, anneal=False).objective
-    if prepared.objective.robust != "l2":
+    if estimation.objective.robust != "l2":
         objective = np.minimum(objective, solve(problem, begin, box).objective)
     return np.split(objective - floor, np.cumsum([values.size for *_, values in jobs])[:-1])
 

@@ -1,21 +1,24 @@
 """Which law, and how much of an answer is the analyst's choice: AIC and BIC, back-tests, a sensitivity table."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from rich.table import Table as Grid
 
+from analysis.fit.checks import with_derived
 from analysis.fit.fit import Fit, fit_law
 from analysis.laws import get_law
 from analysis.laws.base import Law
 from core.errors import BadInput
 
+SAME_FLOPS = 1e-3  # relative difference below which two conventions of FLOPs are one
+
 
 @dataclass(frozen=True)
-class Scored:
+class RankedLaw:
     """A law's fit with its information criteria; `delta_aicc` and `weight` are relative to the best of the set."""
 
     fit: Fit
@@ -24,6 +27,11 @@ class Scored:
     bic: float
     delta_aicc: float
     weight: float
+
+
+def least_rows(law: Law) -> int:
+    """Rows from which AICc is defined: more than the parameters, a variance and one."""
+    return len(law.parameters) + 3
 
 
 def information(fit: Fit) -> tuple[float, float, float]:
@@ -46,7 +54,9 @@ def information(fit: Fit) -> tuple[float, float, float]:
     return aic, corrected, parameters * math.log(n) - 2 * likelihood
 
 
-def compare_laws(laws: Iterable[Law | str], columns: Mapping[str, np.ndarray], **options: Any) -> list[Scored]:
+def compare_laws(
+    laws: Iterable[Law | str], columns: Mapping[str, np.ndarray], **options: Any
+) -> list[RankedLaw]:
     """Fit several laws to the same rows and rank them, best first by AICc.
 
     Raises:
@@ -63,10 +73,10 @@ def compare_laws(laws: Iterable[Law | str], columns: Mapping[str, np.ndarray], *
     gaps = [score[1] - best if math.isfinite(score[1]) else math.inf for score in scores]
     total = sum(math.exp(-gap / 2) for gap in gaps)
     ranked = [
-        Scored(fit, *score, delta_aicc=gap, weight=math.exp(-gap / 2) / total)
+        RankedLaw(fit, *score, delta_aicc=gap, weight=math.exp(-gap / 2) / total)
         for fit, score, gap in zip(fits, scores, gaps, strict=True)
     ]
-    return sorted(ranked, key=lambda scored: scored.delta_aicc)
+    return sorted(ranked, key=lambda rank: rank.delta_aicc)
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,10 @@ def back_test(
       BadInput: a cutoff that leaves nothing to predict, or what `fit_law` refuses.
     """
     law = get_law(law) if isinstance(law, str) else law
-    compute = flops_of(columns)
+    known, _ = with_derived(("flops",), columns)
+    if "flops" not in known:
+        raise BadInput("compute is unknown: the table needs flops, or params and tokens")
+    compute = np.asarray(known["flops"], dtype=np.float64)
     results = []
     for cutoff in cutoffs:
         limit = float(np.quantile(compute, cutoff)) if 0 < cutoff < 1 else float(cutoff)
@@ -139,15 +152,6 @@ def back_test(
             )
         )
     return results
-
-
-def flops_of(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The `flops` column, or 6 N D."""
-    if "flops" in columns:
-        return np.asarray(columns["flops"], dtype=np.float64)
-    if {"params", "tokens"} <= columns.keys():
-        return 6.0 * np.asarray(columns["params"], float) * np.asarray(columns["tokens"], float)
-    raise BadInput("compute is unknown: the table needs flops, or params and tokens")
 
 
 @dataclass(frozen=True)
@@ -193,44 +197,62 @@ class Sensitivity:
 def sensitivity(law: Law | str, columns: Mapping[str, np.ndarray], **options: Any) -> Sensitivity:
     """Refit under other objectives, deltas, exclusions, definitions of N and FLOP conventions.
 
-    The choices that apply follow from the columns: `params_total` or `params_non_embedding` beside `params` give other
-    definitions of N; `flops` beside tokens gives D = FLOPs / 6N, what a table with another convention would have held.
+    Args:
+      options: of `fit_law`, as the reported fit had them.
+
+    Raises:
+      BadInput: what `fit_law` refuses with the options as they are; what it refuses of another choice is listed.
     """
     law = get_law(law) if isinstance(law, str) else law
-    base = {"robust": "huber", "delta": 1e-3, "space": None, "drop_worst": 0, **options}
-    first = {**base, "profile": False}
-    dropped, rows = int(base["drop_worst"]), np.asarray(columns[law.target]).shape[0]
-    choices: list[tuple[str, dict[str, Any], Mapping[str, np.ndarray]]] = [("as asked", {}, columns)]
+    labels, fits, refused = [], [], []
+    for choice in (_Choice("as asked", {}, columns), *_choices(law, columns, options)):
+        try:
+            fits.append(fit_law(law, choice.columns, **{**options, "profile": False, **choice.options}))
+            labels.append(choice.label)
+        except BadInput as error:
+            if not fits:
+                raise
+            refused.append((choice.label, str(error)))
+    return Sensitivity(tuple(labels), tuple(fits), tuple(refused))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What is changed of the options, and the columns."""
+
+    label: str
+    options: Mapping[str, Any]
+    columns: Mapping[str, np.ndarray]
+
+
+def _choices(law: Law, columns: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> Iterator[_Choice]:
+    """The choices that apply, which follow from the columns.
+
+    `params_total` or `params_non_embedding` beside `params` give other definitions of N. `flops` beside params and
+    tokens gives D = FLOPs / 6N or C = 6ND: what a table with another convention would have held.
+    """
     if law.logarithmic:
-        choices += [(f"huber {delta:g} on log", {"robust": "huber", "delta": delta, "space": "log"}, columns)
-                    for delta in (1e-4, 1e-3, 1e-2)]  # fmt: skip
-        choices += [("l1 on log", {"robust": "l1", "space": "log"}, columns),
-                    ("l2 on log", {"robust": "l2", "space": "log"}, columns)]  # fmt: skip
-    choices.append(("l2 on value", {"robust": "l2", "space": "linear"}, columns))
-    for more in (0, max(1, rows // 50), max(2, rows // 20)):
-        if more != dropped:
-            choices.append((f"{more} largest left out", {"drop_worst": more}, columns))
+        for delta in (1e-4, 1e-3, 1e-2):
+            yield _Choice(
+                f"huber {delta:g} on log", {"robust": "huber", "delta": delta, "space": "log"}, columns
+            )
+        for robust in ("l1", "l2"):
+            yield _Choice(f"{robust} on log", {"robust": robust, "space": "log"}, columns)
+    yield _Choice("l2 on value", {"robust": "l2", "space": "linear"}, columns)
+    rows = np.asarray(columns[law.target]).shape[0]
+    for dropped in (0, max(1, rows // 50), max(2, rows // 20)):
+        if dropped != options.get("drop_worst", 0):
+            yield _Choice(f"{dropped} largest left out", {"drop_worst": dropped}, columns)
     for other in ("params_total", "params_non_embedding"):
         if other in columns and "params" in law.inputs:
-            choices.append((f"N = {other}", {}, {**columns, "params": columns[other]}))
-    if {"flops", "params", "tokens"} <= columns.keys() and "tokens" in law.inputs:
-        implied = np.asarray(columns["flops"], float) / (6.0 * np.asarray(columns["params"], float))
-        if np.max(np.abs(implied / np.asarray(columns["tokens"], float) - 1)) > 1e-3:
-            choices.append(("D = flops / 6N", {}, {**columns, "tokens": implied}))
-    if {"params", "tokens"} <= columns.keys() and "flops" in law.inputs and "flops" in columns:
-        product = 6.0 * np.asarray(columns["params"], float) * np.asarray(columns["tokens"], float)
-        if np.max(np.abs(product / np.asarray(columns["flops"], float) - 1)) > 1e-3:
-            choices.append(("C = 6ND", {}, {**columns, "flops": product}))
-    labels, fits, refused = [], [], []
-    for label, change, table in choices:
-        try:
-            fits.append(fit_law(law, table, **{**first, **change}))
-            labels.append(label)
-        except BadInput as error:
-            if label == "as asked":
-                raise
-            refused.append((label, str(error)))
-    return Sensitivity(tuple(labels), tuple(fits), tuple(refused))
+            yield _Choice(f"N = {other}", {}, {**columns, "params": columns[other]})
+    if {"flops", "params", "tokens"} <= columns.keys():
+        flops, params, tokens = (np.asarray(columns[name], float) for name in ("flops", "params", "tokens"))
+        if np.max(np.abs(flops / (6.0 * params * tokens) - 1)) > SAME_FLOPS:
+            if "tokens" in law.inputs:
+                yield _Choice("D = flops / 6N", {}, {**columns, "tokens": flops / (6.0 * params)})
+            if "flops" in law.inputs:
+                yield _Choice("C = 6ND", {}, {**columns, "flops": 6.0 * params * tokens})
 
 
 def _at(columns: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,14 +7,15 @@ break. Resampled rows enter as weights, so all resamples are one batch of the so
 """
 
 import math
-import statistics
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import erf, ndtr, stdtrit
 
-from analysis.fit.problem import Prepared, jacobian, predicted
+from analysis.fit.estimation import Estimation, jacobian, predicted
 from analysis.fit.solver import Problem, Solutions, solve
 
+ASYMPTOTIC_DRAWS = 2000
 EXTRA_STARTS = 3  # every resample also starts from this many other minima of the full table
 
 
@@ -44,8 +45,8 @@ def cluster_weights(labels: np.ndarray, resamples: int, seed: int) -> np.ndarray
     return pair_weights(int(cluster.max()) + 1, resamples, seed)[:, cluster]
 
 
-def bootstrap(
-    prepared: Prepared,
+def bootstrap_draws(
+    estimation: Estimation,
     minima: np.ndarray,
     resamples: int,
     seed: int,
@@ -56,61 +57,63 @@ def bootstrap(
     """Refit `resamples` resampled tables, each from the optimum, annealed, and from other minima of the full table.
 
     Args:
-      minima: centred internal points of the full table's minima, best first, shape (M, P).
+      minima: centred points of the full table's minima, best first, shape (M, P).
       cluster: labels of rows that are resampled together.
       wild: keep inputs, flip residuals (per cluster where clusters are given).
     """
-    problem = prepared.problem
-    rows = problem.y.shape[0]
+    problem = estimation.problem
+    rows = problem.observed.shape[0]
     if wild:
-        fitted = predicted(prepared.law, problem, minima[0])
+        fitted = predicted(estimation.law, problem, minima[0])
         labels = np.arange(rows) if cluster is None else np.unique(cluster, return_inverse=True)[1]
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, int(labels.max()) + 1))
-        inflate = math.sqrt(rows / max(rows - int(np.sum(prepared.box.free)), 1))
-        resampled = fitted + inflate * (problem.y - fitted) * signs[:, labels]
-        tables = Problem(problem.law, problem.space, problem.design, resampled, problem.weights)
+        inflate = math.sqrt(rows / max(rows - int(np.sum(estimation.box.free)), 1))
+        resampled = fitted + inflate * (problem.observed - fitted) * signs[:, labels]
+        tables = Problem(problem.law, problem.space, problem.features, resampled, problem.weights)
     else:
         drawn = (
             pair_weights(rows, resamples, seed)
             if cluster is None
             else cluster_weights(cluster, resamples, seed)
         )
-        tables = Problem(problem.law, problem.space, problem.design, problem.y, drawn * problem.weights)
-    box = prepared.box
+        tables = Problem(
+            problem.law, problem.space, problem.features, problem.observed, drawn * problem.weights
+        )
+    box = estimation.box
     start = np.tile(minima[0], (resamples, 1))
     best = solve(tables, start, box)
-    if prepared.objective.robust != "l2":
+    if estimation.objective.robust != "l2":
         best = _better(best, solve(tables, start, box, anneal=False))
     for other in minima[1 : 1 + EXTRA_STARTS]:
         best = _better(best, solve(tables, np.tile(other, (resamples, 1)), box, anneal=False))
     best = _better(best, solve(tables, _neighbours(best, tables), box, anneal=False))
-    natural = np.clip(prepared.natural(best.theta), -1e300, 1e300)
+    natural = np.clip(estimation.natural(best.point), -1e300, 1e300)
     return Draws(natural, best.objective, int(np.sum(~best.converged)))
 
 
-def _better(one: Solutions, other: Solutions) -> Solutions:
+def _better(first: Solutions, second: Solutions) -> Solutions:
     """Per lane, the lower objective."""
-    take = other.objective < one.objective
+    take = second.objective < first.objective
     return Solutions(
         **{
             name: np.where(
-                take.reshape((-1,) + (1,) * (getattr(one, name).ndim - 1)),
-                getattr(other, name),
-                getattr(one, name),
+                take.reshape((-1,) + (1,) * (getattr(first, name).ndim - 1)),
+                getattr(second, name),
+                getattr(first, name),
             )
-            for name in one.__dataclass_fields__
+            for name in first.__dataclass_fields__
         }
     )
 
 
-def _neighbours(found: Solutions, tables: Problem) -> np.ndarray:
+def _neighbours(solutions: Solutions, tables: Problem) -> np.ndarray:
     """For each resample the optimum of the resample before it: a plausible point that it has not seen."""
-    return np.roll(found.theta, 1, axis=0)
+    return np.roll(solutions.point, 1, axis=0)
 
 
 @dataclass(frozen=True)
 class Sandwich:
-    """Asymptotic covariance of an M-estimator and its two halves, centred internal coordinates, shape (P, P).
+    """Asymptotic covariance of an M-estimator and its two halves, of centred parameters, shape (P, P).
 
     `inverse` is that of the smoothed Hessian. NaN for parameters that are pinned, at a bound, or undetermined.
     """
@@ -125,21 +128,21 @@ class Sandwich:
 
 
 def sandwich(
-    prepared: Prepared, theta: np.ndarray, hessian: np.ndarray, cluster: np.ndarray | None = None
+    estimation: Estimation, point: np.ndarray, hessian: np.ndarray, cluster: np.ndarray | None = None
 ) -> Sandwich:
     """The sandwich estimator (Huber 1967) with a kernel estimate of the Hessian (Powell 1991).
 
     Each row's chance of lying in the quadratic part of Huber's function is smoothed over residuals, so that a delta
     far below the residuals does not starve the Hessian, and noise that differs between rows is allowed for.
     """
-    problem = prepared.problem
-    residual = predicted(prepared.law, problem, theta) - problem.y
-    columns = jacobian(prepared.law, problem, theta)
-    weights, delta = problem.weights, float(prepared.box.delta)
+    problem = estimation.problem
+    residual = predicted(estimation.law, problem, point) - problem.observed
+    columns = jacobian(estimation.law, problem, point)
+    weights, delta = problem.weights, float(estimation.box.delta)
     slope = weights * np.clip(residual, -delta, delta)
     exact = np.where(np.abs(residual) <= delta, weights, 0.0)
     smooth = weights * quadratic_chance(residual, delta)
-    free = prepared.box.free & (theta > prepared.box.lower + 1e-9) & (theta < prepared.box.upper - 1e-9)
+    free = estimation.box.free & (point > estimation.box.lower + 1e-9) & (point < estimation.box.upper - 1e-9)
     bread = hessian + columns.T @ ((smooth - exact)[:, None] * columns)
     scores = slope[:, None] * columns
     if cluster is not None:
@@ -149,7 +152,7 @@ def sandwich(
         scores = grouped
     degrees = max(scores.shape[0] - int(free.sum()), 1)
     meat = scores.T @ scores * (scores.shape[0] / degrees)
-    covariance, inverse = np.full((2, theta.size, theta.size), np.nan)
+    covariance, inverse = np.full((2, point.size, point.size), np.nan)
     block = np.ix_(free, free)
     scale = np.sqrt(np.maximum(np.abs(np.diag(bread[block])), 1e-300))
     scaled = bread[block] / scale[:, None] / scale[None, :]
@@ -167,25 +170,45 @@ def quadratic_chance(residual: np.ndarray, delta: float) -> np.ndarray:
     bandwidth = 1.4826 * float(np.median(np.abs(residual))) * residual.size**-0.2
     if bandwidth <= 0 or not np.isfinite(delta):
         return (np.abs(residual) <= delta).astype(np.float64)
-    erf = np.frompyfunc(math.erf, 1, 1)
     root = math.sqrt(2) * bandwidth
-    return ((erf((delta - residual) / root) + erf((delta + residual) / root)) / 2).astype(np.float64)
+    return (erf((delta - residual) / root) + erf((delta + residual) / root)) / 2
 
 
-def student_quantile(probability: float, degrees: float) -> float:
-    """Quantile of Student's t (Cornish-Fisher expansion; Abramowitz and Stegun 26.7.5; exact for 1 and 2 degrees)."""
-    if degrees <= 1:
-        return math.tan(math.pi * (probability - 0.5))
-    if degrees <= 2:
-        return (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
-    z = statistics.NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / degrees ** (order + 1) for order, term in enumerate(terms))
+def asymptotic_draws(
+    estimation: Estimation, point: np.ndarray, covariance: np.ndarray, seed: int
+) -> np.ndarray | None:
+    """Natural parameters around the optimum, from its asymptotic (Student) distribution; None where it has none."""
+    known = np.isfinite(np.diag(covariance))
+    if not known.any():
+        return None
+    block = covariance[np.ix_(known, known)]
+    values, vectors = np.linalg.eigh((block + block.T) / 2)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    rng = np.random.default_rng(seed)
+    degrees = max(estimation.problem.observed.size - int(known.sum()), 1)
+    normal = rng.standard_normal((ASYMPTOTIC_DRAWS, int(known.sum())))
+    student = normal / np.sqrt(rng.chisquare(degrees, (ASYMPTOTIC_DRAWS, 1)) / degrees)
+    points = np.tile(point, (ASYMPTOTIC_DRAWS, 1))
+    points[:, known] += student @ root.T
+    natural = estimation.natural(np.clip(points, estimation.box.lower, estimation.box.upper))
+    return np.clip(natural, -1e300, 1e300)
+
+
+def asymptotic_errors(estimation: Estimation, point: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Standard errors in natural units by the delta method."""
+    inverse = np.linalg.inv(estimation.centring.matrix)
+    variance = np.diag(inverse @ np.nan_to_num(covariance) @ inverse.T).copy()
+    unknown = ~np.isfinite(np.diag(covariance))
+    touched = (np.abs(inverse[:, unknown]) > 1e-12).any(axis=1)
+    errors = np.sqrt(np.maximum(variance, 0.0))
+    natural = estimation.natural(point)
+    for position, parameter in enumerate(estimation.law.parameters):
+        if parameter.positive:
+            errors[position] *= natural[position]
+    errors[touched] = np.nan
+    for name in estimation.fixed:
+        errors[estimation.law.index(name)] = 0.0
+    return errors
 
 
 def percentile_levels(level: float, rows: int, parameters: int) -> tuple[float, float]:
@@ -195,6 +218,6 @@ def percentile_levels(level: float, rows: int, parameters: int) -> tuple[float, 
     sqrt((n - p) / n) and has normal, not Student, tails.
     """
     degrees = max(rows - parameters, 1)
-    widened = math.sqrt(rows / degrees) * student_quantile(0.5 + level / 2, degrees)
-    tail = max(1.0 - statistics.NormalDist().cdf(widened), 1e-6)
+    widened = math.sqrt(rows / degrees) * stdtrit(degrees, 0.5 + level / 2)
+    tail = max(1.0 - ndtr(widened), 1e-6)
     return tail, 1.0 - tail

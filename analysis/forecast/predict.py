@@ -6,18 +6,19 @@ The file holds the prediction with its interval, the hashes of the fit and of th
 digest of itself; `analysis.forecast.score` compares it with the run when it has landed.
 """
 
-import argparse
 import datetime
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from tyro.conf import UseAppendAction, arg
 
-from analysis.commands import Parser, digest_of, read_object, write_result
-from analysis.fit.fit import fit_from_json
-from core.errors import BadInput, exit_on_bad_input
+from analysis.commands import digest_of, read_object, write_result
+from analysis.fit.fit import Fit
+from core import cli
+from core.errors import BadInput
 
 FAR = 10.0  # a forecast further than this factor beyond the fitted runs is warned of
 
@@ -49,7 +50,7 @@ def forecast(
             raise BadInput(f"--{name.replace('_', '-')} {value:g}: must be positive and finite")
     if not 0 < level < 1:
         raise BadInput(f"--level {level:g}: must be between 0 and 1")
-    fitted = fit_from_json(fit)
+    fitted = Fit.from_json(fit)
     if fitted.law.target != "loss":
         raise BadInput(f"law {fitted.law.name} predicts {fitted.law.target}, not loss; forecasts are of loss")
     row = {name: np.array([value]) for name, value in {"flops": 6.0 * params * tokens, **inputs}.items()}
@@ -59,9 +60,9 @@ def forecast(
         raise BadInput(
             f"the fit gives no finite prediction with an interval at {params:g} params, {tokens:g} tokens"
         )
-    said = [f"fit: {warning}" for warning in fitted.warnings]
+    warnings = [f"fit: {warning}" for warning in fitted.warnings]
     if not low <= value <= high:
-        said.append("the prediction lies outside its own interval: the resamples are skewed")
+        warnings.append("the prediction lies outside its own interval: the resamples are skewed")
     return {
         "law": fitted.law.name,
         "params": params,
@@ -70,7 +71,7 @@ def forecast(
         "prediction": value,
         "interval": [low, high],
         "level": level,
-        "warnings": said,
+        "warnings": warnings,
     }
 
 
@@ -107,45 +108,45 @@ def beyond(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's first lines."""
-    parser = Parser(prog="python -m analysis.forecast", description="A prediction written before its run.")
-    parser.add_argument("fit", help="fit.json of analysis.fit")
-    parser.add_argument("--params", type=float, required=True, help="N of the run to come")
-    parser.add_argument("--tokens", type=float, required=True, help="D of the run to come")
-    parser.add_argument(
-        "--input", action="append", default=[], metavar="NAME=VALUE", help="another input of the law"
+    cli.command(command, arguments, "python -m analysis.forecast")
+
+
+def command(
+    fit: Path,
+    /,
+    *,
+    params: float,
+    tokens: float,
+    input: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=VALUE")] = (),
+    level: float = 0.9,
+    out: Path,
+) -> None:
+    """A prediction written before the run that it is about.
+
+    Args:
+      fit: fit.json of analysis.fit
+      params: N of the run to come
+      tokens: D of the run to come
+      input: another input of the law, such as unique_tokens=1e9
+      level: of the interval
+      out: the JSON file to write
+    """
+    others = cli.numbers(input, "--input")
+    stored, sha256 = read_object(fit, "a fit.json")
+    try:
+        value = forecast(stored, params, tokens, level, others)
+    except BadInput as error:
+        raise BadInput(str(error) if str(error).startswith("--") else f"{fit}: {error}") from None
+    factors, warning = beyond(stored, fit.parent, params, tokens)
+    value["warnings"] += [warning] if warning else []
+    value["extrapolation"] = factors
+    value["fit"] = {"path": str(fit), "sha256": sha256}
+    value["input"] = stored.get("input")
+    value["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    value["digest"] = digest_of(value)
+    write_result(out, value)
+    low, high = value["interval"]
+    sys.stdout.write(
+        f"loss {value['prediction']:.4f}, {level:.0%} interval {low:.4f} to {high:.4f}, at {params:g} params and "
+        f"{tokens:g} tokens\n" + "".join(f"  warning: {line}\n" for line in value["warnings"])
     )
-    parser.add_argument("--level", type=float, default=0.9, help="of the interval")
-    parser.add_argument("--out", required=True, help="the JSON file to write")
-    with exit_on_bad_input():
-        options = parser.parse_args(arguments)
-        fit, sha256 = read_object(options.fit, "a fit.json")
-        try:
-            value = forecast(fit, options.params, options.tokens, options.level, _others(options))
-        except BadInput as error:
-            raise BadInput(str(error) if str(error).startswith("--") else f"{options.fit}: {error}") from None
-        factors, warning = beyond(fit, Path(options.fit).parent, options.params, options.tokens)
-        value["warnings"] += [warning] if warning else []
-        value["extrapolation"] = factors
-        value["fit"] = {"path": str(options.fit), "sha256": sha256}
-        value["input"] = fit.get("input")
-        value["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        value["digest"] = digest_of(value)
-        write_result(options.out, value)
-        sys.stdout.write(
-            f"loss {value['prediction']:.4f}, {options.level:.0%} interval {value['interval'][0]:.4f} to "
-            f"{value['interval'][1]:.4f}, at {options.params:g} params and {options.tokens:g} tokens\n"
-            + "".join(f"  warning: {line}\n" for line in value["warnings"])
-        )
-
-
-def _others(options: argparse.Namespace) -> dict[str, float]:
-    others = {}
-    for text in options.input:
-        name, equals, value = text.partition("=")
-        try:
-            others[name] = float(value)
-        except ValueError:
-            equals = ""
-        if not (name and equals):
-            raise BadInput(f"--input {text}: must be NAME=VALUE with a number, such as unique_tokens=1e9")
-    return others

@@ -19,23 +19,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.commands import Parser, digest_of, read_object, write_result
+import numpy as np
+
+from analysis.commands import digest_of, read_object, write_result
 from analysis.fit.fit import Fit, fit_law
-from analysis.fit.selection import compare_laws
+from analysis.fit.selection import RankedLaw, compare_laws, least_rows
 from analysis.forecast.predict import forecast
-from analysis.logs.load import Sweep, load_sweep
+from analysis.laws import compared_laws
+from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.table import Table
-from core.errors import BadInput, exit_on_bad_input
+from core import cli
+from core.errors import BadInput
 from core.files import write_atomic
 from core.records import held_back_of
 from core.rundir import SweepDirectory
 
-BEST = "best"
-LAWS = (
-    "chinchilla",
-    "kaplan",
-)  # of parameters and tokens; `best` takes the one with the lowest AICc on the small runs
-LEAST_ROWS = 8  # AICc is defined for more rows than parameters (5 and a variance) and one
+BEST = "best"  # the law with the lowest AICc on the small runs
 COLUMNS = ("params", "tokens", "loss")
 
 
@@ -62,12 +61,8 @@ def register(
         if sweep.run(name).environment.exists():
             raise BadInput(f"{path / name}: has started already; a forecast must be written before its run")
     table = small_table(load_sweep(path), {run["run"] for run in runs})
-    if law == BEST and table.rows < LEAST_ROWS:
-        raise BadInput(
-            f"{path}: {table.rows} small runs are too few to choose a law by AICc; at least {LEAST_ROWS}, or --law"
-        )
     columns = {name: table.columns[name] for name in COLUMNS}
-    ranked = compare_laws(LAWS, columns, robust="l2", seed=seed) if law == BEST else []
+    ranked = _ranked(path, columns, seed) if law == BEST else []
     fit = fit_law(ranked[0].fit.law if ranked else law, columns, bootstrap=bootstrap, seed=seed)
     text = table_text(table)
     source = {"path": sweep.forecast_table.name, "sha256": _sha256(text), "rows": table.rows}
@@ -76,12 +71,12 @@ def register(
         {"run": run["run"], **forecast(json.loads(fit_text), run["params"], run["tokens"], level)}
         for run in runs
     ]
-    main_one = max(predictions, key=lambda one: (one["tokens"], one["params"]))
+    largest = max(predictions, key=lambda prediction: (prediction["tokens"], prediction["params"]))
     value: dict[str, Any] = {
-        **{key: entry for key, entry in main_one.items() if key != "run"},
-        "run": main_one["run"],
+        **{key: entry for key, entry in largest.items() if key != "run"},
+        "run": largest["run"],
         "runs": predictions,
-        "laws": [{"law": one.fit.law.name, "aicc_above_best": one.delta_aicc} for one in ranked],
+        "laws": [{"law": rank.fit.law.name, "aicc_above_best": rank.delta_aicc} for rank in ranked],
         "fit": {"path": sweep.forecast_fit.name, "sha256": _sha256(fit_text)},
         "input": source,
         "commit": commit,
@@ -97,7 +92,19 @@ def register(
     return value
 
 
-def small_table(sweep: Sweep, held: set[str]) -> Table:
+def _ranked(path: Path, columns: Mapping[str, np.ndarray], seed: int) -> list[RankedLaw]:
+    """The compared laws that these rows can tell apart, best first."""
+    rows = columns["loss"].size
+    laws = compared_laws(columns)
+    if sum(least_rows(law) <= rows for law in laws) < 2:
+        needed = sorted(map(least_rows, laws))[1]
+        raise BadInput(
+            f"{path}: {rows} small runs are too few to choose a law by AICc; at least {needed}, or --law"
+        )
+    return compare_laws([law for law in laws if least_rows(law) <= rows], columns, robust="l2", seed=seed)
+
+
+def small_table(sweep: SweepLogs, held: set[str]) -> Table:
     """The rows of all usable runs that are not held back."""
     others = tuple(run for run in sweep.runs if run.run not in held)
     return dataclasses.replace(sweep, runs=others).table(optional=("run",))
@@ -125,23 +132,35 @@ def _sha256(text: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's first lines."""
-    parser = Parser(
-        prog="python -m analysis.register", description="Forecast held-back runs before they start."
-    )
-    parser.add_argument("sweep", type=Path, help="runs/<sweep>")
-    parser.add_argument("--law", default=BEST, help=f"a law, or {BEST}: lowest AICc of {', '.join(LAWS)}")
-    parser.add_argument("--level", type=float, default=0.9, help="of the intervals")
-    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples; 0 for asymptotic intervals")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--commit", default="", help="of the code, recorded in forecast.json")
-    with exit_on_bad_input():
-        asked = parser.parse_args(arguments)
-        value = register(asked.sweep, asked.law, asked.level, asked.bootstrap, asked.seed, asked.commit)
-        where = SweepDirectory(asked.sweep).forecast
-        lines = [f"{where}: law {value['law']}, fitted to {value['input']['rows']} runs"]
-        for one in value["runs"]:
-            low, high = one["interval"]
-            lines.append(
-                f"  {one['run']}: loss {one['prediction']:.4f}, {one['level']:.0%} interval {low:.4f} to {high:.4f}"
-            )
-        sys.stdout.write("\n".join(lines) + "\n")
+    cli.command(command, arguments, "python -m analysis.register")
+
+
+def command(
+    sweep: Path,
+    /,
+    *,
+    law: str = BEST,
+    level: float = 0.9,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    commit: str = "",
+) -> None:
+    """Forecast the held-back runs of a sweep before they start.
+
+    Args:
+      sweep: runs/<sweep>
+      law: a law of `python -m analysis.fit --help`, or best: the lowest AICc of those that are compared
+      level: of the intervals
+      bootstrap: resamples; 0 for asymptotic intervals
+      seed: of starts and resamples
+      commit: of the code, recorded in forecast.json
+    """
+    value = register(sweep, law, level, bootstrap, seed, commit)
+    where = SweepDirectory(sweep).forecast
+    lines = [f"{where}: law {value['law']}, fitted to {value['input']['rows']} runs"]
+    for run in value["runs"]:
+        low, high = run["interval"]
+        lines.append(
+            f"  {run['run']}: loss {run['prediction']:.4f}, {run['level']:.0%} interval {low:.4f} to {high:.4f}"
+        )
+    sys.stdout.write("\n".join(lines) + "\n")

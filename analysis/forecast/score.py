@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.commands import Parser, digest_of, read_object, write_result
+from analysis.commands import digest_of, read_object, write_result
 from analysis.logs.load_run import Run, read_run
 from analysis.logs.read import read_table
-from core.errors import BadInput, exit_on_bad_input
+from core import cli
+from core.errors import BadInput
 from core.files import JsonLines, read_json_lines
 from core.records import BITS_PER_BYTE
 
@@ -127,9 +128,9 @@ def landed_of(path: str | Path, params: float, tokens: float, tolerance: float) 
     row = int(rows[0])
     name = str(table.columns["run"][row]) if "run" in table.columns else f"row {row + 1}"
     if path.is_dir():
-        found = read_run(path / name)
-        assert found is not None
-        return _of_run(found)
+        run = read_run(path / name)
+        assert run is not None
+        return _of_run(run)
     return {
         "run": name,
         "params": float(n[row]),
@@ -177,21 +178,28 @@ def _time(text: Any) -> datetime.datetime | None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's first lines."""
-    parser = Parser(prog="python -m analysis.score", description="Compare a forecast with the run it is about.")
-    parser.add_argument("forecast", help="forecast.json of analysis.forecast")
-    parser.add_argument("landed", help="the run's directory, its sweep, or a table with its row")
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="relative, on params and tokens")
-    parser.add_argument("--tally", help=f"JSON lines of all scores; {TALLY} beside --out if not given")
-    parser.add_argument("--out", required=True, help="the JSON file to write")
-    with exit_on_bad_input():
-        options = parser.parse_args(arguments)
-        if not 0 < options.tolerance < 1:
-            raise BadInput(f"--tolerance {options.tolerance:g}: must be between 0 and 1")
-        tally = Path(options.tally) if options.tally else None
-        said = score_run(
-            Path(options.forecast), Path(options.landed), Path(options.out), options.tolerance, tally
-        )
-        sys.stdout.write(said)
+    cli.command(command, arguments, "python -m analysis.score")
+
+
+def command(
+    forecast: Path,
+    landed: Path,
+    /,
+    *,
+    tolerance: float = TOLERANCE,
+    tally: Path | None = None,
+    out: Path,
+) -> None:
+    """Compare a forecast with the run that it is about.
+
+    Args:
+      forecast: forecast.json of analysis.forecast
+      landed: the run's directory, its sweep, or a table with its row
+      tolerance: relative, on params and tokens
+      tally: JSON lines of all scores; forecasts.jsonl beside --out if not given
+      out: the JSON file to write
+    """
+    sys.stdout.write(score_run(forecast, landed, out, tolerance, tally))
 
 
 def score_run(
@@ -209,15 +217,17 @@ def score_run(
       The score and the tally in words.
 
     Raises:
-      BadInput: one of the files cannot be read or written, or the run has not finished.
+      BadInput: one of the files cannot be read or written, the run has not finished, or a tolerance out of range.
     """
+    if not 0 < tolerance < 1:
+        raise BadInput(f"--tolerance {tolerance:g}: must be between 0 and 1")
     made, sha256 = read_forecast(forecast)
     result = score(made, landed_of(landed, made["params"], made["tokens"], tolerance))
     result["forecast"] = {"path": str(forecast), "sha256": sha256}
     result["fit_unchanged"] = fit_unchanged(made, forecast.parent)
     tally = tally or out.parent / TALLY
     write_result(out, result)
-    return _said(result, tally_of(_keep(tally, result)), tally)
+    return sentences(result, tally_of(_keep(tally, result)), tally)
 
 
 def _keep(tally: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -242,7 +252,7 @@ def _keep(tally: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _said(result: Mapping[str, Any], tally: Mapping[str, Any], path: Path) -> str:
+def sentences(result: Mapping[str, Any], tally: Mapping[str, Any], path: Path) -> str:
     low, high = result["interval"]
     when = {
         True: "made before the run started",

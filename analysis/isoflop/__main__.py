@@ -1,5 +1,5 @@
 """Find isoFLOP valleys: `python -m analysis.isoflop --help`."""
 
-from analysis.isoflop.find import main
+from analysis.isoflop.command import main
 
 main()

@@ -90,7 +90,7 @@ def envelope(
     handovers = tuple(
         _handover(curves, loss_SG, log_flops_G, rank, place) for rank, place in enumerate(places_H)
     )
-    found = _distinct(handovers)
+    ranks = _distinct(handovers)
     repetitions = min(repetitions, max(200, MOST_CURVES // len(curves)))
     slopes = np.full((repetitions, 2), np.nan)
     for start in range(0, repetitions, AT_ONCE):
@@ -103,8 +103,8 @@ def envelope(
             ],
             axis=1,
         )
-        at_BH = _places(noisy_BSG, log_flops_G)[:, found]
-        slopes[start : start + count] = _slopes(at_BH, [handovers[rank] for rank in found])
+        at_BH = _places(noisy_BSG, log_flops_G)[:, ranks]
+        slopes[start : start + count] = _slopes(at_BH, [handovers[rank] for rank in ranks])
     return Envelope(log_flops_G, loss_SG, tuple(handovers[rank] for rank in _shown(handovers)), slopes)
 
 
@@ -175,8 +175,8 @@ def _handover(
 def _shown(handovers: Sequence[Handover]) -> list[int]:
     """Ranks of distinct handovers: a size that is never the best shares one with its neighbour."""
     seen: dict[tuple[float, float], int] = {}
-    for rank, one in enumerate(handovers):
-        seen.setdefault((round(one.params, 6), 0.0 if one.why else one.flops), rank)
+    for rank, handover in enumerate(handovers):
+        seen.setdefault((round(handover.params, 6), 0.0 if handover.why else handover.flops), rank)
     return sorted(seen.values(), key=lambda rank: (np.nan_to_num(handovers[rank].flops, nan=np.inf), rank))
 
 
@@ -187,8 +187,9 @@ def _distinct(handovers: Sequence[Handover]) -> list[int]:
 def _slopes(log_flops_BH: np.ndarray, handovers: Sequence[Handover]) -> np.ndarray:
     """Exponents of params and tokens through the handovers of each repetition, (B, 2); NaN below two."""
     slopes = np.full((log_flops_BH.shape[0], 2), np.nan)
-    log_params_H = np.log([one.params for one in handovers])
-    log_cost_H = np.log([one.flops / one.tokens for one in handovers])  # FLOPs a token, which does not move
+    log_params_H = np.log([handover.params for handover in handovers])
+    # FLOPs a token: what stays where noise moves the budget of a handover
+    log_cost_H = np.log([handover.flops / handover.tokens for handover in handovers])
     for row, log_flops_H in enumerate(log_flops_BH):
         there = np.isfinite(log_flops_H)
         if there.sum() >= 2 and np.ptp(log_flops_H[there]) > 0:

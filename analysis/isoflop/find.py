@@ -1,32 +1,24 @@
 """Best size at each FLOP budget, and how it grows: approaches 1 and 2 of Hoffmann et al. 2022 (arXiv 2203.15556).
 
-    python -m analysis.isoflop TABLE --method parabola|akima|hull|envelope [--bootstrap 1000] --out isoflop.json
-
-Approach 1 is `envelope` where sizes have several token counts each, `hull` where they have not. A valley is reported
-only where it is one: enough sizes, open upward, its minimum inside the sizes tried and still there when the noise of
-the runs is put on it again. Any other is listed with the reason.
+Approach 1 is `envelope` where sizes have several token counts each, `hull` where they have not. A budget has a valley
+if it has enough sizes, the curve through them opens upward, and its minimum lies inside the sizes tried, also when the
+noise of the runs is put on it again. Any other budget is listed with the reason.
 """
 
-import argparse
 import dataclasses
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from analysis.commands import Parser, write_result
 from analysis.isoflop.envelope import envelope
 from analysis.isoflop.growth import PROPER_SHARE, Valley, interval_of, power_laws
 from analysis.isoflop.hull import bracketed, lower_hull
-from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN, Slice, flops_of, make_slices
+from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN, Kind, Slice, flops_of, make_slices
 from analysis.isoflop.valleys import Minima, akima_minima, parabola_minima, parabola_values, pooled_noise
-from analysis.logs.read import read_table
-from analysis.logs.table import Table
-from core.errors import BadInput, exit_on_bad_input
+from core.errors import BadInput
 
-METHODS = ("parabola", "akima", "hull", "envelope")
-SLICES = ("auto", "budgets", "interpolated")
+Method = Literal["parabola", "akima", "hull", "envelope"]
 JUDGING_REPETITIONS = 400  # of noise, behind the verdict on a valley, where no bootstrap is asked for
 REPEATED_FREEDOM = 5  # seeds measure the noise if they leave so many degrees of freedom
 
@@ -38,7 +30,7 @@ class Isoflop:
     Attributes:
       method: parabola, akima, hull or envelope.
       valleys: by increasing budget.
-      slices: what the valleys were found in (empty for hull and envelope).
+      slices: the losses behind each valley (empty for hull and envelope).
       derived: a_opt and b_opt of N = k C^a, D = l C^b, with params_coefficient k and tokens_coefficient l; None
         where there are too few valleys.
       intervals: of a_opt and b_opt, by resampling; None where there are too few.
@@ -76,16 +68,16 @@ def _listed(interval: tuple[float, float] | None) -> list[float] | None:
 
 def find_valleys(
     columns: Mapping[str, np.ndarray],
-    method: Literal["parabola", "akima", "hull", "envelope"] = "parabola",
+    method: Method = "parabola",
     bootstrap: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    kind: Literal["auto", "budgets", "interpolated"] = "auto",
+    kind: Kind = "auto",
     tolerance: float = 0.1,
     min_points: int = 4,
     noise: float | None = None,
 ) -> Isoflop:
-    """Find the best size at each budget and the power laws through the valleys that are ones.
+    """Find the best size at each budget and the power laws through the valleys.
 
     Args:
       columns: params, tokens, loss and optionally flops (6 N D otherwise).
@@ -107,25 +99,27 @@ def find_valleys(
         return _hull(columns, bootstrap, generator, level, tolerance)
     if method == "envelope":
         return _envelope(columns, bootstrap, generator, level, noise)
-    slices, warnings = make_slices(columns, kind, tolerance, min_points)
-    said = list(warnings)
-    sd, freedom = (noise, np.inf) if noise is not None else _estimate_noise(columns, slices, said)
+    slices, made = make_slices(columns, kind, tolerance, min_points)
+    warnings = list(made)
+    sd, freedom = (noise, np.inf) if noise is not None else _estimate_noise(columns, slices, warnings)
     repetitions = bootstrap or JUDGING_REPETITIONS
     scale_B = np.full(repetitions, sd if np.isfinite(sd) else 0.0)
     if np.isfinite(freedom) and freedom > 0:
         # A standard deviation from few runs is itself uncertain: draw it from its sampling distribution.
         scale_B = scale_B * np.sqrt(freedom / generator.chisquare(freedom, repetitions))
     noises = _noises(slices, columns["loss"], scale_B, generator)
-    found = [
+    judged = [
         _valley(piece, columns["loss"], noise_BS, method, min_points, level)
         for piece, noise_BS in zip(slices, noises, strict=True)
     ]
-    valleys = tuple(valley for valley, _ in found)
+    valleys = tuple(valley for valley, _ in judged)
     log_flops = np.log([piece.flops for piece in slices])
-    log_params_BV = np.stack([repeated for _, repeated in found], axis=1)
+    log_params_BV = np.stack([repeated for _, repeated in judged], axis=1)
     offsets = [_log_flops_per_param_token(piece, valley) for piece, valley in zip(slices, valleys, strict=True)]
     log_tokens_BV = (log_flops - np.array(offsets)) - log_params_BV
-    derived, intervals = power_laws(valleys, (log_params_BV, log_tokens_BV) if bootstrap else None, level, said)
+    derived, intervals = power_laws(
+        valleys, (log_params_BV, log_tokens_BV) if bootstrap else None, level, warnings
+    )
     return Isoflop(
         method=method,
         valleys=valleys,
@@ -133,24 +127,24 @@ def find_valleys(
         derived=derived,
         intervals=intervals,
         noise=float(sd) if np.isfinite(sd) else None,
-        warnings=tuple(said),
+        warnings=tuple(warnings),
     )
 
 
 def _estimate_noise(
-    columns: Mapping[str, np.ndarray], slices: Sequence[Slice], said: list[str]
+    columns: Mapping[str, np.ndarray], slices: Sequence[Slice], warnings: list[str]
 ) -> tuple[float, float]:
     pairs = np.stack([columns["params"], columns["tokens"]], axis=1)
-    _, group_R, count_G = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
-    group_R = group_R.reshape(-1)
-    freedom = int((count_G - 1).sum())
+    _, point_R, count_P = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    point_R = point_R.reshape(-1)
+    freedom = int((count_P - 1).sum())
     if freedom >= REPEATED_FREEDOM:
         log_loss_R = np.log(columns["loss"])
-        mean_G = np.bincount(group_R, log_loss_R) / count_G
-        return float(np.sqrt(((log_loss_R - mean_G[group_R]) ** 2).sum() / freedom)), float(freedom)
+        mean_P = np.bincount(point_R, log_loss_R) / count_P
+        return float(np.sqrt(((log_loss_R - mean_P[point_R]) ** 2).sum() / freedom)), float(freedom)
     sd, effective = pooled_noise(slices, columns["loss"])
     if not np.isfinite(sd):
-        said.append(
+        warnings.append(
             "the noise of a run is unknown (no repeated runs, no more sizes at a budget than a parabola has "
             "coefficients): whether a valley is deeper than noise cannot be told"
         )
@@ -188,11 +182,11 @@ def _valley(
         return refused(f"too few sizes: {x_S.size} at this budget, {max(min_points, 3)} are needed")
     parabola = parabola_minima(x_S, loss_S[None])
     base = akima_minima(x_S, loss_S[None]) if method == "akima" else parabola
-    if not parabola.upward_R[0]:
+    if not parabola.upward_B[0]:
         return refused("opens downward: the parabola through it has a maximum, no minimum")
     edge = {0: "smallest", x_S.size - 1: "largest"}.get(int(loss_S.argmin()))
-    if edge or not base.inside_R[0]:
-        edge = edge or ("smallest" if base.log_params_R[0] <= x_S[0] else "largest")
+    if edge or not base.inside_B[0]:
+        edge = edge or ("smallest" if base.log_params_B[0] <= x_S[0] else "largest")
         return refused(
             f"at the edge: the minimum is at or beyond the {edge} size tried, so it is not bracketed"
         )
@@ -200,23 +194,23 @@ def _valley(
     fitted_S = parabola_values(x_S, loss_S, x_S)
     repeated_parabola = parabola_minima(x_S, fitted_S + noise_BS)
     repeated: Minima = akima_minima(x_S, loss_S + noise_BS) if method == "akima" else repeated_parabola
-    share = float(min(repeated_parabola.proper_R.mean(), repeated.proper_R.mean()))
+    share = float(min(repeated_parabola.proper_B.mean(), repeated.proper_B.mean()))
     if share < PROPER_SHARE:
         return refused(
             f"flat within noise: with the noise of a run put on it again, only {share:.0%} of repetitions keep "
             "a minimum inside the sizes tried"
         )
-    if not (np.isfinite(repeated.loss_R[repeated.proper_R]).all() and np.isfinite(base.loss_R[0])):
+    if not (np.isfinite(repeated.loss_B[repeated.proper_B]).all() and np.isfinite(base.loss_B[0])):
         return refused("the losses are beyond what can be computed with")
-    log_params = float(base.log_params_R[0])
+    log_params = float(base.log_params_B[0])
     log_tokens = float(np.interp(log_params, x_S, piece.log_tokens_S))
-    log_params_B = np.where(repeated.proper_R, repeated.log_params_R, np.nan)
+    log_params_B = np.where(repeated.proper_B, repeated.log_params_B, np.nan)
     low, high = np.exp(np.nanquantile(log_params_B, [(1 - level) / 2, (1 + level) / 2]))
     return Valley(
         flops=piece.flops,
         params_opt=float(np.exp(log_params)),
         tokens_opt=float(np.exp(log_tokens)),
-        loss_opt=float(base.loss_R[0]),
+        loss_opt=float(base.loss_B[0]),
         ok=True,
         why="",
         sizes=x_S.size,
@@ -240,7 +234,7 @@ def _hull(
 ) -> Isoflop:
     """Approach 1. Its intervals resample runs: a hull has no residuals to take noise from."""
     log_flops_R, log_loss_R = np.log(flops_of(columns)), np.log(columns["loss"])
-    said: list[str] = []
+    warnings: list[str] = []
     if np.unique(columns["params"]).size < 3:
         raise BadInput(
             f"{np.unique(columns['params']).size} sizes: a hull of loss against FLOPs tells of the best size "
@@ -261,13 +255,13 @@ def _hull(
                 slopes[repetition, column] = np.polyfit(log_flops_R[inside], np.log(columns[name][inside]), 1)[
                     0
                 ]
-    derived, intervals = power_laws(valleys, None, level, said)
+    derived, intervals = power_laws(valleys, None, level, warnings)
     if bootstrap and derived["a_opt"] is not None:
         intervals = {
-            "a_opt": interval_of(slopes[:, 0], level, said),
+            "a_opt": interval_of(slopes[:, 0], level, warnings),
             "b_opt": interval_of(slopes[:, 1], level, []),
         }
-    return Isoflop("hull", valleys, (), derived, intervals, None, tuple(said))
+    return Isoflop("hull", valleys, (), derived, intervals, None, tuple(warnings))
 
 
 def _hull_valley(columns: Mapping[str, np.ndarray], row: int, smaller: bool, larger: bool) -> Valley:
@@ -289,96 +283,28 @@ def _envelope(
     noise: float | None,
 ) -> Isoflop:
     """Approach 1 on curves; its valleys are the budgets at which one size hands over to the next."""
-    said: list[str] = []
+    warnings: list[str] = []
     sd = noise
     if sd is None:
         try:
             slices, _ = make_slices(columns, "interpolated")
         except BadInput:
             slices = ()
-        sd, _ = _estimate_noise(columns, slices, said)
+        sd, _ = _estimate_noise(columns, slices, warnings)
     known = bool(np.isfinite(sd))
-    found = envelope(columns, sd, bootstrap if known else 0, generator)
-    sizes = int(found.loss_SG.shape[0])
+    crossings = envelope(columns, sd, bootstrap if known else 0, generator)
+    sizes = int(crossings.loss_SG.shape[0])
     valleys = tuple(
-        Valley(one.flops, None, None, None, False, one.why, sizes)
-        if one.why
-        else Valley(one.flops, one.params, one.tokens, one.loss, True, "", sizes)
-        for one in found.handovers
-        if np.isfinite(one.flops)
+        Valley(handover.flops, None, None, None, False, handover.why, sizes)
+        if handover.why
+        else Valley(handover.flops, handover.params, handover.tokens, handover.loss, True, "", sizes)
+        for handover in crossings.handovers
+        if np.isfinite(handover.flops)
     )
-    derived, intervals = power_laws(valleys, None, level, said)
-    if len(found.slopes_B2) and derived["a_opt"] is not None:
+    derived, intervals = power_laws(valleys, None, level, warnings)
+    if len(crossings.slopes_B2) and derived["a_opt"] is not None:
         intervals = {
-            "a_opt": interval_of(found.slopes_B2[:, 0], level, said),
-            "b_opt": interval_of(found.slopes_B2[:, 1], level, []),
+            "a_opt": interval_of(crossings.slopes_B2[:, 0], level, warnings),
+            "b_opt": interval_of(crossings.slopes_B2[:, 1], level, []),
         }
-    return Isoflop("envelope", valleys, (), derived, intervals, float(sd) if known else None, tuple(said))
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; see the module's first lines."""
-    parser = Parser(prog="python -m analysis.isoflop", description="Best size at each FLOP budget.")
-    parser.add_argument("table", help="CSV, JSON lines or a sweep's directory")
-    parser.add_argument("--method", choices=METHODS, default="parabola")
-    parser.add_argument(
-        "--bootstrap", type=int, default=1000, help="repetitions behind the intervals; 0 for none"
-    )
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
-    parser.add_argument("--slices", choices=SLICES, default="auto", help="how budgets are made from rows")
-    parser.add_argument("--tolerance", type=float, default=0.1, help="relative spread of FLOPs within a budget")
-    parser.add_argument("--min-points", type=int, default=4, help="sizes that a budget needs")
-    parser.add_argument("--noise", type=float, help="relative noise of one run's loss; estimated if not given")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", required=True, help="the JSON file to write")
-    with exit_on_bad_input():
-        options = parser.parse_args(arguments)
-        _check(options)
-        table = read_table(options.table, optional=("flops",))
-        result = find_valleys(
-            table.columns,
-            method=options.method,
-            bootstrap=options.bootstrap,
-            seed=options.seed,
-            level=options.level,
-            kind=options.slices,
-            tolerance=options.tolerance,
-            min_points=options.min_points,
-            noise=options.noise,
-        )
-        result = dataclasses.replace(result, warnings=(*table.warnings, *result.warnings))
-        write_result(options.out, result.to_json(table.source()))
-        sys.stdout.write(summary(result, table))
-
-
-def _check(options: argparse.Namespace) -> None:
-    for name, value, allowed, good in (
-        ("--bootstrap", options.bootstrap, "at least 0", 0 <= options.bootstrap <= 1_000_000),
-        ("--level", options.level, "between 0 and 1", 0 < options.level < 1),
-        ("--tolerance", options.tolerance, "positive", 0 < options.tolerance < np.inf),
-        ("--min-points", options.min_points, "at least 3", options.min_points >= 3),
-        ("--noise", options.noise, "positive", options.noise is None or 0 < options.noise < np.inf),
-        ("--seed", options.seed, "at least 0", options.seed >= 0),
-    ):
-        if not good:
-            raise BadInput(f"{name} {value}: must be {allowed}")
-
-
-def summary(result: Isoflop, table: Table) -> str:
-    """What the command prints."""
-    lines = [f"{result.method}: {table.rows} rows, {len(result.valleys)} budgets"]
-    for valley in result.valleys:
-        if valley.ok:
-            lines.append(
-                f"  {valley.flops:.3g} FLOPs: best at {valley.params_opt:.3g} params, "
-                f"{valley.tokens_opt:.3g} tokens, loss {valley.loss_opt:.4f}"
-            )
-        else:
-            lines.append(f"  {valley.flops:.3g} FLOPs: no valley; {valley.why}")
-    for name, what in (("a_opt", "params"), ("b_opt", "tokens")):
-        value, interval = result.derived[name], result.intervals[name]
-        if value is not None:
-            shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-            lines.append(f"  best {what} grow as C^{value:.3f}{shown}")
-    lines += [f"  warning: {warning}" for warning in result.warnings]
-    return "\n".join(lines) + "\n"
+    return Isoflop("envelope", valleys, (), derived, intervals, float(sd) if known else None, tuple(warnings))

@@ -16,8 +16,8 @@ class Valley:
     Attributes:
       flops: the budget.
       params_opt, tokens_opt, loss_opt: the best size, its tokens and loss; None unless `ok`.
-      ok: whether the valley is one.
-      why: the reason where it is not; empty otherwise.
+      ok: whether this budget has a valley.
+      why: the reason where it has none; empty otherwise.
       sizes: sizes at this budget.
       params_interval: of params_opt under the noise of the runs, at the level asked for; None unless `ok`.
     """
@@ -36,7 +36,7 @@ def power_laws(
     valleys: Sequence[Valley],
     repeated: tuple[np.ndarray, np.ndarray] | None,
     level: float,
-    said: list[str],
+    warnings: list[str],
 ) -> tuple[dict[str, float | None], dict[str, tuple[float, float] | None]]:
     """Least squares of log params_opt and log tokens_opt on log flops over the valleys that are ok.
 
@@ -48,16 +48,16 @@ def power_laws(
     )
     intervals: dict[str, tuple[float, float] | None] = {"a_opt": None, "b_opt": None}
     if (~good).any():
-        said.append(f"{int((~good).sum())} of {good.size} budgets have no valley; each says why")
+        warnings.append(f"{int((~good).sum())} of {good.size} budgets have no valley; each says why")
     if good.sum() < 2:
-        said.append(f"no power law: {int(good.sum())} valleys, at least 2 are needed")
+        warnings.append(f"no power law: {int(good.sum())} valleys, at least 2 are needed")
         return derived, intervals
     if good.sum() < FEW_VALLEYS:
-        said.append("the power law is drawn through 2 valleys: whether a third would lie on it is unknown")
+        warnings.append("the power law is drawn through 2 valleys: whether a third would lie on it is unknown")
     used = [valley for valley in valleys if valley.ok]
     log_flops = np.log([valley.flops for valley in used])
     if np.ptp(log_flops) < np.log(3.0):
-        said.append(f"the valleys span a factor {np.exp(np.ptp(log_flops)):.2g} of compute only")
+        warnings.append(f"the valleys span a factor {np.exp(np.ptp(log_flops)):.2g} of compute only")
     for name, coefficient, values, index in (
         ("a_opt", "params_coefficient", [valley.params_opt for valley in used], 0),
         ("b_opt", "tokens_coefficient", [valley.tokens_opt for valley in used], 1),
@@ -69,7 +69,7 @@ def power_laws(
         derived[coefficient] = front if np.isfinite(front) else None
         if repeated is not None:
             slopes = _slopes(log_flops, repeated[index][:, good])
-            intervals[name] = interval_of(slopes, level, said if index == 0 else [])
+            intervals[name] = interval_of(slopes, level, warnings if index == 0 else [])
     return derived, intervals
 
 
@@ -85,10 +85,10 @@ def _slopes(log_flops_V: np.ndarray, values_BV: np.ndarray) -> np.ndarray:
     return np.where(count >= 2, slope, np.nan)
 
 
-def interval_of(draws: np.ndarray, level: float, said: list[str]) -> tuple[float, float] | None:
+def interval_of(draws: np.ndarray, level: float, warnings: list[str]) -> tuple[float, float] | None:
     kept = draws[np.isfinite(draws)]
     if kept.size < PROPER_SHARE * draws.size:
-        said.append(f"no interval: {draws.size - kept.size} of {draws.size} repetitions have no power law")
+        warnings.append(f"no interval: {draws.size - kept.size} of {draws.size} repetitions have no power law")
         return None
     low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -12,6 +12,7 @@ import numpy as np
 
 from core.errors import BadInput
 
+Kind = Literal["auto", "budgets", "interpolated"]
 FLOPS_PER_PARAM_TOKEN = 6.0  # Kaplan et al. 2020, arXiv 2001.08361, section 2.1: C = 6 N D
 SHARE_IN_BUDGETS = 2 / 3  # a table with so many of its rows in full budgets was planned by budget
 INTERPOLATED_BUDGETS = 8
@@ -56,7 +57,7 @@ def flops_of(columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def make_slices(
     columns: Mapping[str, np.ndarray],
-    kind: Literal["auto", "budgets", "interpolated"] = "auto",
+    kind: Kind = "auto",
     tolerance: float = 0.1,
     min_points: int = 4,
 ) -> tuple[tuple[Slice, ...], tuple[str, ...]]:

@@ -12,38 +12,38 @@ PARABOLA_COEFFICIENTS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Minima:
-    """Minima of R repetitions of one slice.
+    """Minima of B repetitions of one slice.
 
     Attributes:
-      log_params_R: natural log of the best size; NaN where the curve has no minimum.
-      loss_R: loss there.
-      upward_R: whether the fitted curve opens upward (an interpolation always counts as such).
-      inside_R: whether the minimum lies strictly inside the sizes tried.
+      log_params_B: natural log of the best size; NaN where the curve has no minimum.
+      loss_B: loss there.
+      upward_B: whether the fitted curve opens upward (an interpolation always counts as such).
+      inside_B: whether the minimum lies strictly inside the sizes tried.
     """
 
-    log_params_R: np.ndarray
-    loss_R: np.ndarray
-    upward_R: np.ndarray
-    inside_R: np.ndarray
+    log_params_B: np.ndarray
+    loss_B: np.ndarray
+    upward_B: np.ndarray
+    inside_B: np.ndarray
 
     @property
-    def proper_R(self) -> np.ndarray:
+    def proper_B(self) -> np.ndarray:
         """Repetitions that have a minimum to report."""
-        return self.upward_R & self.inside_R
+        return self.upward_B & self.inside_B
 
 
-def parabola_minima(x_S: np.ndarray, loss_RS: np.ndarray) -> Minima:
+def parabola_minima(x_S: np.ndarray, loss_BS: np.ndarray) -> Minima:
     """Least-squares parabola of loss in log N (Hoffmann et al. 2022, arXiv 2203.15556, approach 2)."""
     middle, half = (x_S[0] + x_S[-1]) / 2, (x_S[-1] - x_S[0]) / 2
-    c0, c1, c2 = np.linalg.pinv(_design(x_S)) @ loss_RS.T
+    c0, c1, c2 = np.linalg.pinv(_powers(x_S)) @ loss_BS.T
     upward = c2 > 0
     vertex = np.full(c2.shape, np.nan)
     vertex[upward] = -c1[upward] / (2 * c2[upward])
     return Minima(
-        log_params_R=middle + half * vertex,
-        loss_R=c0 + c1 * vertex + c2 * vertex**2,
-        upward_R=upward,
-        inside_R=np.abs(vertex) < 1,
+        log_params_B=middle + half * vertex,
+        loss_B=c0 + c1 * vertex + c2 * vertex**2,
+        upward_B=upward,
+        inside_B=np.abs(vertex) < 1,
     )
 
 
@@ -51,10 +51,10 @@ def parabola_values(x_S: np.ndarray, loss_S: np.ndarray, at: np.ndarray) -> np.n
     """The fitted parabola at other log sizes."""
     middle, half = (x_S[0] + x_S[-1]) / 2, (x_S[-1] - x_S[0]) / 2
     u = (at - middle) / half
-    return np.stack([np.ones_like(u), u, u**2], axis=-1) @ (np.linalg.pinv(_design(x_S)) @ loss_S)
+    return np.stack([np.ones_like(u), u, u**2], axis=-1) @ (np.linalg.pinv(_powers(x_S)) @ loss_S)
 
 
-def _design(x_S: np.ndarray) -> np.ndarray:
+def _powers(x_S: np.ndarray) -> np.ndarray:
     u_S = (x_S - (x_S[0] + x_S[-1]) / 2) / ((x_S[-1] - x_S[0]) / 2)
     return np.stack([np.ones_like(u_S), u_S, u_S**2], axis=1)
 
@@ -74,7 +74,7 @@ def pooled_noise(slices: Sequence[Slice], loss: np.ndarray) -> tuple[float, floa
     for piece in slices:
         if piece.log_params_S.size <= PARABOLA_COEFFICIENTS:
             continue
-        basis, _ = np.linalg.qr(_design(piece.log_params_S))
+        basis, _ = np.linalg.qr(_powers(piece.log_params_S))
         loss_S, noise_SR = piece.losses(loss), piece.weights_SR * loss[piece.rows_R]
         residual = loss_S - basis @ (basis.T @ loss_S)
         response = noise_SR - basis @ (basis.T @ noise_SR)
@@ -92,25 +92,21 @@ def pooled_noise(slices: Sequence[Slice], loss: np.ndarray) -> tuple[float, floa
     return float(np.sqrt(square / trace)), trace**2 / trace_of_squares
 
 
-def akima_minima(x_S: np.ndarray, loss_RS: np.ndarray) -> Minima:
+def akima_minima(x_S: np.ndarray, loss_BS: np.ndarray) -> Minima:
     """The lowest point of the Akima interpolation (Akima 1970, J. ACM 17, 589) through the points of a slice.
 
     Exact: within each interval the candidates are its ends and the real roots of the cubic's derivative.
     """
-    slope_RI, tangent_RS = _akima_tangents(x_S, loss_RS)
-    step_I = np.diff(x_S)
-    t0, t1 = tangent_RS[:, :-1], tangent_RS[:, 1:]
-    # On an interval of length h, with s in [0, h]: loss = y + t0 s + q s^2 + c s^3.
-    q = (3 * slope_RI - 2 * t0 - t1) / step_I
-    c = (t0 + t1 - 2 * slope_RI) / step_I**2
-    best_x = np.take(x_S, loss_RS.argmin(axis=1))
-    best_loss = loss_RS.min(axis=1)
+    # On interval I, with s from its left end: loss = y + t s + q s^2 + c s^3.
+    c, q, t, y = (part.T for part in _akima(x_S, loss_BS.T).c)
+    best_x = np.take(x_S, loss_BS.argmin(axis=1))
+    best_loss = loss_BS.min(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        root = np.sqrt(q**2 - 3 * c * t0)
-        # The stable form of the root where the derivative crosses upward: -t0 / (q + root) or its mirror.
-        for s in (-t0 / (q + root), (root - q) / (3 * c)):
-            valid = np.isfinite(s) & (s > 0) & (s < step_I)
-            value = np.where(valid, loss_RS[:, :-1] + s * (t0 + s * (q + s * c)), np.inf)
+        root = np.sqrt(q**2 - 3 * c * t)
+        # The stable form of the root where the derivative crosses upward: -t / (q + root) or its mirror.
+        for s in (-t / (q + root), (root - q) / (3 * c)):
+            valid = np.isfinite(s) & (s > 0) & (s < np.diff(x_S))
+            value = np.where(valid, y + s * (t + s * (q + s * c)), np.inf)
             interval = value.argmin(axis=1)
             rows = np.arange(len(value))
             lower = value[rows, interval] < best_loss
@@ -122,25 +118,11 @@ def akima_minima(x_S: np.ndarray, loss_RS: np.ndarray) -> Minima:
 
 def akima_values(x_S: np.ndarray, loss_S: np.ndarray, at: np.ndarray) -> np.ndarray:
     """The Akima interpolation at log sizes within those of the slice."""
-    slope_I, tangent_S = (piece[0] for piece in _akima_tangents(x_S, loss_S[None]))
-    step_I = np.diff(x_S)
-    interval = np.clip(np.searchsorted(x_S, at, side="right") - 1, 0, step_I.size - 1)
-    s, h = at - x_S[interval], step_I[interval]
-    t0, t1, m = tangent_S[interval], tangent_S[interval + 1], slope_I[interval]
-    return loss_S[interval] + s * (t0 + s * ((3 * m - 2 * t0 - t1) / h + s * (t0 + t1 - 2 * m) / h**2))
+    return _akima(x_S, loss_S)(at)
 
 
-def _akima_tangents(x_S: np.ndarray, loss_RS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    slope = np.diff(loss_RS, axis=1) / np.diff(x_S)
-    # Two slopes are continued linearly beyond either end, as in Akima's paper.
-    first, second = slope[:, :1], slope[:, 1:2]
-    last, before = slope[:, -1:], slope[:, -2:-1]
-    m = np.concatenate(
-        [3 * first - 2 * second, 2 * first - second, slope, 2 * last - before, 3 * last - 2 * before], axis=1
-    )
-    jump = np.abs(np.diff(m, axis=1))
-    ahead, behind = jump[:, 2:], jump[:, :-2]
-    total = ahead + behind
-    straight = total <= 1e-9 * total.max(axis=1, keepdims=True)
-    weight = np.where(straight, 0.5, ahead / np.where(straight, 1.0, total))
-    return slope, weight * m[:, 1:-2] + (1 - weight) * m[:, 2:-1]
+def _akima(x_S: np.ndarray, loss_S: np.ndarray):
+    # Imported here: it takes a third of a second, which the other methods do not need.
+    from scipy.interpolate import Akima1DInterpolator
+
+    return Akima1DInterpolator(x_S, loss_S)

@@ -1,47 +1,23 @@
-"""The laws by name. A new law is one new file here: import it below and add it to the tuple."""
+"""The laws by name. A new law is one new file here, which makes a `Law` (analysis/laws/base.py) at its top level."""
 
-from analysis.laws.accuracy_from_bits import accuracy_from_bits
-from analysis.laws.base import Law, Parameter, Term, exponent, positive, power_sum, real
-from analysis.laws.broken import bnsl1, bnsl2, bnsl3
-from analysis.laws.chinchilla import chinchilla
-from analysis.laws.data_constrained import data_constrained
-from analysis.laws.error_from_loss import error_from_loss
-from analysis.laws.kaplan import kaplan
-from analysis.laws.overtrained import overtrained
-from analysis.laws.power import (
-    power_flops,
-    power_flops_floor,
-    power_params,
-    power_params_floor,
-    power_tokens,
-    power_tokens_floor,
-)
-from analysis.laws.width_depth import width_depth
+import importlib
+import pkgutil
+from collections.abc import Container
+
+from analysis.laws.base import Law
 from core.errors import BadInput
 
-__all__ = ["LAWS", "Law", "Parameter", "Term", "exponent", "get_law", "positive", "power_sum", "real"]
 
-LAWS: dict[str, Law] = {
-    law.name: law
-    for law in (
-        chinchilla,
-        kaplan,
-        power_params,
-        power_params_floor,
-        power_tokens,
-        power_tokens_floor,
-        power_flops,
-        power_flops_floor,
-        overtrained,
-        data_constrained,
-        width_depth,
-        bnsl1,
-        bnsl2,
-        bnsl3,
-        error_from_loss,
-        accuracy_from_bits,
-    )
-}
+def _laws_of_this_folder() -> dict[str, Law]:
+    laws: dict[str, Law] = {}
+    for module in pkgutil.iter_modules(__path__):
+        for law in vars(importlib.import_module(f"{__name__}.{module.name}")).values():
+            if isinstance(law, Law) and laws.setdefault(law.name, law) is not law:
+                raise ValueError(f"analysis/laws/{module.name}.py: another law is named {law.name!r} already")
+    return laws
+
+
+LAWS = _laws_of_this_folder()
 
 
 def get_law(name: str) -> Law:
@@ -53,3 +29,12 @@ def get_law(name: str) -> Law:
     if name not in LAWS:
         raise BadInput(f"law {name!r} is unknown; the laws are {', '.join(sorted(LAWS))}")
     return LAWS[name]
+
+
+def compared_laws(columns: Container[str], target: str = "loss") -> tuple[Law, ...]:
+    """The laws of `target` that are compared wherever a table has their inputs."""
+    return tuple(
+        law
+        for law in LAWS.values()
+        if law.compare and law.target == target and all(name in columns for name in law.inputs)
+    )

@@ -19,6 +19,7 @@ accuracy_from_bits = Law(
     grid={"a": (-0.3, -0.75), "x0": (0.4, 0.7, 0.9, 1.2, 1.8), "k": (1.0, 3.0, 6.0, 12.0), "b": (0.8, 1.0)},
     source="Bhagia et al. 2024, arXiv 2412.04403, eq. 3, with the bounds of its published fits",
     text="accuracy = a / (1 + exp(-k (bits_per_byte - x0))) + b",
+    planted={"a": -0.73, "x0": 0.77, "k": 6.0, "b": 0.99},
     target="accuracy",
     logarithmic=False,
     logged=(),

@@ -3,14 +3,18 @@
 A law is written once, as the logarithm of the loss (or as a plain value, for accuracies and errors). The engine
 asks nothing more of it: derivatives, centring of the logarithms, bounds and the multi-start all follow from here.
 
-Internal coordinates are what the optimizer moves: the logarithm of a `positive` parameter, the value of any other.
-Logged columns are centred, and a coefficient moves along with them (A of A/N^alpha becomes the value of that term at
-the mean of log N), so that coefficient and exponent are nearly uncorrelated while they are being fitted.
+Parameters are written in three spaces:
+
+  natural   as they are printed: E, A, alpha.
+  internal  without bounds at zero: the logarithm of a `positive` parameter, the value of any other.
+  centred   internal, for logged columns that have lost their mean. A coefficient moves along (A of A / N^alpha becomes
+            the value of that term at the mean of log N), so that it is nearly uncorrelated with its exponent. The
+            optimizer works here.
 """
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +31,7 @@ class Parameter:
     Attributes:
       name: as it is printed and written to fit.json.
       positive: whether the optimizer moves its logarithm.
-      lower, upper: bounds in internal coordinates (logarithms for a positive parameter).
+      lower, upper: internal bounds.
       slopes: (column, exponent, factor) triples: this coefficient multiplies column^(factor * exponent).
       axis: the column on whose axis a positive parameter lies (a break point, a characteristic size).
     """
@@ -83,7 +87,7 @@ class Law:
       formula: (p, x) -> log of the prediction (or the prediction itself where `logarithmic` is False), written
         with jax.numpy. `p` has `log_A` and `A` for a positive parameter A, `alpha` for any other; `x` has
         `log_params` for a column `params` in `logged`, and the bare `loss` for a column that is not.
-      grid: internal, uncentred starting values of each parameter, or a function of the columns that gives them.
+      grid: internal starting values of each parameter, or a function of the columns that gives them.
       source: authors, year, arXiv number, equation.
       text: the formula, for a reader.
       target: the column that is predicted.
@@ -92,7 +96,9 @@ class Law:
       terms: for a sum of powers, its terms: they bring closed-form derivatives (see analysis/fit/derivatives.py).
       prepare: adds columns that the formula reads and the table does not have.
       centred: whether logged columns may be centred (False where the formula compares columns with constants).
-      default_fixed: parameters held at published values unless the caller frees them.
+      planted: natural values of every parameter, of a usual size: the truth that the tests plant in a table and find
+        again (tests/analysis/test_laws.py).
+      compare: whether reports and forecasts hold this law beside the others of the same table.
     """
 
     name: str
@@ -102,13 +108,14 @@ class Law:
     grid: Mapping[str, Sequence[float] | np.ndarray] | Callable[[Columns], np.ndarray]
     source: str
     text: str
+    planted: Mapping[str, float]
     target: str = "loss"
     logarithmic: bool = True
     logged: tuple[str, ...] | None = None
     terms: tuple[Term, ...] = ()
     prepare: Callable[[Columns], dict[str, np.ndarray]] | None = None
     centred: bool = True
-    default_fixed: Mapping[str, float] = field(default_factory=dict)
+    compare: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,29 +135,29 @@ class Law:
         return self.names.index(name)
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds in internal coordinates, each of length P."""
+        """Lower and upper internal bounds, each of length P."""
         return (
             np.array([parameter.lower for parameter in self.parameters]),
             np.array([parameter.upper for parameter in self.parameters]),
         )
 
-    def design(self, columns: Columns) -> dict[str, np.ndarray]:
+    def features(self, columns: Columns) -> dict[str, np.ndarray]:
         """The columns as the formula reads them, float64; logged ones under `log_<name>`, not yet centred."""
         prepared = dict(columns) if self.prepare is None else {**columns, **self.prepare(columns)}
-        design = {}
+        features = {}
         for name in self.reads:
             values = np.asarray(prepared[name], dtype=np.float64)
             if name in self.log_columns or name not in self.inputs:
-                design[f"log_{name}"] = np.log(values)
+                features[f"log_{name}"] = np.log(values)
             else:
-                design[name] = values
-        return design
+                features[name] = values
+        return features
 
-    def centre(self, design: Columns, enabled: bool = True) -> "Centring":
-        """The centring of this design (the identity where the law, or the caller, refuses it)."""
+    def centre(self, features: Columns, enabled: bool = True) -> "Centring":
+        """The centring of these features (the identity where the law, or the caller, refuses it)."""
         means = {
             key.removeprefix("log_"): float(np.mean(values)) if enabled and self.centred else 0.0
-            for key, values in design.items()
+            for key, values in features.items()
             if key.startswith("log_")
         }
         size = len(self.parameters)
@@ -163,14 +170,14 @@ class Law:
         return Centring(means, matrix, offset)
 
     def starts(self, columns: Columns) -> np.ndarray:
-        """The default starting points, shape (S, P), internal and uncentred."""
+        """The default starting points, shape (S, P), internal."""
         if callable(self.grid):
             return np.asarray(self.grid(columns), dtype=np.float64)
         axes = [np.asarray(self.grid[name], dtype=np.float64) for name in self.names]
         return np.array(list(itertools.product(*axes)))
 
     def to_natural(self, internal: np.ndarray) -> np.ndarray:
-        """Internal to natural coordinates along the last axis."""
+        """Internal to natural parameters along the last axis."""
         natural = np.array(internal, dtype=np.float64)
         for position, parameter in enumerate(self.parameters):
             if parameter.positive:
@@ -178,7 +185,7 @@ class Law:
         return natural
 
     def to_internal(self, natural: np.ndarray) -> np.ndarray:
-        """Natural to internal coordinates along the last axis; zero of a positive parameter is its bound."""
+        """Natural to internal parameters along the last axis; zero of a positive parameter is its bound."""
         internal = np.array(natural, dtype=np.float64)
         for position, parameter in enumerate(self.parameters):
             if parameter.positive:
@@ -186,21 +193,21 @@ class Law:
                 internal[..., position] = np.log(np.maximum(internal[..., position], floor))
         return internal
 
-    def evaluate(self, theta: Sequence[Any], design: Mapping[str, Any]) -> Any:
-        """`formula` at internal coordinates `theta` (P values or arrays that broadcast) on a design."""
+    def evaluate(self, internal: Sequence[Any], features: Mapping[str, Any]) -> Any:
+        """`formula` at P internal (or centred, as the features are) values, or arrays that broadcast."""
         values: dict[str, Any] = {}
-        for parameter, value in zip(self.parameters, theta, strict=True):
+        for parameter, value in zip(self.parameters, internal, strict=True):
             if parameter.positive:
                 values[f"log_{parameter.name}"] = value
                 values[parameter.name] = jnp.exp(value)
             else:
                 values[parameter.name] = value
-        return self.formula(SimpleNamespace(**values), SimpleNamespace(**design))
+        return self.formula(SimpleNamespace(**values), SimpleNamespace(**features))
 
 
 @dataclass(frozen=True)
 class Centring:
-    """An affine change of coordinates: centred = matrix @ internal + offset; columns move by `means`."""
+    """From internal to centred parameters: centred = matrix @ internal + offset; logged columns lose their `means`."""
 
     means: Mapping[str, float]
     matrix: np.ndarray
@@ -212,10 +219,10 @@ class Centring:
     def backward(self, centred: np.ndarray) -> np.ndarray:
         return (centred - self.offset) @ np.linalg.inv(self.matrix).T
 
-    def apply(self, design: Columns) -> dict[str, np.ndarray]:
+    def apply(self, features: Columns) -> dict[str, np.ndarray]:
         return {
             key: values - self.means[key.removeprefix("log_")] if key.startswith("log_") else values
-            for key, values in design.items()
+            for key, values in features.items()
         }
 
 
@@ -227,7 +234,9 @@ def power_sum(
     *,
     source: str,
     text: str,
+    planted: Mapping[str, float],
     prepare: Callable[[Columns], dict[str, np.ndarray]] | None = None,
+    compare: bool = False,
 ) -> Law:
     """A law that is a sum of positive terms, each a coefficient times powers of columns.
 
@@ -259,8 +268,10 @@ def power_sum(
         grid=grid,
         source=source,
         text=text,
+        planted=planted,
         terms=tuple(terms),
         prepare=prepare,
+        compare=compare,
     )
 
 

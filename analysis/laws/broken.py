@@ -11,8 +11,13 @@ from analysis.laws.base import Columns, Law, Parameter, positive, real
 STARTS = 120  # for each break
 
 
-def broken_power(breaks: int, column: str = "flops") -> Law:
-    """y = a + b x^-c0 * product over i of (1 + (x / d_i)^(1 / f_i))^(-c_i f_i), with 1 to 3 breaks."""
+def broken_power(*planted: float, column: str = "flops") -> Law:
+    """y = a + b x^-c0 * product over i of (1 + (x / d_i)^(1 / f_i))^(-c_i f_i).
+
+    Args:
+      planted: a, b, c0, then c_i, d_i, f_i of each break.
+    """
+    breaks = len(planted) // 3 - 1
 
     def log_loss(p: Any, x: Any) -> Any:
         log_x = getattr(x, f"log_{column}")
@@ -43,15 +48,19 @@ def broken_power(breaks: int, column: str = "flops") -> Law:
     for i in range(1, breaks + 1):
         width = positive(f"f{i}", lower=0.02, upper=10.0)
         broken += [real(f"c{i}", -10, 10), positive(f"d{i}", axis=column), width]
+    parameters = (positive("a"), positive("b", slopes=((column, "c0", -1.0),)), real("c0", -5, 5), *broken)
     return Law(
         name=f"bnsl{breaks}",
         inputs=(column,),
-        parameters=(positive("a"), positive("b", slopes=((column, "c0", -1.0),)), real("c0", -5, 5), *broken),
+        parameters=parameters,
         formula=log_loss,
         grid=starts,
         source="Caballero et al. 2022, arXiv 2210.14891, eq. 1",
         text=f"L = a + b x^-c0 prod_(i <= {breaks}) (1 + (x / d_i)^(1 / f_i))^(-c_i f_i), x = {column}",
+        planted=dict(zip((parameter.name for parameter in parameters), planted, strict=True)),
     )
 
 
-bnsl1, bnsl2, bnsl3 = broken_power(1), broken_power(2), broken_power(3)
+bnsl1 = broken_power(0.8, 40, 0.07, 0.2, 1e20, 0.3)
+bnsl2 = broken_power(0.5, 30, 0.06, 0.25, 1e19, 0.2, -0.15, 1e21, 0.2)
+bnsl3 = broken_power(0.4, 30, 0.06, 0.25, 3e18, 0.1, -0.2, 2e20, 0.1, 0.3, 6e21, 0.1)

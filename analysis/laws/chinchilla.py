@@ -22,4 +22,6 @@ chinchilla = power_sum(
     },
     source="Hoffmann et al. 2022, arXiv 2203.15556, eq. 2; starting grid of its appendix D.2",
     text="L = E + A / N^alpha + B / D^beta",
+    planted={"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37},
+    compare=True,
 )

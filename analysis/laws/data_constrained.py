@@ -60,5 +60,6 @@ data_constrained = Law(
     grid=starts,
     source="Muennighoff et al. 2023, arXiv 2305.16264, eqs. 5 and 6",
     text="L = E + A / N'^alpha + B / D'^beta, X' = U + U R* (1 - exp(-R / R*))",
+    planted={"E": 1.87, "A": 520.0, "B": 1480.0, "alpha": 0.35, "beta": 0.36, "R_D": 15.4, "R_N": 5.3},
     centred=False,
 )

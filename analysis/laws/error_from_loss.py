@@ -23,6 +23,7 @@ error_from_loss = Law(
     },
     source="Gadre et al. 2024, arXiv 2403.08540, eq. 5",
     text="error = epsilon - k exp(-gamma loss)",
+    planted={"epsilon": 0.857, "k": 2.2, "gamma": 0.71},
     target="error",
     logarithmic=False,
     logged=(),

@@ -46,4 +46,6 @@ kaplan = Law(
     grid=starts,
     source="Kaplan et al. 2020, arXiv 2001.08361, eq. 1.5",
     text="L = ((N_c / N)^(alpha_N / alpha_D) + D_c / D)^alpha_D",
+    planted={"N_c": 8.8e13, "D_c": 5.4e13, "alpha_N": 0.076, "alpha_D": 0.095},
+    compare=True,
 )

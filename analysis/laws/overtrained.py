@@ -24,5 +24,6 @@ overtrained = power_sum(
     grid=spread_starts(TERMS, exponents=(0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5), shares=(0.05, 0.2, 0.4, 0.7)),
     source="Gadre et al. 2024, arXiv 2403.08540, eq. 4",
     text="L = E + (a M^eta + b M^-eta) C^-eta, M = tokens per parameter, C = 6 N^2 M",
+    planted={"E": 1.8, "a": 200.0, "b": 360.0, "eta": 0.137},
     prepare=compute_of,
 )

@@ -17,4 +17,15 @@ width_depth = power_sum(
     grid=spread_starts(TERMS, exponents=(0.2, 0.5, 1.0), shares=(0.1, 0.4, 0.7)),
     source="McLeish et al. 2025, arXiv 2502.06857, the form in width, depth, parameters and tokens",
     text="L = E + A / width^alpha + B / depth^beta + C / N^gamma + D / D^zeta",
+    planted={
+        "E": 1.5,
+        "A": 8.0,
+        "B": 3.0,
+        "C": 300.0,
+        "D": 900.0,
+        "alpha": 0.6,
+        "beta": 0.9,
+        "gamma": 0.33,
+        "zeta": 0.31,
+    },
 )

@@ -37,7 +37,7 @@ TOLD_APART = {"data.unique_tokens", "parent"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class SweepLogs:
     """All runs of a sweep's directory, by name; `read` gives the files of a run by its name and theirs."""
 
     path: Path
@@ -167,7 +167,7 @@ class Sweep:
         return read_curves(chosen, METRICS, METRIC_COLUMNS, ("tokens",), self.read)
 
 
-def load_sweep(path: str | os.PathLike, logs: Logs | None = None) -> Sweep:
+def load_sweep(path: str | os.PathLike, logs: Logs | None = None) -> SweepLogs:
     """Read the specs, ledgers, environments and results of all run directories under `path`, or of its `logs`.
 
     Raises:
@@ -181,10 +181,10 @@ def load_sweep(path: str | os.PathLike, logs: Logs | None = None) -> Sweep:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from None
     if not runs:
         raise BadInput(f"{path}: no runs in it (no folder with a {SPEC})")
-    return Sweep(path, runs, read)
+    return SweepLogs(path, runs, read)
 
 
-def _left_out_warning(sweep: Sweep) -> list[str]:
+def _left_out_warning(sweep: SweepLogs) -> list[str]:
     reasons = sweep.left_out()
     if not reasons:
         return []

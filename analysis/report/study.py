@@ -10,9 +10,9 @@ import numpy as np
 
 from analysis.fit.fit import Fit, fit_law
 from analysis.isoflop.find import Isoflop, find_valleys
-from analysis.learning_rate import Group, groups_of
+from analysis.learning_rate import RateGroup, groups_of
 from analysis.logs.files import spread
-from analysis.logs.load import Sweep
+from analysis.logs.load import SweepLogs
 from analysis.logs.load_curves import Curves
 from analysis.logs.load_run import at
 from analysis.logs.table import OPTIONAL, Table
@@ -45,12 +45,12 @@ class Study:
       bootstrap: resamples behind intervals.
     """
 
-    sweep: Sweep
+    sweep: SweepLogs
     columns: Mapping[str, np.ndarray]
     single: np.ndarray
     evaluations: Curves
     metrics: Curves
-    groups: tuple[Group, ...] = ()
+    groups: tuple[RateGroup, ...] = ()
     table: Table | None = None
     fit: Fit | None = None
     isoflop: Isoflop | None = None
@@ -94,7 +94,7 @@ class Study:
         return {"path": "table.csv", "sha256": digest, "rows": int(self.single.sum())}
 
 
-def study_of(sweep: Sweep, bootstrap: int = 1000, seed: int = 0) -> Study:
+def study_of(sweep: SweepLogs, bootstrap: int = 1000, seed: int = 0) -> Study:
     """Load and fit; a part that the logs cannot give is left out with the reason."""
     bare = Study(
         sweep=sweep,
@@ -161,12 +161,12 @@ def near(fit: Fit) -> np.ndarray | None:
     return np.concatenate([best, draws[:NEAR_STARTS]])
 
 
-def tokenizers(sweep: Sweep) -> int:
+def tokenizers(sweep: SweepLogs) -> int:
     """How many of them the usable runs read with."""
     return len({str(at(run.spec, "data", "tokenizer")) for run in sweep.usable})
 
 
-def _comparable(sweep: Sweep, table: Table) -> tuple[np.ndarray, str]:
+def _comparable(sweep: SweepLogs, table: Table) -> tuple[np.ndarray, str]:
     """Rows that a law of size and data may take, and why the others may not."""
     kinds = tokenizers(sweep)
     if kinds > 1:

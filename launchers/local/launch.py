@@ -46,7 +46,7 @@ class LocalOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class LaunchSummary:
     """How a launch ended, by run_id."""
 
     complete: tuple[str, ...]
@@ -169,7 +169,7 @@ class LocalLauncher:
             return True  # no trunk, or one that this launch does not train: the run itself says what it misses
         return self.sweep.run(spec.parent).checkpoint(spec.branch_at_tokens).exists()
 
-    def run(self) -> Summary:
+    def run(self) -> LaunchSummary:
         """Train everything that is not complete."""
         if self.todo:
             self.places = places(
@@ -182,7 +182,7 @@ class LocalLauncher:
                 write_spec(self.sweep.run(spec.run_id).path, spec)
             self._choose_packs()
             self._train_all()
-        return Summary(
+        return LaunchSummary(
             tuple(self.complete), tuple(self.skipped), self.failed, tuple(self.stopped), self.refused
         )
 
@@ -310,7 +310,7 @@ class LocalLauncher:
         return packed
 
 
-def launch(directory: Path, specs: Sequence[RunSpec], options: LocalOptions) -> Summary:
+def launch(directory: Path, specs: Sequence[RunSpec], options: LocalOptions) -> LaunchSummary:
     """Train every run of `specs` under `directory` that is not complete.
 
     Raises:
@@ -323,4 +323,4 @@ def launch(directory: Path, specs: Sequence[RunSpec], options: LocalOptions) -> 
         return launcher.run()
 
 
-__all__ = ["LocalLauncher", "LocalOptions", "Summary", "launch"]
+__all__ = ["LaunchSummary", "LocalLauncher", "LocalOptions", "launch"]

@@ -1,13 +1,13 @@
 """Pieces of the emergence test against independent computations: scipy, closed forms, brute force."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import scipy.optimize
-import scipy.stats
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from analysis.emergence import breaks, effect, metric, multiplicity, noise, presence, seeds, truths
+from analysis.emergence import breaks, effect, metric, noise, presence, seeds, truths
 from analysis.emergence.collapse import loss_collapse
 from analysis.emergence.hypotheses import minimum_p, p_values, upper_p
 from analysis.emergence.settings import Settings
@@ -19,14 +19,17 @@ PLAN = truths.design(12, 4.0, 1)
 
 def test_presence_is_the_exact_binomial_tail():
     for successes, items, chance in (
-        (60, 200, 0.25),
-        (3, 10, 0.0),
-        (0, 5, 0.3),
-        (10, 10, 0.5),
-        (900, 3000, 0.25),
+        (60, 200, Fraction(1, 4)),
+        (3, 10, Fraction(0)),
+        (0, 5, Fraction(3, 10)),
+        (10, 10, Fraction(1, 2)),
+        (900, 3000, Fraction(1, 4)),
     ):
-        expected = scipy.stats.binom.sf(successes - 1, items, chance)
-        assert presence.binomial_upper_tail(successes, items, chance) == pytest.approx(expected, rel=1e-9)
+        terms = (
+            math.comb(items, k) * chance**k * (1 - chance) ** (items - k) for k in range(successes, items + 1)
+        )
+        seen = presence.presence(np.array([0.0, successes]), np.array([items, items]), float(chance))
+        assert seen.p == pytest.approx(float(sum(terms)), rel=1e-9)
 
 
 def test_forecast_errors_are_recursive_residuals_of_weighted_lines():
@@ -99,21 +102,6 @@ def test_overdispersion_is_floored_at_one_and_found_between_seeds():
         assert np.mean(found.row_B) == pytest.approx(factor, rel=0.2)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0.01, 0.5))
-def test_benjamini_hochberg_is_the_step_up_procedure(p, level):
-    q = multiplicity.benjamini_hochberg(np.array(p))
-    assert q == pytest.approx(scipy.stats.false_discovery_control(p), abs=1e-12)
-    assert np.all(q >= np.array(p) - 1e-12)
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=15), st.integers(0, 1000))
-def test_isotonic_fit_is_that_of_scipy(values, seed):
-    weight = np.random.default_rng(seed).uniform(0.5, 3.0, len(values))
-    expected = scipy.optimize.isotonic_regression(values, weights=weight).x
-    assert effect.isotonic(np.array(values), weight) == pytest.approx(expected, abs=1e-9)
-
-
 def test_shares_and_big_bench_numbers_of_known_curves():
     x = np.linspace(6.0, 10.0, 12)
     straight = effect.big_bench(truths.line(x))
@@ -168,8 +156,14 @@ def test_two_kinds_of_seeds_are_told_from_one():
 
 
 def test_success_intervals_are_wilson_scores():
-    expected = scipy.stats.binomtest(3, 8).proportion_ci(method="wilson")
-    assert seeds.wilson(3, 8) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    """Wilson 1927: the shares that lie 1.96 of their own standard errors from 3 of 8."""
+    scale, rng = np.repeat([0, 1], 8), np.random.default_rng(0)
+    correct = np.array([10.0] * 8 + [190.0] * 3 + [10.0] * 5)
+    report = seeds.seed_report(np.array([6.0, 7.0]), scale, correct, np.full(16, 200.0), 0.0, rng)
+    row = report["success"][1]
+    assert (row["share"], row["seeds"]) == (3 / 8, 8)
+    for end in row["interval"]:
+        assert abs(3 / 8 - end) / np.sqrt(end * (1 - end) / 8) == pytest.approx(1.959963984540054, rel=1e-9)
 
 
 def test_scale_given_loss_is_seen_only_where_it_adds():

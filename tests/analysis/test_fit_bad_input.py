@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from analysis.fit.checks import check_fit, cluster_warning, usable_columns
 from analysis.fit.command import main
-from analysis.fit.fit import fit_from_json, fit_law
+from analysis.fit.fit import Fit, fit_law
 from analysis.laws import get_law
 from core.errors import BadInput
 
@@ -140,14 +140,14 @@ def test_fit_json_holds_the_contract_and_reads_back(tmp_path):
     assert set(stored["starts"]) >= {"tried", "reached_best", "other_minima"}
     assert stored["input"]["rows"] == 24
     assert len(stored["input"]["sha256"]) == 64
-    fit = fit_from_json(stored)
+    fit = Fit.from_json(stored)
     again = fit_law("power_params_floor", table(), bootstrap=50)
     np.testing.assert_allclose(fit.predict({"params": 1e11}), again.predict({"params": 1e11}), rtol=1e-12)
     np.testing.assert_allclose(
         fit.predict_interval({"params": 1e11}), again.predict_interval({"params": 1e11}), rtol=1e-9
     )
     with pytest.raises(BadInput, match="parameters"):
-        fit_from_json({key: value for key, value in stored.items() if key != "parameters"})
+        Fit.from_json({key: value for key, value in stored.items() if key != "parameters"})
 
 
 def test_flops_stand_in_for_tokens(tmp_path):

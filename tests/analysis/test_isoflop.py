@@ -1,6 +1,7 @@
 """isoFLOP valleys: truths recovered, intervals that cover, and nothing reported that is no valley."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from scipy.interpolate import Akima1DInterpolator, lagrange
 from scipy.optimize import minimize_scalar
 from scipy.spatial import ConvexHull
 
-from analysis.isoflop import find as isoflop
-from analysis.isoflop.find import find_valleys
+from analysis.isoflop import command as isoflop
+from analysis.isoflop.find import Method, find_valleys
 from analysis.isoflop.hull import lower_hull
-from analysis.isoflop.slices import make_slices, read_weights
+from analysis.isoflop.slices import Kind, make_slices, read_weights
 from analysis.isoflop.valleys import akima_minima, akima_values, parabola_minima, pooled_noise
 from core.errors import BadInput
 
@@ -216,8 +217,8 @@ def test_akima_equals_scipy_and_its_minimum_is_the_lowest_point():
                 method="bounded",
                 options={"xatol": 1e-10},
             )
-            assert minima.loss_R[row] <= min(polished.fun, reference(fine).min()) + 1e-12
-            assert minima.loss_R[row] == pytest.approx(reference(minima.log_params_R[row]), abs=1e-12)
+            assert minima.loss_B[row] <= min(polished.fun, reference(fine).min()) + 1e-12
+            assert minima.loss_B[row] == pytest.approx(reference(minima.log_params_B[row]), abs=1e-12)
 
 
 def test_parabola_equals_polyfit():
@@ -227,8 +228,8 @@ def test_parabola_equals_polyfit():
     minima = parabola_minima(x, loss)
     for row in range(10):
         c2, c1, c0 = np.polyfit(x - 17, loss[row], 2)
-        assert minima.log_params_R[row] == pytest.approx(17 - c1 / (2 * c2), abs=1e-9)
-        assert minima.loss_R[row] == pytest.approx(c0 - c1**2 / (4 * c2), abs=1e-9)
+        assert minima.log_params_B[row] == pytest.approx(17 - c1 / (2 * c2), abs=1e-9)
+        assert minima.loss_B[row] == pytest.approx(c0 - c1**2 / (4 * c2), abs=1e-9)
 
 
 def test_interpolation_weights_equal_scipys_polynomial():
@@ -324,8 +325,8 @@ def test_any_table_is_answered_or_refused_without_nan(tmp_path_factory, data):
     }
     folder = tmp_path_factory.mktemp("any")
     path, out = write_csv(folder / "table.csv", table), folder / "out.json"
-    method = data.draw(st.sampled_from(isoflop.METHODS))
-    kind = data.draw(st.sampled_from(isoflop.SLICES))
+    method = data.draw(st.sampled_from(get_args(Method)))
+    kind = data.draw(st.sampled_from(get_args(Kind)))
     arguments = [str(path), "--method", method, "--slices", kind, "--bootstrap", "20", "--out", str(out)]
     with np.errstate(all="ignore"):
         try:

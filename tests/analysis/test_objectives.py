@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.special import huber
 
+from analysis.fit.estimation import estimation_of
 from analysis.fit.fit import fit_law
 from analysis.fit.least_absolute import linear_least_absolute
-from analysis.fit.objectives import Objective
-from analysis.fit.problem import prepare
+from analysis.fit.objectives import FitObjective
 from analysis.fit.solver import solve
 from analysis.fit.uncertainty import cluster_weights, pair_weights
 from analysis.laws import get_law
@@ -31,7 +31,7 @@ def epoch():
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=20), st.floats(1e-4, 5))
 def test_huber_is_scipys(residuals, delta):
     values = np.array(residuals)
-    assert Objective("huber", delta).value(values) == pytest.approx(
+    assert FitObjective("huber", delta).value(values) == pytest.approx(
         huber(delta, values).sum(), rel=1e-12, abs=1e-300
     )
 
@@ -39,7 +39,7 @@ def test_huber_is_scipys(residuals, delta):
 def test_names_and_deltas_are_checked():
     for arguments in (("median",), ("huber", -1.0), ("huber", np.inf), ("huber", 1e-3, "square")):
         with pytest.raises(BadInput, match="allowed"):
-            Objective(*arguments)
+            FitObjective(*arguments)
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1 / 240, 1e6])
@@ -69,12 +69,12 @@ def test_units_move_nothing(epoch):
 def test_no_resample_is_worse_than_scipys(epoch):
     """L-BFGS-B with its tolerances tightened, from the same start, on 12 resamples."""
     law = get_law("chinchilla")
-    prepared = prepare(law, epoch, Objective(), {})
+    estimation = estimation_of(law, epoch, FitObjective(), {})
     weights = pair_weights(240, 12, 7)
     start = np.array([0.5972, 6.1693, 7.6702, 0.3473, 0.3672])
-    tables = dataclasses.replace(prepared.problem, weights=weights)
-    begin = np.tile(prepared.centring.forward(start), (12, 1))
-    ours = solve(tables, begin, prepared.box, anneal=False)
+    tables = dataclasses.replace(estimation.problem, weights=weights)
+    begin = np.tile(estimation.centring.forward(start), (12, 1))
+    ours = solve(tables, begin, estimation.box, anneal=False)
     theirs = np.array([scipy_fit(epoch, start, row)[1] for row in weights])
     assert np.all(ours.objective <= theirs * (1 + 1e-12))
     assert np.all(ours.converged)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from analysis.fit.downstream import bits_to_accuracy
-from analysis.fit.fit import fit_law, predict_law
-from analysis.fit.objectives import Objective
+from analysis.downstream import Chain
+from analysis.fit.fit import fit_law
+from analysis.fit.objectives import FitObjective
+from analysis.fit.prediction import predict_law
 from analysis.laws import get_law
 from bench.published import columns_of, load_datablations, load_epoch, read_rows
 
@@ -55,7 +56,7 @@ def test_datablations_has_a_better_minimum():
     law = get_law("data_constrained")
     fit = fit_law(law, table, fixed=FIXED)
     published = predict_law(law, np.array([*(FIXED[n] for n in law.names[:5]), 15.387756, 5.309743]), table)[0]
-    reported = Objective().value(np.log(table["loss"]) - np.log(published))
+    reported = FitObjective().value(np.log(table["loss"]) - np.log(published))
     assert reported == pytest.approx(
         0.015825936570763588, rel=2e-7
     )  # the form itself: what is held is printed to 7 digits
@@ -126,7 +127,14 @@ def test_olmo_ladder_chain():
             [row for row in step2 if row["task"] == task],
             {"bits_per_byte": "bpb_loss_ma5", "accuracy": "acc_ma5"},
         )
-        chain = bits_to_accuracy(train, tasks, profile=False)
+        anchored = {
+            "bits_per_byte": np.append(tasks["bits_per_byte"], 0.0),
+            "accuracy": np.append(tasks["accuracy"], 1.0),
+        }
+        chain = Chain(
+            fit_law("chinchilla", train, profile=False),
+            fit_law("accuracy_from_bits", anchored, robust="l2", profile=False),
+        )
         assert chain.first.predict(largest)[0] == pytest.approx(prediction, abs=1e-7)
         assert chain.predict(largest)[0] == pytest.approx(chained[task], abs=1e-6)
     low, high = chain.predict_interval(largest)

@@ -1,13 +1,16 @@
 """Intervals that hold the truth as often as they say, verdicts, model choice, back-tests, reconciliations."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
-from analysis.fit import fit
-from analysis.fit.fit import fit_law, predict_law
+from analysis.fit import prediction
+from analysis.fit.fit import fit_law
 from analysis.fit.frontier import frontier
+from analysis.fit.prediction import predict_law
 from analysis.fit.selection import back_test, compare_laws, sensitivity
-from analysis.fit.uncertainty import percentile_levels, student_quantile
+from analysis.fit.uncertainty import percentile_levels
 from analysis.laws import get_law
 from bench.calibrate_fits import coverage
 from core.errors import BadInput
@@ -28,11 +31,13 @@ def test_intervals_cover_95_percent_of_1000_tables(robust):
         assert abs(share - 0.95) <= 0.02, name
 
 
-def test_student_quantile_is_scipys():
-    from scipy.stats import t
-
-    for degrees in (1, 2, 5, 11, 30, 235):
-        assert student_quantile(0.975, degrees) == pytest.approx(t.ppf(0.975, degrees), rel=2e-3)
+def test_percentiles_widen_for_few_rows():
+    """Hesterberg 2015, section 3.3, with Student's quantiles of a printed table."""
+    for rows, parameters, student in ((12, 5, 2.3646243), (16, 5, 2.2009852), (35, 5, 2.0422725)):
+        low, high = percentile_levels(0.95, rows, parameters)
+        widened = np.sqrt(rows / (rows - parameters)) * student
+        assert low == pytest.approx(1 - NormalDist().cdf(widened), rel=1e-5)
+        assert high == 1 - low
     low, high = percentile_levels(0.95, 10**6, 5)
     assert low == pytest.approx(0.025, abs=1e-5)
     assert high == pytest.approx(0.975, abs=1e-5)
@@ -62,8 +67,8 @@ def test_an_interval_is_the_quantile_of_draws_and_residuals_and_repeated_rows_sh
     log_loss = np.log(E + A * params**-alpha + B * tokens**-beta)
     landed = (log_loss[:, None] + fitted.residual_quantiles[None, :, None]).reshape(-1, 4)
     expected = np.exp(np.quantile(landed, [0.05, 0.95], axis=0))
-    for most in (1, fit.MOST_AT_ONCE):  # one row at a time, and all at once
-        monkeypatch.setattr(fit, "MOST_AT_ONCE", most)
+    for most in (1, prediction.MOST_AT_ONCE):  # one row at a time, and all at once
+        monkeypatch.setattr(prediction, "MOST_AT_ONCE", most)
         found = fitted.predict_interval({"params": params, "tokens": tokens}, level=0.9)
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 

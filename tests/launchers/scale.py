@@ -107,10 +107,9 @@ SWEEP = (
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("plan", SWEEP + "import launch; from pathlib import Path\n"
-         "import argparse; from planning import plan\n"
-         "options = plan.with_defaults(argparse.Namespace(cache=Path('cache')))\n"
-         "plan.show('many', sweep, Path({sweep!r}), options)", "1000 to train"),
+        ("plan", SWEEP + "import launch; from pathlib import Path; from experiments.command import AskedSweep\n"
+         "from planning.flags import PlanFlags; from planning.plan import show\n"
+         "show(AskedSweep('many', sweep, (), Path({sweep!r}), Path('cache')), PlanFlags())", "1000 to train"),
         ("submit", SWEEP + "from launchers.slurm import submit as slurm\n"
          "from pathlib import Path; from launchers.slurm.options import SlurmOptions\n"
          "done = slurm.dry_run(Path({sweep!r}), list(sweep), SlurmOptions(throttle=50), Path('cache'))\n"

@@ -8,7 +8,7 @@ import pytest
 
 import launch
 import model.ledger
-from experiments.command import Study
+from experiments.command import AskedSweep
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep
 from planning import throughput
@@ -126,7 +126,7 @@ def test_ten_thousand_runs_count_each_shape_once(capsys, monkeypatch, tmp_path):
     for module in (cost, throughput):
         monkeypatch.setattr(module, "ledger", count)
     cost.counted.cache_clear()
-    show(Study("many", sweep, (), tmp_path, tmp_path), PlanFlags())
+    show(AskedSweep("many", sweep, (), tmp_path, tmp_path), PlanFlags())
     assert "and 1800 more runs" in capsys.readouterr().out
     assert len(counted) < 10 * len(shapes)
 

@@ -27,7 +27,7 @@ NO_CHOICE = {"choice_accuracy", "choice_chance", "brier"}
 
 
 @dataclasses.dataclass
-class Summary:
+class BackfillSummary:
     """What a backfill did.
 
     Attributes:
@@ -65,7 +65,7 @@ def fill(
     items: int,
     cache_root: Path,
     report: Callable[[str], None] = lambda line: None,
-) -> Summary:
+) -> BackfillSummary:
     """Fill the holes of every complete run of a sweep; doing it again changes nothing.
 
     Args:
@@ -77,7 +77,7 @@ def fill(
     """
     if not names:
         raise BadInput("--tasks: name at least one task")
-    summary = Summary()
+    summary = BackfillSummary()
     for directory in run_directories(sweep):
         if not RunDirectory(directory).is_complete():
             summary.incomplete.append(directory.name)

@@ -30,10 +30,11 @@ from core.files import JsonLines
 from core.rundir import RunDirectory
 from data.tasks.protocol import Task
 from data.tokenizers import Tokenizer
-from model import network as functional
 from model import sharding
 from model.config import ModelConfig
+from model.kernels.install import with_kernels
 from model.loss import cross_entropy
+from model.transformer import Transformer
 from training.evaluate.loss import Score
 
 METRICS = (
@@ -58,7 +59,7 @@ Answer = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[Any, Any, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Scored:
+class ScoredSequence:
     """One sequence to score.
 
     Attributes:
@@ -84,7 +85,7 @@ class PreparedTask:
     """
 
     task: Task
-    problems: tuple[tuple[Scored, ...], ...]
+    problems: tuple[tuple[ScoredSequence, ...], ...]
     choices: tuple[int, ...]
     fingerprint: str
 
@@ -136,11 +137,11 @@ def prepare_task(task: Task, count: int, tokenizer: Tokenizer, context: int) -> 
         if not all(len(ids) for ids in own):
             raise BadInput(f"task {task.name}: problem {index} has an answer of no token")
         if 1 < len(own) <= OPTIONS and all(len(ids) == 1 for ids in own):
-            sequences: tuple[Scored, ...] = (
-                Scored(_joined(head, own[0]), len(head), tuple(int(ids[0]) for ids in own)),
+            sequences: tuple[ScoredSequence, ...] = (
+                ScoredSequence(_joined(head, own[0]), len(head), tuple(int(ids[0]) for ids in own)),
             )
         else:
-            sequences = tuple(Scored(_joined(head, ids), len(head)) for ids in own)
+            sequences = tuple(ScoredSequence(_joined(head, ids), len(head)) for ids in own)
         problems.append(sequences)
     return PreparedTask(task, tuple(problems), tuple(map(len, answers)), digest.hexdigest())
 
@@ -171,7 +172,8 @@ def make_task_step(config: ModelConfig, mesh: jax.sharding.Mesh) -> Callable[...
     """
 
     def step(params: Any, tokens_BS: Any, positions_B1: Any, options_BK: Any) -> tuple[Any, Any, Any]:
-        logits_BTV = functional.apply(config, params, tokens_BS[:, :-1])
+        tokens_BT = tokens_BS[:, :-1]
+        logits_BTV = with_kernels(Transformer(config, params), tokens_BT.shape)(tokens_BT)
         nll_BT, logz_BT = cross_entropy(logits_BTV, tokens_BS[:, 1:])
         before_B1 = jnp.maximum(positions_B1 - 1, 0)
         here_BV = jnp.take_along_axis(logits_BTV, before_B1[..., None], axis=1)[:, 0]
@@ -210,7 +212,7 @@ def score_items(
 
 
 def _run(
-    sequences: Sequence[Scored], answer: Answer, context: int, vocabulary: int, shards: int
+    sequences: Sequence[ScoredSequence], answer: Answer, context: int, vocabulary: int, shards: int
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(nll of the answer's tokens, likeliest tokens there, log-probability of options) of each sequence."""
     buckets = lengths(context)
@@ -245,7 +247,9 @@ def _run(
 
 
 def _score_problem(
-    problem: Sequence[Scored], choices: int, results: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    problem: Sequence[ScoredSequence],
+    choices: int,
+    results: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
 ) -> tuple[float, ...]:
     """The fields of `ItemScores` for one problem."""
     target = problem[0].tokens[problem[0].start :]

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.logs.load import Sweep
+from analysis.logs.load import SweepLogs
 from analysis.report.formats import csv_text
 from analysis.report.section import Block, Bullets, Command, Drawing, File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study
@@ -116,7 +116,7 @@ def _drawings(table: "TaskTable", result: dict[str, Any]) -> Iterator[Drawing]:
             yield pictures[name].by(lambda figure=figure: figure, table.sha256)  # type: ignore[misc]
 
 
-def _records(sweep: Sweep) -> tuple[dict[str, TaskRecord], list[str]]:
+def _records(sweep: SweepLogs) -> tuple[dict[str, TaskRecord], list[str]]:
     """What the runs' tasks.json say of each task, and which cannot be read.
 
     Runs may have trained on different text: the record that found most of a task's problems there counts.

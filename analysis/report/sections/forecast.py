@@ -11,7 +11,7 @@ from typing import Any
 
 from analysis.figures.predictions import Prediction, prediction_figure
 from analysis.forecast.score import fit_unchanged, read_forecast
-from analysis.logs.load import Sweep
+from analysis.logs.load import SweepLogs
 from analysis.logs.load_run import Run, at
 from analysis.report.section import Block, Paragraph, Picture, Section
 from analysis.report.study import Study
@@ -61,7 +61,7 @@ def section(study: Study) -> Section | None:
     )
 
 
-def registered_forecast(sweep: Sweep) -> Registered | None:
+def registered_forecast(sweep: SweepLogs) -> Registered | None:
     """Read and check runs/<sweep>/forecast/; None where there is none."""
     files = SweepDirectory(sweep.path)
     if not files.forecast.exists():
@@ -76,7 +76,7 @@ def registered_forecast(sweep: Sweep) -> Registered | None:
         return Registered(False, "Forecast: it cannot be used (see the warnings).", (fault,), (), 0.9, "")
 
 
-def _judged(sweep: Sweep, value: Mapping[str, Any], files: SweepDirectory) -> Registered:
+def _judged(sweep: SweepLogs, value: Mapping[str, Any], files: SweepDirectory) -> Registered:
     runs = {run.run: run for run in sweep.runs}
     faults = [*_file_faults(value, sweep, files, runs)]
     made = _moment(value["date"])
@@ -129,7 +129,7 @@ def _sentence(predictions: tuple[Prediction, ...], level: float, honest: bool) -
 
 
 def _file_faults(
-    value: Mapping[str, Any], sweep: Sweep, files: SweepDirectory, runs: Mapping[str, Run]
+    value: Mapping[str, Any], sweep: SweepLogs, files: SweepDirectory, runs: Mapping[str, Run]
 ) -> list[str]:
     """What of the table and the fit is no longer what the forecast names."""
     faults = []

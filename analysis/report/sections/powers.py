@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from scipy.special import stdtrit
 
 from analysis.figures.curves import PARAMS_LABEL, TOKENS_LABEL
 from analysis.figures.families import Family, Panel, family_panels
 from analysis.figures.style import BLUE, GREEN, PALE, VERMILION
 from analysis.fit.fit import Fit, fit_law
-from analysis.fit.uncertainty import student_quantile
 from analysis.isoflop.slices import flops_of
 from analysis.report.section import File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study, attempt
@@ -148,7 +148,7 @@ def pure_power(x: np.ndarray, loss: np.ndarray) -> Power:
     freedom = x.size - 2
     residual_sd = float(np.sqrt(((log_loss - front - slope * log_x) ** 2).sum() / freedom))
     error = residual_sd / float(np.sqrt(((log_x - log_x.mean()) ** 2).sum()))
-    reach = student_quantile(0.5 + LEVEL / 2, freedom) * error
+    reach = stdtrit(freedom, 0.5 + LEVEL / 2) * error
     return Power(
         float(-slope), float(np.exp(front)), (float(-slope - reach), float(-slope + reach)), residual_sd
     )

@@ -22,7 +22,7 @@ FEWEST_SHAPES = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class ShapeLoss:
     """One shape on one number of tokens; loss is the mean over seeds."""
 
     params: float
@@ -63,7 +63,7 @@ def section(study: Study) -> Section | None:
     )
 
 
-def _table(groups: Sequence[list[Shape]]) -> Rows:
+def _table(groups: Sequence[list[ShapeLoss]]) -> Rows:
     return Rows.of(
         [(shape, min(one.loss for one in group)) for group in groups for shape in group],
         {
@@ -79,7 +79,7 @@ def _table(groups: Sequence[list[Shape]]) -> Rows:
     )
 
 
-def families(runs: Sequence[Run]) -> list[list[Shape]]:
+def families(runs: Sequence[Run]) -> list[list[ShapeLoss]]:
     """Groups of shapes of about equal size on equal tokens, by size and tokens; each from shallow to deep."""
     measured: dict[tuple[float, float, float, float], list[float]] = {}
     for run in runs:
@@ -87,9 +87,9 @@ def families(runs: Sequence[Run]) -> list[list[Shape]]:
         params, loss = run.count(), run.final()
         if width and depth and params and loss and run.tokens:
             measured.setdefault((run.tokens, params, width, depth), []).append(loss)
-    groups: list[list[Shape]] = []
+    groups: list[list[ShapeLoss]] = []
     for (tokens, params, width, depth), losses in sorted(measured.items()):
-        shape = Shape(params, tokens, width, depth, float(np.mean(losses)), len(losses))
+        shape = ShapeLoss(params, tokens, width, depth, float(np.mean(losses)), len(losses))
         last = groups[-1][0] if groups else None
         if last and last.tokens == tokens and params <= last.params * SAME_SIZE:
             groups[-1].append(shape)
@@ -100,9 +100,9 @@ def families(runs: Sequence[Run]) -> list[list[Shape]]:
     return sorted(ordered, key=lambda group: (group[0].params, group[0].tokens))
 
 
-def _longest(groups: Sequence[list[Shape]]) -> list[list[Shape]]:
+def _longest(groups: Sequence[list[ShapeLoss]]) -> list[list[ShapeLoss]]:
     """Of each size, the group on the most tokens."""
-    chosen: list[list[Shape]] = []
+    chosen: list[list[ShapeLoss]] = []
     for group in groups:
         if chosen and chosen[-1][0].params * SAME_SIZE >= group[0].params >= chosen[-1][0].params / SAME_SIZE:
             chosen[-1] = group
@@ -111,7 +111,7 @@ def _longest(groups: Sequence[list[Shape]]) -> list[list[Shape]]:
     return chosen
 
 
-def _sentence(group: Sequence[Shape]) -> str:
+def _sentence(group: Sequence[ShapeLoss]) -> str:
     best, worst = min(group, key=lambda one: one.loss), max(group, key=lambda one: one.loss)
     aspects = [one.aspect for one in group]
     return (
@@ -122,7 +122,7 @@ def _sentence(group: Sequence[Shape]) -> str:
     )
 
 
-def _panels(groups: Sequence[list[Shape]]) -> list[Panel]:
+def _panels(groups: Sequence[list[ShapeLoss]]) -> list[Panel]:
     panels = []
     for longest in _longest(groups):
         size = longest[0].params

@@ -27,7 +27,7 @@ LOSSY = ("word",)
 
 
 @dataclasses.dataclass(frozen=True)
-class Scored:
+class TokenizerRun:
     """One run: what it read, what it cost, how well it predicts a byte of held-out text."""
 
     tokenizer: str
@@ -76,7 +76,7 @@ def section(study: Study) -> Section | None:
     )
 
 
-def _every_run(runs: Sequence[Scored]) -> Rows:
+def _every_run(runs: Sequence[TokenizerRun]) -> Rows:
     return Rows.of(
         sorted(runs, key=lambda one: (one.flops, one.bits_per_byte)),
         {
@@ -91,7 +91,7 @@ def _every_run(runs: Sequence[Scored]) -> Rows:
     )
 
 
-def scored(runs: Sequence[Run], evaluations: Curves) -> list[Scored]:
+def scored(runs: Sequence[Run], evaluations: Curves) -> list[TokenizerRun]:
     """The runs that have a final bits per byte, in the order of their specifications' tokenizers and sizes."""
     frame = evaluations.frame.filter(name=BITS_PER_BYTE).drop_nulls(["tokens", "stderr"])
     errors = {
@@ -106,7 +106,7 @@ def scored(runs: Sequence[Run], evaluations: Curves) -> list[Scored]:
             continue
         width, depth = (number(at(run.spec, "model", name)) or 0.0 for name in ("width", "depth"))
         found.append(
-            Scored(
+            TokenizerRun(
                 tokenizer=tokenizer,
                 body=(width, depth),
                 vocabulary=number(at(run.spec, "model", "vocabulary")) or 0.0,
@@ -123,7 +123,7 @@ def scored(runs: Sequence[Run], evaluations: Curves) -> list[Scored]:
     )
 
 
-def _budgets(runs: Sequence[Scored]) -> list[float]:
+def _budgets(runs: Sequence[TokenizerRun]) -> list[float]:
     """Budgets that runs share, smallest first: the geometric mean of those within a few percent."""
     groups: list[list[float]] = []
     for flops in sorted(one.flops for one in runs):
@@ -134,14 +134,14 @@ def _budgets(runs: Sequence[Scored]) -> list[float]:
     return [float(np.exp(np.mean(np.log(group)))) for group in groups if len(group) > 1]
 
 
-def _best(name: str, runs: Sequence[Scored], budget: float) -> Scored | None:
+def _best(name: str, runs: Sequence[TokenizerRun], budget: float) -> TokenizerRun | None:
     there = [
         one for one in runs if one.tokenizer == name and 1 / SAME_BUDGET <= one.flops / budget <= SAME_BUDGET
     ]
     return min(there, key=lambda one: one.bits_per_byte, default=None)
 
 
-def _row(name: str, runs: Sequence[Scored], budgets: Sequence[float]) -> tuple[str, ...]:
+def _row(name: str, runs: Sequence[TokenizerRun], budgets: Sequence[float]) -> tuple[str, ...]:
     own = [one for one in runs if one.tokenizer == name]
     cells = []
     for budget in budgets:
@@ -154,7 +154,7 @@ def _row(name: str, runs: Sequence[Scored], budgets: Sequence[float]) -> tuple[s
     return (name, f"{own[0].vocabulary:g}", f"{np.mean([one.bytes_per_token for one in own]):.2f}", *cells)
 
 
-def _sentence(runs: Sequence[Scored], budget: float) -> str:
+def _sentence(runs: Sequence[TokenizerRun], budget: float) -> str:
     names = list(dict.fromkeys(one.tokenizer for one in runs))
     found = [best for name in names if (best := _best(name, runs, budget)) is not None]
     ranked = sorted((one for one in found if not one.lossy), key=lambda one: one.bits_per_byte)
@@ -173,7 +173,7 @@ def _sentence(runs: Sequence[Scored], budget: float) -> str:
     )
 
 
-def _panels(runs: Sequence[Scored], names: Sequence[str]) -> list[Panel]:
+def _panels(runs: Sequence[TokenizerRun], names: Sequence[str]) -> list[Panel]:
     bodies = sorted({one.body for one in runs})
     hidden = sorted({one.tokenizer for one in runs if one.lossy}) if not all(one.lossy for one in runs) else []
     note = "bars: one standard error" + (f"; {', '.join(hidden)} not drawn: not comparable" if hidden else "")

@@ -1,0 +1,90 @@
+"""The command line of analysis.isoflop: a table in, isoflop.json and its valleys in words out."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from analysis.commands import write_result
+from analysis.isoflop.find import Isoflop, Method, find_valleys
+from analysis.isoflop.slices import Kind
+from analysis.logs.read import read_table
+from analysis.logs.table import Table
+from core import cli
+from core.errors import BadInput
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command. Exits 2 with one line where the table or a flag cannot be used."""
+    cli.command(isoflop, arguments, "python -m analysis.isoflop")
+
+
+def isoflop(
+    table: str,
+    /,
+    *,
+    method: Method = "parabola",
+    bootstrap: int = 1000,
+    level: float = 0.95,
+    slices: Kind = "auto",
+    tolerance: float = 0.1,
+    min_points: int = 4,
+    noise: float | None = None,
+    seed: int = 0,
+    out: Path,
+) -> None:
+    """Best size at each FLOP budget, and how it grows with compute.
+
+    parabola and akima find the minimum of loss over size at each budget; hull and
+    envelope read the best size off the lower edge of loss against FLOPs (hull
+    where each size has one token count, envelope where it has several).
+
+    Args:
+      table: CSV, JSON lines or a sweep's directory
+      method: how the best size is found
+      bootstrap: repetitions behind the intervals; 0 for none
+      level: of the intervals
+      slices: how budgets are made from rows
+      tolerance: relative spread of FLOPs within a budget
+      min_points: sizes that a budget needs
+      noise: relative noise of one run's loss; estimated if not given
+      seed: of the noise that is put on again
+      out: the JSON file to write
+    """
+    for name, value, allowed, good in (
+        ("--bootstrap", bootstrap, "at least 0", 0 <= bootstrap <= 1_000_000),
+        ("--level", level, "between 0 and 1", 0 < level < 1),
+        ("--tolerance", tolerance, "positive", 0 < tolerance < np.inf),
+        ("--min-points", min_points, "at least 3", min_points >= 3),
+        ("--noise", noise, "positive", noise is None or 0 < noise < np.inf),
+        ("--seed", seed, "at least 0", seed >= 0),
+    ):
+        if not good:
+            raise BadInput(f"{name} {value}: must be {allowed}")
+    read = read_table(table, optional=("flops",))
+    result = find_valleys(read.columns, method, bootstrap, seed, level, slices, tolerance, min_points, noise)
+    result = dataclasses.replace(result, warnings=(*read.warnings, *result.warnings))
+    write_result(out, result.to_json(read.source()))
+    sys.stdout.write(summary(result, read))
+
+
+def summary(result: Isoflop, table: Table) -> str:
+    """What the command prints."""
+    lines = [f"{result.method}: {table.rows} rows, {len(result.valleys)} budgets"]
+    for valley in result.valleys:
+        if valley.ok:
+            lines.append(
+                f"  {valley.flops:.3g} FLOPs: best at {valley.params_opt:.3g} params, "
+                f"{valley.tokens_opt:.3g} tokens, loss {valley.loss_opt:.4f}"
+            )
+        else:
+            lines.append(f"  {valley.flops:.3g} FLOPs: no valley; {valley.why}")
+    for name, what in (("a_opt", "params"), ("b_opt", "tokens")):
+        value, interval = result.derived[name], result.intervals[name]
+        if value is not None:
+            shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+            lines.append(f"  best {what} grow as C^{value:.3f}{shown}")
+    lines += [f"  warning: {warning}" for warning in result.warnings]
+    return "\n".join(lines) + "\n"
