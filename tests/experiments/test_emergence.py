@@ -11,17 +11,19 @@ from experiments import registry
 from experiments.emergence import ALGORITHMS, COUNTED, HELD_OUT, POSITIVE, SMOOTH, sweep
 from model.ledger import parameter_counts
 
+PRESETS = registry.load("emergence").presets
+
 
 def sizes_and_depths(preset):
     found = {}
-    for run in sweep(**registry.load("emergence").presets[preset]):
+    for run in sweep(**PRESETS[preset]):
         found[parameter_counts(run.model)["non_embedding_plus_head"]] = run.model.depth
     return sorted(found.items())
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_at_least_eight_sizes_and_three_seeds_of_500_items(preset):
-    runs = list(sweep(**registry.load("emergence").presets[preset]))
+    runs = list(sweep(**PRESETS[preset]))
     sizes = sizes_and_depths(preset)
     assert len(sizes) >= 8 and len(runs) == 3 * len(sizes)
     assert {run.seed for run in runs} == {0, 1, 2} and {run.task_items for run in runs} == {500}
@@ -45,7 +47,7 @@ def test_the_counterfactual_covers_the_same_sizes_with_one_layer():
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_controls_are_trained_on_and_held_out_tasks_are_not(preset):
-    run = next(iter(sweep(**registry.load("emergence").presets[preset])))
+    run = next(iter(sweep(**PRESETS[preset])))
     trained = {skill.task.name for skill in parse_skills(run.data.skills)}
     families = {skill.task.family for skill in parse_skills(run.data.skills)}
     assert trained == {*POSITIVE, COUNTED, "bigram", "grammar"}
@@ -60,14 +62,14 @@ def test_every_problem_fits_and_exists(preset):
     from data.tokenizers import ByteTokenizer
     from training.evaluate.score import prepare_task
 
-    run = next(iter(sweep(**registry.load("emergence").presets[preset])))
+    run = next(iter(sweep(**PRESETS[preset])))
     for name in run.tasks:
         prepare_task(load(name), run.task_items, ByteTokenizer(), run.data.sequence_length)
 
 
 def test_no_skill_is_read_more_than_twice():
     for preset in PRESETS:
-        run = next(iter(sweep(**registry.load("emergence").presets[preset])))
+        run = next(iter(sweep(**PRESETS[preset])))
         for skill in parse_skills(run.data.skills):
             assert run.tokens * skill.percent / 100 <= 2.2 * run.data.skill_tokens
 
