@@ -1,6 +1,9 @@
 """What two runs left behind, compared."""
 
+import json
 from pathlib import Path
+
+import pytest
 
 from core.files import read_json_lines
 
