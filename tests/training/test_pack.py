@@ -12,28 +12,25 @@ import time
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from core.codec import to_json
 from core.errors import BadInput
-from core.files import read_json_lines, write_json
+from core.files import write_json
 from data.config import DataConfig
 from data.tasks.registry import load
 from model.config import ModelConfig
+from tests.support.compare_runs import assert_equal_runs, rows
 from tests.support.small import ROOT, cache_folder, write_corpus
 from training import worker
 from training.execute import execute
 from training.execution import Execution
 from training.pack import main, status_of
-from training.pack_step import empty_lanes, make_pack_step, pack_mesh, put_lane, take_lane
 from training.processes.group import Outcome
 from training.processes.start import StopSignal
-from training.program import Program, check_one_shape
+from training.program import check_one_shape
 from training.records import run_lock
 from training.spec import OptimConfig, RunSpec
-from training.state import hyperparameters
-from training.step import make_initialization
 
 STEP = 256
 STEPS = 50
@@ -74,31 +71,6 @@ def directories(sweep: Path, specs: list[RunSpec]) -> list[Path]:
     for one in specs:
         write_json(sweep / one.run_id / "spec.json", to_json(one))
     return [sweep / one.run_id for one in specs]
-
-
-def rows(directory: Path, name: str = "metrics.jsonl") -> dict:
-    """The last row of each (tokens, name)."""
-    return {(row["tokens"], row.get("name")): row for row in read_json_lines(directory / name)}
-
-
-def assert_equal_runs(mine: Path, its: Path, relative: float) -> None:
-    """Every logged number of one run within `relative` of the other's; 0 asks for the same bits."""
-    for name, fields in (("metrics.jsonl", ("loss", "grad_norm", "lr")), ("evals.jsonl", ("value", "stderr"))):
-        left, right = rows(mine, name), rows(its, name)
-        assert left.keys() == right.keys()
-        assert left
-        for key, row in right.items():
-            assert row.keys() == left[key].keys()
-            for field in fields:
-                tolerance = relative if field in ("loss", "value") else 30 * relative
-                assert left[key][field] == pytest.approx(row[field], rel=tolerance, abs=0), (name, key, field)
-            assert left[key].get("flops") == row.get("flops")
-    left, right = (json.loads((path / "result.json").read_text()) for path in (mine, its))
-    assert left.keys() == right.keys()
-    assert left["evals"] == pytest.approx(right["evals"], rel=relative, abs=0)
-    assert left["train_loss"] == pytest.approx(right["train_loss"], rel=relative, abs=0)
-    same = ("run", "role", "tokens", "trained_tokens", "steps", "params", "flops")
-    assert [left[key] for key in same] == [right[key] for key in same]
 
 
 def names(directory: Path) -> set[str]:
@@ -239,67 +211,6 @@ def test_a_diverging_member_fails_alone(place, packed, tmp_path):
     assert (apart / "error.txt").read_text().startswith(cause)
     assert rows(apart).keys() == rows(runs[-1]).keys()
     assert status_of([failed, *outcomes.values()]) == 1
-
-
-def test_the_state_of_a_diverging_member_is_frozen_and_reaches_no_other_lane():
-    mesh = pack_mesh(MODEL, 3)
-    step = make_pack_step(Program(MODEL), mesh)
-    initialize, target = make_initialization(MODEL, mesh)
-    batch_MBT = np.random.default_rng(0).integers(0, 256, (3, 8, 33)).astype(np.int32)
-
-    def two_steps(rate: float):
-        state = empty_lanes(target, 3, mesh)
-        for lane in range(3):
-            state = put_lane(state, lane, initialize(np.uint32(lane)), mesh)
-        hyper = {key: np.full(3, value, np.float32) for key, value in hyperparameters(OptimConfig()).items()}
-        hyper["learning_rate"] = np.array([1e-2, rate, 1e-2], np.float32)
-        history = []
-        for _ in range(4):
-            state, metrics = step(state, batch_MBT, hyper, np.ones(3, bool))
-            history.append((jax.device_get(state), jax.device_get(metrics)))
-        return history
-
-    calm, wild = two_steps(1e-2), two_steps(np.inf)
-    assert not np.isfinite(wild[1][1]["loss"][1])
-    for (state, _), (other, metrics) in zip(calm, wild, strict=True):
-        for lane in (0, 2):
-            mine, its = jax.tree.leaves(take(state, lane)), jax.tree.leaves(take(other, lane))
-            assert all((a == b).all() for a, b in zip(mine, its, strict=True))
-            assert np.isfinite(metrics["loss"][lane])
-    (after_first, _), (after_last, _) = wild[0], wild[-1]
-    frozen, last = jax.tree.leaves(take(after_first, 1)), jax.tree.leaves(take(after_last, 1))
-    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(frozen, last, strict=True))
-    assert int(after_last.step[1]) == 1
-    assert int(after_last.step[0]) == 4
-
-
-def take(state, lane: int):
-    return jax.tree.map(lambda leaf: leaf[lane], state)
-
-
-def test_a_lane_that_waits_does_not_move_and_comes_back_as_it_was_put():
-    mesh = pack_mesh(MODEL, 2)
-    initialize, target = make_initialization(MODEL, mesh)
-    state = empty_lanes(target, 2, mesh)
-    for lane in range(2):
-        state = put_lane(state, lane, initialize(np.uint32(lane)), mesh)
-    hyper = {key: np.full(2, value, np.float32) for key, value in hyperparameters(OptimConfig()).items()}
-    hyper["learning_rate"] = np.full(2, 1e-2, np.float32)
-    batch_MBT = np.zeros((2, 8, 33), np.int32)
-    state, _ = make_pack_step(Program(MODEL), mesh)(state, batch_MBT, hyper, np.array([True, False]))
-    moved, waited = (
-        all(
-            np.array_equal(a, b)
-            for a, b in zip(
-                jax.tree.leaves(take_lane(state, lane, target)),
-                jax.tree.leaves(initialize(np.uint32(lane))),
-                strict=True,
-            )
-        )
-        for lane in range(2)
-    )
-    assert waited
-    assert not moved
 
 
 def test_a_run_that_another_process_trains_is_left_to_it(place, packed, tmp_path):
