@@ -28,8 +28,8 @@ SHAPE = ("width", "depth", "heads", "kv_heads", "head_width", "ff_width")
 
 
 @dataclasses.dataclass(frozen=True)
-class RateScan:
-    """Runs of one shape over several peaks.
+class RateGroup:
+    """A group of runs: one shape at several learning rates.
 
     Attributes:
       family: JSON of everything that the group shares with other shapes.
@@ -74,7 +74,7 @@ def best_rate(rates: np.ndarray, losses: np.ndarray) -> tuple[float, float, bool
     return float(rates[low] * math.exp(vertex)), float(height + slope * vertex / 2), True
 
 
-def groups_of(sweep: SweepLogs) -> tuple[RateScan, ...]:
+def groups_of(sweep: SweepLogs) -> tuple[RateGroup, ...]:
     """Every group with at least three peaks, by family and then by size; empty where the sweep has none."""
     shapes: dict[str, list[tuple[Run, float, float]]] = {}
     for run in sweep.runs:
@@ -116,13 +116,13 @@ def _family(run: Run) -> str:
     return json.dumps(spec, sort_keys=True)
 
 
-def _group(family: str, run: Run, points: Mapping[float, Sequence[float]]) -> Any:
+def _group(family: str, run: Run, points: Mapping[float, Sequence[float]]) -> RateGroup | None:
     rates = np.array(sorted(points))
     losses = np.array([float(np.mean(points[rate])) for rate in rates])
     if not np.isfinite(losses).any():
         return None
     best, best_loss, bracketed = best_rate(rates, losses)
-    return RateScan(
+    return RateGroup(
         family=family,
         parametrization=str(at(run.spec, "model", "parametrization") or "standard"),
         width=int(number(at(run.spec, "model", "width")) or 0),
@@ -136,7 +136,7 @@ def _group(family: str, run: Run, points: Mapping[float, Sequence[float]]) -> An
     )
 
 
-def families(groups: Sequence[RateScan]) -> dict[str, list[RateScan]]:
+def families(groups: Sequence[RateGroup]) -> dict[str, list[RateGroup]]:
     """Groups that differ in shape only, {family: groups}, mup first."""
     ordered = sorted(groups, key=lambda group: (group.parametrization != "mup", group.family))
     return {
@@ -145,7 +145,7 @@ def families(groups: Sequence[RateScan]) -> dict[str, list[RateScan]]:
     }
 
 
-def sentences(groups: Sequence[RateScan]) -> list[str]:
+def sentences(groups: Sequence[RateGroup]) -> list[str]:
     """How far the best peak moves over the shapes of each family."""
     lines = []
     for members in families(groups).values():
@@ -170,10 +170,10 @@ def sentences(groups: Sequence[RateScan]) -> list[str]:
     return lines
 
 
-def to_json(groups: Sequence[RateScan], source: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(groups: Sequence[RateGroup], source: Mapping[str, Any]) -> dict[str, Any]:
     """What learning_rate.json holds; a loss of null is a run that failed."""
 
-    def entry(group: RateScan) -> dict[str, Any]:
+    def entry(group: RateGroup) -> dict[str, Any]:
         losses = [loss if math.isfinite(loss) else None for loss in group.losses.tolist()]
         return {
             "parametrization": group.parametrization,
@@ -198,7 +198,7 @@ def to_json(groups: Sequence[RateScan], source: Mapping[str, Any]) -> dict[str, 
     return {"groups": [entry(group) for group in groups], "moves": moves, "input": dict(source)}
 
 
-def rule_of(sweep: SweepLogs, groups: Sequence[RateScan]) -> dict[str, Any]:
+def rule_of(sweep: SweepLogs, groups: Sequence[RateGroup]) -> dict[str, Any]:
     """The rule that later sweeps read: the best peak under the choices of these runs.
 
     Under mup the peak is the geometric mean over shapes, one number for all sizes; under the standard parametrization

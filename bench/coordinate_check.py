@@ -23,9 +23,13 @@ import numpy as np
 from core import cli as flags
 from core.errors import BadInput, exit_on_bad_input
 from core.files import write_json
-from model import network
 from model.config import ModelConfig
+from model.depth import of_layer
+from model.kernels.install import with_kernels
+from model.parameters import Parameters
+from model.parametrization import logit_multiplier
 from model.sharding import make_mesh
+from model.transformer import Transformer
 from training.program import Program
 from training.spec import OptimConfig
 from training.state import hyperparameters
@@ -96,6 +100,20 @@ def _model(options: CoordinateCheck, parametrization: Literal["standard", "mup"]
     )
 
 
+def activations(config: ModelConfig, params: Parameters, tokens_BT: jax.Array) -> dict[str, jax.Array]:
+    """Every block's sum of branches, the residual stream at the end and the logits: `block 1` to `block L`, `stream`
+    and `logits`."""
+    model = with_kernels(Transformer(config, params), tokens_BT.shape)
+    x = model.embedding(tokens_BT)
+    found = {}
+    for layer in range(config.depth):
+        following = of_layer(model.blocks, layer)(x)
+        found[f"block {layer + 1}"] = following - x
+        x = following
+    logits = model.head(logit_multiplier(config) * model.final_norm(x))
+    return {**found, "stream": x, "logits": logits}
+
+
 def _root_mean_square(x: jax.Array) -> float:
     return float(jnp.sqrt(jnp.mean(jnp.square(x))))
 
@@ -115,7 +133,7 @@ def measure(options: CoordinateCheck) -> list[dict[str, Any]]:
             config = _model(options, parametrization, width)  # type: ignore[arg-type]
             initialize, _ = make_initialization(config, mesh)
             step = make_train_step(Program(config), mesh)
-            look = jax.jit(functools.partial(network.activations, config))
+            look = jax.jit(functools.partial(activations, config))
             measured: dict[str, list[tuple[float, float]]] = {}
             with jax.set_mesh(mesh):
                 for seed in range(options.seeds):

@@ -12,8 +12,8 @@ import jax
 from core import cli
 from data.tasks.registry import load
 from data.tokenizers import ByteTokenizer
-from model import network
 from model.config import ModelConfig
+from model.initialize import init
 from model.sharding import make_mesh
 from training.evaluate.score import prepare_task, score_tasks
 
@@ -41,7 +41,7 @@ def measure(items: int = 500, repeat: int = 3) -> None:
     prepared = [prepare_task(load(name), items, ByteTokenizer(), CONTEXT) for name in TASKS]
     say(f"{len(prepared)} tasks prepared in {time.perf_counter() - started:.1f} s")
     mesh = make_mesh((1, 1, 1), jax.devices()[:1])
-    params = network.init(MODEL, jax.random.key(0))
+    params = init(MODEL, jax.random.key(0))
     with jax.set_mesh(mesh):
         for number in range(1 + repeat):
             wall, processor = time.perf_counter(), time.process_time()

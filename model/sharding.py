@@ -46,11 +46,6 @@ def make_mesh(shape: tuple[int, int, int], devices: Sequence[jax.Device] | None 
     return jax.make_mesh(shape, MESH_AXES, (AxisType.Auto,) * len(MESH_AXES), devices=devices)
 
 
-def logical_axes(config: ModelConfig) -> dict[str, Any]:
-    """The names of every parameter's axes: a tree like the parameters with a tuple of names at each leaf."""
-    return each(layout(config), lambda leaf: leaf.axes)
-
-
 @functools.lru_cache(maxsize=256)  # the rule of meshes asks for hundreds of shapes
 def _pieces(config: ModelConfig) -> dict[str, set[int]]:
     """Into how many pieces each axis of the parameters can be cut at most: its length, and for heads their number."""

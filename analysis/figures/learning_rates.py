@@ -19,13 +19,13 @@ from analysis.figures.style import (
     size_colours,
     styled,
 )
-from analysis.learning_rate import RateScan
+from analysis.learning_rate import RateGroup
 
 MOST_ABOVE = 1.35  # losses are drawn up to this many times the lowest: far worse ones would flatten the valleys
 
 
 @styled
-def learning_rate_figure(panels: Mapping[str, Sequence[RateScan]]) -> Figure:
+def learning_rate_figure(panels: Mapping[str, Sequence[RateGroup]]) -> Figure:
     """Loss against peak; a star at each width's best. Runs that failed, and losses far above the rest, are cut off.
 
     Args:
@@ -44,7 +44,7 @@ def learning_rate_figure(panels: Mapping[str, Sequence[RateScan]]) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, members: Sequence[RateScan], rates: np.ndarray) -> None:
+def _panel(axes: Axes, members: Sequence[RateGroup], rates: np.ndarray) -> None:
     axes.set_xscale("log")
     low, high = padded(rates, 0.05)
     axes.set_xlim(low, high)

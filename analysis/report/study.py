@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.fit.fit import Fit, fit_law
 from analysis.isoflop.find import Isoflop, find_valleys
-from analysis.learning_rate import RateScan, groups_of
+from analysis.learning_rate import RateGroup, groups_of
 from analysis.logs.files import spread
 from analysis.logs.load import SweepLogs
 from analysis.logs.load_curves import Curves
@@ -50,7 +50,7 @@ class Study:
     single: np.ndarray
     evaluations: Curves
     metrics: Curves
-    groups: tuple[RateScan, ...] = ()
+    groups: tuple[RateGroup, ...] = ()
     table: Table | None = None
     fit: Fit | None = None
     isoflop: Isoflop | None = None

@@ -19,9 +19,7 @@ import ast
 import collections
 import contextlib
 import dataclasses
-import email.message
 import gc
-import importlib.metadata
 import inspect
 import os
 import re
@@ -30,11 +28,15 @@ import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from data.documents import Document, decode, digest, drop_duplicates, split_of
 from data.pool import map_in_order
 from data.source import Source, build
+
+if TYPE_CHECKING:
+    from email.message import Message
+    from importlib.metadata import Distribution
 
 FORM = "pysource"
 DOMAINS = ("all", "code", "docs")
@@ -104,16 +106,18 @@ def default_selection() -> Selection:
     return Selection(REQUIREMENTS)
 
 
-def installed_closure(requirements: Iterable[str]) -> list[importlib.metadata.Distribution]:
+def installed_closure(requirements: Iterable[str]) -> "list[Distribution]":
     """The installed distributions that `requirements` ask for, directly or through others, sorted by name.
 
     Extras and environment markers are followed; a requirement that is not installed is left out.
     """
-    from packaging.requirements import Requirement  # looks for packages; naming this corpus is spared it
+    import importlib.metadata  # 30 ms with packaging, which naming this corpus is spared
+
+    from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     waiting = [Requirement(line) for line in requirements]
-    found: dict[str, importlib.metadata.Distribution] = {}
+    found: dict[str, Distribution] = {}
     visited: set[tuple[str, str]] = set()
     while waiting:
         requirement = waiting.pop()
@@ -253,7 +257,7 @@ def _read_files(task: tuple[Sequence[SourceFile], bool]) -> tuple[list[Document]
 def _descriptions(selection: Selection, dropped: collections.Counter[str]) -> Iterable[Document]:
     for distribution in installed_closure(selection.requirements):
         # An email.message.Message, whose body is the description; the declared protocol does not say so.
-        message = cast(email.message.Message, distribution.metadata)
+        message = cast("Message", distribution.metadata)
         payload = str(message.get_payload() or "").encode("utf-8", "surrogateescape")
         text, reason = decode(payload)
         reason = reason or _refusal(payload, "docs")

@@ -180,14 +180,16 @@ def limited(code: str, folder: Path, size: int) -> subprocess.CompletedProcess:
 
 def test_a_full_disk_leaves_the_whole_file_as_it_was(tmp_path):
     write_atomic(tmp_path / "result.json", "old")
-    done = limited("from files import write_atomic; write_atomic('result.json', 'x' * 5000)", tmp_path, 1000)
+    done = limited(
+        "from core.files import write_atomic; write_atomic('result.json', 'x' * 5000)", tmp_path, 1000
+    )
     assert done.returncode == 1 and "File too large" in done.stderr
     assert (tmp_path / "result.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
 def test_a_log_row_that_does_not_fit_is_an_error_and_the_next_attempt_heals_the_log(tmp_path):
-    code = "from files import JsonLines\nlog = JsonLines('log')\nfor i in range(99): log.append({'tokens': i})"
+    code = "from core.files import JsonLines\nlog = JsonLines('log')\nfor i in range(99): log.append({'tokens': i})"
     done = limited(code, tmp_path, 205)
     assert done.returncode == 1 and "bytes written" in done.stderr
     with JsonLines(tmp_path / "log") as log:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import BadInput
-from model import network
 from model.config import ModelConfig
+from model.initialize import init
 from model.ledger import ledger
+from tests.support import network
 
 SMALL = ModelConfig(vocabulary=256, width=64, depth=3, heads=4, kv_heads=4, scan=False)
 GRID = {
@@ -25,7 +26,7 @@ GRID = {
 @pytest.mark.parametrize("name", GRID)
 def test_parameter_counts_equal_the_tree(name):
     config = GRID[name]
-    params = jax.eval_shape(lambda: network.init(config, jax.random.key(0)))
+    params = jax.eval_shape(lambda: init(config, jax.random.key(0)))
     counts = ledger(config, 32)["params"]
     total = sum(leaf.size for leaf in jax.tree.leaves(params))
     tables = params["embedding"].size + (0 if config.tied else params["head"].size)
@@ -100,7 +101,7 @@ def test_palm_flops_equal_the_compilers_count(name):
     # element-wise work; its share falls with width, hence a width at which it is small.
     config = dataclasses.replace(GRID[name], width=256, depth=2, head_width=64, ff_width=1024)
     batch, length = 2, 64
-    params = jax.eval_shape(lambda: network.init(config, jax.random.key(0)))
+    params = jax.eval_shape(lambda: init(config, jax.random.key(0)))
     tokens = jax.numpy.zeros((batch, length), jax.numpy.int32)
 
     def loss(params):

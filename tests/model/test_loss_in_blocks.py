@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model import network
 from model.config import ModelConfig
+from model.initialize import init
 from model.kernels import choose, loss_in_blocks
-from tests.support import numpy_reference
+from tests.support import network, numpy_reference
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,7 +82,7 @@ def small_limit(monkeypatch, limit):
 def test_the_network_with_blocks_equals_float64_numpy(monkeypatch, layout):
     config = ModelConfig(vocabulary=37, width=24, depth=1, heads=2, kv_heads=1, tied=False, logit_softcap=1.5)
     small_limit(monkeypatch, 37 * 2 * 4)  # 9 positions as 3, 3, 3
-    params = network.init(config, jax.random.key(0))
+    params = init(config, jax.random.key(0))
     tokens = np.random.default_rng(1).integers(0, 37, (2, 10)).astype(np.int32)
     want_loss, want_nll, _, want = numpy_reference.loss_and_gradients(
         config, params, tokens[:, :-1], tokens[:, 1:], 0.05
@@ -104,7 +104,7 @@ def test_the_network_with_blocks_equals_float64_numpy(monkeypatch, layout):
 
 def test_compiled_memory_falls_by_the_logits(monkeypatch):
     config = ModelConfig(vocabulary=8192, width=16, depth=1, heads=1, kv_heads=1)
-    params = jax.eval_shape(lambda: network.init(config, jax.random.key(0)))
+    params = jax.eval_shape(lambda: init(config, jax.random.key(0)))
     batch = jax.ShapeDtypeStruct((4, 257), jnp.int32)
 
     def scratch_bytes():
@@ -143,12 +143,14 @@ def test_the_rule_says_its_size():
 PROGRAM = """
 import json, sys
 import jax, numpy as np
-from model import network, sharding
+from model import sharding
 from model.config import ModelConfig
+from model.initialize import init
+from tests.support import network
 from model.kernels import choose
 config = ModelConfig(vocabulary=64, width=16, depth=1, heads=2, kv_heads=2, tied=False)
 tokens = np.random.default_rng(0).integers(0, 64, (8, 17)).astype(np.int32)
-params = network.init(config, jax.random.key(0))
+params = init(config, jax.random.key(0))
 def objective(params, batch):
     return network.objective(config, params, batch[:, :-1], batch[:, 1:], 1e-2)
 step = jax.value_and_grad(objective, has_aux=True)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model import network
 from model.config import ModelConfig
-from tests.support import numpy_reference
+from model.initialize import init
+from tests.support import network, numpy_reference
 
 BASE = ModelConfig(vocabulary=37, width=24, depth=2, heads=4, kv_heads=2, head_width=6)
 CONFIGS = {
@@ -36,7 +36,7 @@ quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimizati
 
 def perturbed(config, seed=0):
     """Random parameters with gains away from one, where a lost gain would not show."""
-    params = network.init(config, jax.random.key(seed))
+    params = init(config, jax.random.key(seed))
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
     noisy = [x + 0.1 * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys, strict=True)]
@@ -151,7 +151,7 @@ def test_scan_and_remat_change_nothing_but_rounding():
 
 
 def test_bfloat16_stays_near_float32():
-    params = network.init(BASE, jax.random.key(0))
+    params = init(BASE, jax.random.key(0))
     tokens, _ = example(BASE)
     half_config = dataclasses.replace(BASE, compute_dtype="bfloat16")
     half, full = (quick_jit(functools.partial(network.apply, c))(params, tokens) for c in (half_config, BASE))
@@ -161,7 +161,7 @@ def test_bfloat16_stays_near_float32():
 
 def test_a_new_model_predicts_nearly_uniformly_and_keeps_its_scale():
     config = ModelConfig(vocabulary=256, width=128, depth=6, heads=4, kv_heads=4)
-    params = network.init(config, jax.random.key(0))
+    params = init(config, jax.random.key(0))
     tokens, targets = example(config, batch=4, length=64)
     logits = np.asarray(quick_jit(functools.partial(network.apply, config))(params, tokens))
     chosen = np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]

@@ -54,12 +54,15 @@ class Parallel(nnx.Module):
 COUNTED = """
 import dataclasses, json
 import jax, numpy as np
-from model import network, sharding
+from model import sharding
 from model.config import ModelConfig
+from model.initialize import init
+from model.kernels.install import with_kernels
 from model.ledger import ledger
+from model.transformer import Transformer
 from planning.memory import estimate_bytes
 from training.spec import RunSpec
-from training.state import decay_mask
+from training.optimizers import decay_mask
 
 def counts(config):
     return ledger(config, 32)["params"]["total"], ledger(config, 32)["flops_per_token"]["exact"]
@@ -67,9 +70,14 @@ def counts(config):
 decoder = ModelConfig(width=64, depth=3, scan=False)
 parallel = dataclasses.replace(decoder, architecture="parallel")
 for config in (decoder, dataclasses.replace(decoder, parametrization="mup")):
-    params = network.init(dataclasses.replace(config, architecture="parallel"), jax.random.key(0))
+    params = init(dataclasses.replace(config, architecture="parallel"), jax.random.key(0))
 tokens = np.random.default_rng(0).integers(0, 256, (4, 33)).astype(np.int32)
-step = jax.value_and_grad(lambda params: network.objective(parallel, params, tokens[:, :-1], tokens[:, 1:], 0.0)[0])
+
+def loss(params):
+    model = with_kernels(Transformer(parallel, params), (4, 32))
+    return model.head.objective(model.hidden(tokens[:, :-1]), tokens[:, 1:], 0.0)[0]
+
+step = jax.value_and_grad(loss)
 alone = jax.jit(step)(params)
 mesh = sharding.make_mesh((1, 2, 2))
 with jax.set_mesh(mesh):

@@ -11,11 +11,11 @@ import pytest
 
 from core.codec import canonical_json, with_settings
 from core.errors import BadInput
-from model import network, parametrization
+from model import parametrization
 from model.config import ModelConfig
 from model.initialize import init
 from model.parameters import each, epsilon_multipliers, layout, learning_rate_multipliers, leaves
-from tests.support import numpy_reference
+from tests.support import network, numpy_reference
 from training.spec import RunSpec
 
 # 4 times the base in width, depth and head width; an untied head, so that every row of the tables is there.

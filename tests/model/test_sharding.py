@@ -11,8 +11,10 @@ import jax
 import pytest
 
 from core.errors import BadInput
-from model import network, sharding
+from model import sharding
 from model.config import ModelConfig
+from model.initialize import init
+from model.parameters import each, layout
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,8 +45,8 @@ def test_every_mesh_of_eight_devices_equals_one_device():
 
 def test_logical_axes_name_every_axis_of_every_parameter():
     config = ModelConfig(tied=False, kv_heads=1)
-    params = jax.eval_shape(lambda: network.init(config, jax.random.key(0)))
-    axes = sharding.logical_axes(config)
+    params = jax.eval_shape(lambda: init(config, jax.random.key(0)))
+    axes = each(layout(config), lambda leaf: leaf.axes)
     named = jax.tree.map(lambda leaf, names: leaf.ndim == len(names), params, axes)
     assert all(jax.tree.leaves(named))
     used = set(jax.tree.leaves(axes))

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from model import network, sharding
+from model import sharding
 from model.config import ModelConfig
+from model.initialize import init
+from tests.support import network
 
 CONFIG = ModelConfig(vocabulary=64, width=32, depth=2, heads=8, kv_heads=8, ff_width=48, tied=False)
 
@@ -20,7 +22,7 @@ def measure(config: ModelConfig, layout: str) -> dict[str, float]:
         nll, logz = network.token_losses(config, params, batch_BT[:, :-1], batch_BT[:, 1:], layout)
         return jnp.mean(nll) + 1e-2 * jnp.mean(logz**2)
 
-    params = network.init(config, jax.random.key(0))
+    params = init(config, jax.random.key(0))
     single = jax.tree.map(np.asarray, jax.jit(jax.value_and_grad(loss))(params, tokens))
     worst = {}
     for shape in ((8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)):

@@ -64,8 +64,10 @@ import jax, numpy as np
 jax.config.update("jax_num_cpu_devices", 2)
 from core.errors import BadInput
 from data.config import DataConfig
-from model import network, sharding
+from model import sharding
 from model.config import ModelConfig
+from model.initialize import init
+from tests.support.network import objective
 from training.spec import RunSpec
 from training.processes.mesh import choose_mesh
 from training.pack_step import pack_mesh
@@ -82,13 +84,13 @@ except BadInput as refusal:
     print(refusal)
 
 one = spec()
-params = jax.device_get(network.init(one.model, jax.random.key(0)))
+params = jax.device_get(init(one.model, jax.random.key(0)))
 batch_BT = np.random.default_rng(0).integers(0, 256, (2, 1025)).astype(np.int32)
 
 def gradient(mesh):
     with jax.set_mesh(mesh):
         everywhere, rows = sharding.everywhere(mesh), sharding.batch_sharding(mesh)
-        loss = lambda params, x: network.objective(one.model, params, x[:, :-1], x[:, 1:], 0.0)[0]
+        loss = lambda params, x: objective(one.model, params, x[:, :-1], x[:, 1:], 0.0)[0]
         program = jax.jit(jax.value_and_grad(loss), in_shardings=(everywhere, rows))
         return jax.tree.leaves(jax.device_get(program(params, batch_BT)))
 

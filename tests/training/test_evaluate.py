@@ -19,8 +19,8 @@ from core.errors import BadInput
 from data.tasks.protocol import Item, Task
 from data.tasks.registry import families, load
 from data.tokenizers import ByteTokenizer
-from model import network
 from model.config import ModelConfig
+from model.initialize import init
 from model.sharding import make_mesh
 from tests.support.small import ROOT
 from training.evaluate import score as evaluate
@@ -259,7 +259,7 @@ def test_choice_scores_stay_in_range_and_do_not_depend_on_a_common_factor(log_pr
 
 def bigram_parameters(config: ModelConfig, seed: int):
     """Parameters of a transformer whose blocks write nothing: its logits depend on the last token alone."""
-    params = network.init(config, jax.random.key(seed))
+    params = init(config, jax.random.key(seed))
     for name in ("attention_output", "down"):
         params["blocks"][name] = params["blocks"][name] * 0
     params["embedding"] = params["embedding"] * 3
@@ -292,14 +292,14 @@ def test_a_transformer_with_known_probabilities_scores_as_its_table():
 def test_one_compilation_for_each_padded_length(monkeypatch):
     config = ModelConfig(width=8, depth=1, heads=1, kv_heads=1)
     mesh = make_mesh((1, 1, 1), jax.devices()[:1])
-    params = network.init(config, jax.random.key(0))
-    traced, plain = [], network.apply
+    params = init(config, jax.random.key(0))
+    traced, plain = [], evaluate.with_kernels
 
-    def counted(config, params, tokens_BT):
-        traced.append(tokens_BT.shape)
-        return plain(config, params, tokens_BT)
+    def counted(model, shape_BT):
+        traced.append(shape_BT)
+        return plain(model, shape_BT)
 
-    monkeypatch.setattr(network, "apply", counted)
+    monkeypatch.setattr(evaluate, "with_kernels", counted)
     with jax.set_mesh(mesh):
         for names in (("copying", "sorting"), ("reversal",), ("copying:length=20", "listops")):
             tasks = [prepare_task(load(name), 20, ByteTokenizer(), 64) for name in names]
@@ -313,13 +313,13 @@ def test_a_mesh_of_four_devices_scores_as_one():
 import jax, numpy as np
 from data.tasks.registry import load
 from data.tokenizers import ByteTokenizer
-from model import network
 from model.config import ModelConfig
+from model.initialize import init
 from model.sharding import make_mesh, parameter_shardings
 from training.evaluate.score import prepare_task, score_tasks
 
 config = ModelConfig(width=16, depth=1, heads=2, kv_heads=2, head_width=8)
-params = network.init(config, jax.random.key(0))
+params = init(config, jax.random.key(0))
 tasks = [prepare_task(load(name), 30, ByteTokenizer(), 32) for name in ("copying", "associative-recall:pairs=3")]
 found = []
 for shape in ((1, 1, 1), (2, 2, 1)):

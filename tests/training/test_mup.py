@@ -16,8 +16,8 @@ import pytest
 from core.codec import to_json
 from core.files import read_json_lines, write_json
 from data.config import DataConfig
-from model import network
 from model.config import ModelConfig
+from model.initialize import init
 from model.sharding import make_mesh
 from tests.support.small import ROOT, cache_folder, write_corpus
 from training.objectives import next_token
@@ -193,7 +193,7 @@ def test_a_branch_equals_a_run_from_scratch_to_the_last_bit(trained):
 def test_the_ledger_does_not_see_the_parametrization(trained):
     folder, branch, _ = trained
     counted = json.loads((folder / branch.run_id / "ledger.json").read_text())["params"]["total"]
-    tree = jax.eval_shape(lambda: network.init(branch.model, jax.random.key(0)))
+    tree = jax.eval_shape(lambda: init(branch.model, jax.random.key(0)))
     assert counted == sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 

@@ -11,8 +11,9 @@ import jax
 from data.cache import TokenCache
 from data.config import DataConfig
 from data.loader import TrainLoader
-from model import network
 from model.config import ModelConfig
+from model.kernels.install import with_kernels
+from model.transformer import Transformer
 from training.objectives import Params
 from training.spec import OptimConfig
 
@@ -36,11 +37,15 @@ def loss(
     config: ModelConfig, params: Params, tokens_BS: jax.Array, hyper: Mapping[str, Any]
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean loss plus z_loss times the mean squared log-partition, and the mean loss alone; nats per token."""
-    objective, mean = network.objective(config, params, tokens_BS[:, :-1], tokens_BS[:, 1:], hyper["z_loss"])
+    tokens_BT, targets_BT = tokens_BS[:, :-1], tokens_BS[:, 1:]
+    model = with_kernels(Transformer(config, params), tokens_BT.shape)
+    objective, mean = model.head.objective(model.hidden(tokens_BT), targets_BT, hyper["z_loss"])
     return objective, {"loss": mean}
 
 
 def held_out_nats(config: ModelConfig, params: Params, tokens_BS: jax.Array) -> jax.Array:
     """Negative log likelihood of each target, (B, T)."""
-    nll_BT, _ = network.token_losses(config, params, tokens_BS[:, :-1], tokens_BS[:, 1:])
+    tokens_BT, targets_BT = tokens_BS[:, :-1], tokens_BS[:, 1:]
+    model = with_kernels(Transformer(config, params), tokens_BT.shape)
+    nll_BT, _ = model.head.token_losses(model.hidden(tokens_BT), targets_BT)
     return nll_BT

@@ -8,11 +8,10 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
-import jax
 import optax
 
-from model import sharding
 from model.config import ModelConfig
+from model.parameters import each, layout
 from training.spec import OptimConfig
 
 Tree = Any  # a tree like the parameters
@@ -40,11 +39,4 @@ def load(name: str) -> Optimizer:
 
 def decay_mask(config: ModelConfig, decay_all: bool) -> Tree:
     """True for each parameter that weight decay shrinks: matrices, but not embeddings, unless asked."""
-
-    def decays(path: tuple[Any, ...], axes: tuple[str | None, ...]) -> bool:
-        is_embedding = any("embed" in str(getattr(part, "key", part)) for part in path)
-        return decay_all or (len([axis for axis in axes if axis != "layers"]) >= 2 and not is_embedding)
-
-    return jax.tree_util.tree_map_with_path(
-        decays, sharding.logical_axes(config), is_leaf=lambda node: isinstance(node, tuple)
-    )
+    return {**each(layout(config), lambda leaf: decay_all or leaf.is_matrix), "embedding": decay_all}

@@ -8,6 +8,7 @@ from analysis.figures.parameters import sensitivity_figure
 from analysis.figures.residuals import residual_figure
 from analysis.fit.fit import Fit
 from analysis.fit.selection import RankedLaw, compare_laws, sensitivity
+from analysis.laws import compared_laws
 from analysis.report.section import Block, File, Paragraph, Picture, Rows, Section
 from analysis.report.study import LAW, Study, attempt, near
 from core.numbers import number, percent, span
@@ -19,7 +20,6 @@ SENSITIVITY = Picture(
     "sensitivity", "Each parameter under other choices of the analyst, beside the interval of the reported fit."
 )
 
-RIVALS = ("kaplan",)  # other laws of parameters and tokens, compared by least squares on log loss
 CLEARLY = 10.0  # Burnham and Anderson 2002, section 2.6: no support for a model this far in AIC
 REPORTED = "huber 0.001 on log"
 CHOICE_WORDS = {
@@ -38,7 +38,7 @@ def section(study: Study) -> Section:
         return Section(title, (Paragraph(why),), said=(why,))
     columns = study.comparable
     choices = _choices(fit, columns, study.seed)
-    rivals, _ = attempt(compare_laws, (LAW, *RIVALS), columns, robust="l2", seed=study.seed)
+    rivals, _ = attempt(compare_laws, compared_laws(columns), columns, robust="l2", seed=study.seed)
     residual = np.log(columns["loss"] / fit.predict(columns))
     return Section(
         title=title,

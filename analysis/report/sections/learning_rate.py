@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from analysis.figures.learning_rates import learning_rate_figure
-from analysis.learning_rate import RateScan, families, sentences, to_json
+from analysis.learning_rate import RateGroup, families, sentences, to_json
 from analysis.report.section import File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study
 from core.numbers import short_count
@@ -36,15 +36,15 @@ def section(study: Study) -> Section | None:
     )
 
 
-def _panels(groups: Sequence[RateScan]) -> dict[str, list[RateScan]]:
-    panels: dict[str, list[RateScan]] = {}
+def _panels(groups: Sequence[RateGroup]) -> dict[str, list[RateGroup]]:
+    panels: dict[str, list[RateGroup]] = {}
     for members in families(groups).values():
         name = members[0].parametrization
         panels[name if name not in panels else f"{name} ({len(panels) + 1})"] = members
     return panels
 
 
-def _rows(members: Sequence[RateScan]) -> Rows:
+def _rows(members: Sequence[RateGroup]) -> Rows:
     rates = sorted({rate for group in members for rate in group.rates.tolist()})
     rows = []
     for group in members:
