@@ -29,13 +29,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def two_reports(sweep_once, tmp_path_factory):
     """Reports of two copies of one sweep, made in two places."""
-    folders = []
-    for place in ("one", "another place"):
-        copy = tmp_path_factory.mktemp("x") / place / sweep_once.name
+    copies = [tmp_path_factory.mktemp("x") / place / sweep_once.name for place in ("one", "another place")]
+    for copy in copies:
         shutil.copytree(sweep_once, copy)
-        page, _ = report.write_report(copy, bootstrap=200)
-        folders.append(page.parent)
-    return folders
+    return [report.write_report(copy, bootstrap=200)[0].parent for copy in copies]
 
 
 @pytest.fixture(scope="module")
