@@ -21,8 +21,8 @@ from planning.design import (
     NOISE,
     PARAMETERS,
     TRUNK_CORRELATION,
-    Lens,
     Prior,
+    ScaledLaws,
     draw_laws,
     losses,
     standard_deviations,
@@ -43,9 +43,9 @@ def expected_sd(
     laws: Mapping[str, np.ndarray], grid: Grid, target_flops: float, noise: float, correlation: float
 ) -> np.ndarray:
     """Expected standard deviation of the log of the forecast under each law, shape (K,)."""
-    lens = Lens.at(laws, grid.params, grid.tokens)
-    wanted = {"forecast": lens.forecast(target_flops)}
-    rows = lens.rows(grid.params, grid.tokens)
+    scaled = ScaledLaws.at(laws, grid.params, grid.tokens)
+    wanted = {"forecast": scaled.forecast(target_flops)}
+    rows = scaled.rows(grid.params, grid.tokens)
     return standard_deviations(rows, wanted, noise, grid.clusters, correlation)["forecast"]
 
 

@@ -154,10 +154,12 @@ def run(options: Bench, report: Callable[[str], None]) -> dict[str, Any]:
     """Measure every size, reporting each as it is done; writes `options.out` where given."""
     rows = []
     if options.pack:
+        # only where asked for
         from bench import packs as pack_bench
 
         rows = pack_bench.measure_all(options, report)
     elif options.start:
+        # only where asked for
         from bench import start as start_bench
 
         rows = start_bench.measure_all(options, report)

@@ -90,6 +90,7 @@ class Network(nn.Module):
 
 def load(network: Network, path: str) -> None:
     """Copy our parameter tree (an .npz of 'blocks/query' and so on, stacked over layers) into the network."""
+    # only with our parameters
     import numpy as np
 
     with np.load(path) as stored, torch.no_grad():

@@ -53,6 +53,7 @@ def command(
       prog: how the command is called, for its help.
       about: what --help says before the flags; None takes the docstring up to its arguments.
     """
+    # 0.1 s, which a command that parses nothing is spared, here and below
     from tyro.conf import FlagCreatePairsOff
 
     given = sys.argv[1:] if arguments is None else arguments
@@ -102,6 +103,7 @@ def parse(
 
 def delayed(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
     """A function of the same arguments that only keeps them, for a call once all flags are understood."""
+    # as in `parse`: tyro is loaded where flags are parsed
     from tyro.conf import arg
 
     @functools.wraps(function)
@@ -165,6 +167,7 @@ def _narrow(help_text: str) -> str:
 
 def _registry() -> "ConstructorRegistry":
     """tyro's rules, and `X | None` read as X: None is what a flag that is left out means, and nothing to type."""
+    # as in `parse`
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
     registry = ConstructorRegistry()

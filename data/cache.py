@@ -162,6 +162,7 @@ def _open_or_build_corpus(config: DataConfig, root: Path, workers: int | None, p
         with only_one(folder, notify=progress):
             if (folder / META).exists() and (cache := _open_if_whole(folder)):
                 return cache
+            # TFDS, seconds: most processes find the cache built
             from data.build import build_tokens
 
             corpus_folder = root / "corpora" / _folder_name((config.corpus, config.domain), corpus_key)

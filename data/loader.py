@@ -133,6 +133,7 @@ class WindowOrder:
 
     def __call__(self, positions: Sequence[int]) -> np.ndarray:
         """The window at each position. -> int64 (len(positions),)"""
+        # grain, 1 s: tools that only read the cache are spared it
         from grain.experimental import index_shuffle
 
         last, last_of_pass = self.windows - 1, self.pass_windows - 1

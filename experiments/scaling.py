@@ -36,8 +36,8 @@ class ScalingRule:
       batch_tokens: tokens a step, for the batch rule `constant`, and for `power_line` those at `batch_known_at`.
       batch_rule: constant, or a published one (experiments/hyperparameters.py).
       batch_known_at: data size in tokens at which `batch_tokens` is known to be good; power_line only.
-      learning_rate_at_100k, learning_rate_exponent: peak = lr_100k * (N / 1e5) ** -exponent. Set from the
-        sweep in docs/results/learning_rate.md: within a factor 1.4 of the best peak from 11k to 120k
+      learning_rate_at_100k, learning_rate_exponent: peak = learning_rate_at_100k * (N / 1e5) ** -exponent.
+        Set from the sweep in docs/results/learning_rate.md: within a factor 1.4 of the best peak from 11k to 120k
         parameters at 1,024 tokens a step; larger sizes and batches are an extrapolation.
       warmup_fraction, cooldown_fraction: of the run's tokens; the cooldown is 20% after Hägele et al. 2024 (arXiv
         2405.18392, section 4).

@@ -145,6 +145,7 @@ def show_status(directory: Path, *, as_json: bool = False) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))  # noqa: T201
         return
+    # --json and other programs are spared it
     from rich.console import Console
     from rich.table import Table
 

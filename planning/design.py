@@ -110,7 +110,7 @@ def losses(laws: Mapping[str, np.ndarray], params: np.ndarray, tokens: np.ndarra
 
 
 @dataclasses.dataclass(frozen=True)
-class Lens:
+class ScaledLaws:
     """Laws seen in coordinates in which information matrices are well scaled.
 
     The coordinates are (log E, log a, log b, alpha, beta), with a and b the two terms at a size and a data size in the
@@ -122,8 +122,8 @@ class Lens:
     log_tokens: float
 
     @staticmethod
-    def at(laws: Mapping[str, np.ndarray], params: np.ndarray, tokens: np.ndarray) -> "Lens":
-        return Lens(laws, float(np.mean(np.log(params))), float(np.mean(np.log(tokens))))
+    def at(laws: Mapping[str, np.ndarray], params: np.ndarray, tokens: np.ndarray) -> "ScaledLaws":
+        return ScaledLaws(laws, float(np.mean(np.log(params))), float(np.mean(np.log(tokens))))
 
     def rows(self, params: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """Derivative of log loss by each coordinate, shape (K, n, 5), at runs (n,) or, one a law, at (K, n)."""
@@ -180,7 +180,7 @@ def standard_deviations(
     """Standard deviation of each wanted number under each law, for a least-squares fit that takes runs as independent.
 
     Args:
-      rows: (K, n, 5) of `Lens.rows`. wanted: (K, 5) each. noise: of log loss.
+      rows: (K, n, 5) of `ScaledLaws.rows`. wanted: (K, 5) each. noise: of log loss.
       clusters: label of each run, shape (n,): its trunk. correlation: share of the variance that they have in common.
 
     Returns:
@@ -251,9 +251,9 @@ def expect(
         if not np.all(np.isfinite(values)) or np.any(np.asarray(values) <= 0):
             raise BadInput(f"{name}={np.min(values):g}: must be positive and finite")
     params, tokens = np.asarray(params, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
-    lens = Lens.at(laws, params, tokens)
+    scaled = ScaledLaws.at(laws, params, tokens)
     found = standard_deviations(
-        lens.rows(params, tokens), lens.wanted(target_flops), noise, clusters, correlation
+        scaled.rows(params, tokens), scaled.wanted(target_flops), noise, clusters, correlation
     )
     medians, lows, highs = (
         {name: float(np.quantile(values, share, method="nearest")) for name, values in found.items()}

@@ -5,7 +5,6 @@ that has as many devices as the mesh, and the answer is kept under the cache fol
 form for grids of hundreds of runs; tests hold it against the compiled number.
 """
 
-import argparse
 import dataclasses
 import functools
 import hashlib
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.codec import from_json, to_json
-from core.errors import BadInput
+from core.errors import BadInput, exit_on_bad_input
 from core.files import read_json, write_json
 from core.numbers import short_bytes
 from model.config import ModelConfig
@@ -256,6 +255,7 @@ def _request(spec: RunSpec, mesh: Mesh, cache_root: Path) -> tuple[str, Path]:
 
 
 def _compile_here(request: dict[str, Any]) -> Bytes:
+    # JAX: only the process that compiles loads it
     import jax
     import jax.numpy as jnp
 
@@ -371,9 +371,6 @@ def refuse_what_cannot_fit(predicted: Iterable[tuple[RunSpec, Bytes]], device_me
 
 def main() -> int:
     """Answer one request of `compiled_bytes` on standard input with a line on standard output."""
-    from core.errors import exit_on_bad_input
-
-    argparse.ArgumentParser(prog="python -m planning.memory", description=main.__doc__).parse_args()
     with exit_on_bad_input():
         answer = _compile_here(json.loads(sys.stdin.read()))
     sys.stdout.write(json.dumps(to_json(answer)) + "\n")

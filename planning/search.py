@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from core.errors import BadInput
-from planning.design import Lens
+from planning.design import ScaledLaws
 from planning.grids import COOLDOWN, Candidates, Grid
 
 RIDGE = 1e-9  # of the information of one run: lets a greedy start begin from nothing
@@ -41,8 +41,8 @@ class Search:
     """One search.
 
     Args:
-      rows: (K, J, 5) derivatives of log loss at each candidate (`Lens.rows`).
-      forecast: (K, 5) of `Lens.forecast`.
+      rows: (K, J, 5) derivatives of log loss at each candidate (`ScaledLaws.rows`).
+      forecast: (K, 5) of `ScaledLaws.forecast`.
       existing: (K, n, 5) of runs that are there already and cost nothing.
     """
 
@@ -221,7 +221,7 @@ def choose(
     Args:
       existing: parameters and tokens of runs that are there already.
     """
-    lens = Lens.at(laws, pool.params, pool.tokens)
-    there = None if existing is None else lens.rows(*existing)
-    search = Search(pool, lens.rows(pool.params, pool.tokens), lens.forecast(target_flops), limits, there)
+    scaled = ScaledLaws.at(laws, pool.params, pool.tokens)
+    there = None if existing is None else scaled.rows(*existing)
+    search = Search(pool, scaled.rows(pool.params, pool.tokens), scaled.forecast(target_flops), limits, there)
     return best_grid(search)

@@ -115,6 +115,7 @@ def start_attempt(directory: Path, corpus: CorpusRecord, mesh: "Mesh", code: str
     """
     import jax  # here: the launcher and `status` read records without JAX
 
+    # JAX: launchers and status read records without it
     from model.kernels.device import described
 
     files = RunDirectory(directory)

@@ -83,6 +83,7 @@ def beyond(
     Returns:
       {"params", "tokens", "flops"} or None, and a warning or "".
     """
+    # polars: only where the table of the fit is at hand
     from analysis.logs.read import read_table
 
     source = fit.get("input") if isinstance(fit.get("input"), Mapping) else {}

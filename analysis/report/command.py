@@ -99,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _show(page: Path, summary: Sequence[str]) -> None:
+    # only to show; a launcher that scores a forecast is spared it
     from rich.console import Console
     from rich.text import Text
 

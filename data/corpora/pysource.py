@@ -113,6 +113,7 @@ def installed_closure(requirements: Iterable[str]) -> "list[Distribution]":
     """
     import importlib.metadata  # 30 ms with packaging, which naming this corpus is spared
 
+    # only while a corpus is built
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 

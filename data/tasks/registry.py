@@ -40,10 +40,12 @@ def load(name: str) -> Task:
       BadInput: an unknown family or knob, a value out of range, or a file that cannot be used.
     """
     if name.startswith(USER_FILE):
+        # only where a file is named
         from data.tasks.user_file import UserTask
 
         return UserTask(path=name.removeprefix(USER_FILE))
     if name.startswith(HARNESS_FILE):
+        # only where a definition is named
         from data.tasks.harness.read import HarnessTask
 
         return HarnessTask(path=name.removeprefix(HARNESS_FILE))

@@ -248,6 +248,7 @@ def _checkpoints(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
 
 def _damage(folder: Path, tokens: int) -> str:
     """Why a committed checkpoint cannot be read, by reading all of it; empty where it can."""
+    # JAX and Orbax, 2 s: only where there are checkpoints
     from training.checkpoint import why_unreadable
 
     return why_unreadable(folder, tokens)
@@ -256,6 +257,7 @@ def _damage(folder: Path, tokens: int) -> str:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without the libraries' own words about damaged files."""
+    # only where a checkpoint is read
     import logging
 
     previous = logging.root.manager.disable

@@ -80,6 +80,7 @@ def train(
 
 
 def _train_now(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: RunFlags) -> int:
+    # NumPy: a sweep that is complete is spared it
     from training.evaluate.tasks import overlap_line
     from training.prepare import prepare  # brings JAX, which a mistyped flag does not wait for
 

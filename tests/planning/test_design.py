@@ -12,8 +12,8 @@ from core.errors import BadInput
 from planning.design import (
     NOISE,
     PARAMETERS,
-    Lens,
     Prior,
+    ScaledLaws,
     draw_laws,
     expect,
     laws_of_fit,
@@ -41,17 +41,17 @@ def test_laws_have_the_optimum_and_the_floor_that_they_were_asked_for():
 
 def test_derivatives_are_those_of_finite_differences():
     params, tokens = np.array([1e7, 3e8]), np.array([4e9, 1e9])
-    lens = Lens.at(one(LAWS), params, tokens)
+    scaled = ScaledLaws.at(one(LAWS), params, tokens)
 
     def natural(step):
-        """The law moved by `step` in the lens's coordinates (log E, log a, log b, alpha, beta)."""
+        """The law moved by `step` in the scaled's coordinates (log E, log a, log b, alpha, beta)."""
         law = {name: values[0] for name, values in one(LAWS).items()}
         alpha, beta = law["alpha"] + step[3], law["beta"] + step[4]
-        log_a = np.log(law["A"]) - law["alpha"] * lens.log_params + step[1]
-        log_b = np.log(law["B"]) - law["beta"] * lens.log_tokens + step[2]
+        log_a = np.log(law["A"]) - law["alpha"] * scaled.log_params + step[1]
+        log_b = np.log(law["B"]) - law["beta"] * scaled.log_tokens + step[2]
         return {
-            "E": np.array([law["E"] * np.exp(step[0])]), "A": np.array([np.exp(log_a + alpha * lens.log_params)]),
-            "B": np.array([np.exp(log_b + beta * lens.log_tokens)]), "alpha": np.array([alpha]),
+            "E": np.array([law["E"] * np.exp(step[0])]), "A": np.array([np.exp(log_a + alpha * scaled.log_params)]),
+            "B": np.array([np.exp(log_b + beta * scaled.log_tokens)]), "alpha": np.array([alpha]),
             "beta": np.array([beta]),
         }  # fmt: skip
 
@@ -61,9 +61,9 @@ def test_derivatives_are_those_of_finite_differences():
             [*np.log(losses(law, params, tokens)[0]), np.log(best.loss), np.log(best.params), law["alpha"][0]]
         )
 
-    wanted = lens.wanted(TARGET)
+    wanted = scaled.wanted(TARGET)
     ours = np.concatenate(
-        [lens.rows(params, tokens)[0], wanted["forecast"], wanted["params_opt"], wanted["alpha"]]
+        [scaled.rows(params, tokens)[0], wanted["forecast"], wanted["params_opt"], wanted["alpha"]]
     )
     for place in range(5):
         step = 1e-5 * np.eye(5)[place]
@@ -119,9 +119,9 @@ def test_what_the_search_believes_is_what_a_grid_costs_and_gives(trunks):
     """Its shortcuts (rank-one updates, cost of one more branch) against computing every grid from scratch."""
     pool, rng = pool_of(), np.random.default_rng(1)
     rho = 0.5 if trunks else 0.0
-    lens = Lens.at(LAWS, pool.params, pool.tokens)
+    scaled = ScaledLaws.at(LAWS, pool.params, pool.tokens)
     search = Search(
-        pool, lens.rows(pool.params, pool.tokens), lens.forecast(TARGET), Limits(BUDGET, 12, 2, trunks, rho)
+        pool, scaled.rows(pool.params, pool.tokens), scaled.forecast(TARGET), Limits(BUDGET, 12, 2, trunks, rho)
     )
     design = [(int(place), 0) for place in rng.choice(pool.params.size, 9, replace=False)]
     after, added = search.after_adding(design, 0), search.added_flops(design, 0)
@@ -129,7 +129,7 @@ def test_what_the_search_believes_is_what_a_grid_costs_and_gives(trunks):
         if (candidate, 0) in design:
             continue
         grid = search.grid([*design, (candidate, 0)])
-        here = Lens(LAWS, lens.log_params, lens.log_tokens)
+        here = ScaledLaws(LAWS, scaled.log_params, scaled.log_tokens)
         sd = standard_deviations(
             here.rows(grid.params, grid.tokens), {"f": here.forecast(TARGET)}, 1.0, grid.clusters, rho
         )["f"]
@@ -142,9 +142,9 @@ def test_the_search_finds_what_trying_every_grid_finds():
     params = np.repeat([1e7, 4e7, 1.6e8], 3)
     tokens = np.tile([1e8, 4e8, 1.6e9], 3)
     pool = Candidates(params, tokens, 6 * params)
-    lens = Lens.at(LAWS, params, tokens)
+    scaled = ScaledLaws.at(LAWS, params, tokens)
     limits = Limits(float(pool.flops.sum()) * 0.6, 6)
-    search = Search(pool, lens.rows(params, tokens), lens.forecast(TARGET), limits)
+    search = Search(pool, scaled.rows(params, tokens), scaled.forecast(TARGET), limits)
     found = best_grid(search)
     chosen = {(n, d) for n, d in zip(found.params.tolist(), found.tokens.tolist(), strict=True)}
     value = search.objective([(i, 0) for i in range(9) if (params[i], tokens[i]) in chosen])

@@ -55,7 +55,7 @@ class Group:
         """Raises BadInput in every process where `value` is not what it is in the leader."""
 
     def look_elsewhere(self) -> None:
-        """Raises EndedElsewhere where an error here is the echo of another process's end."""
+        """Raises EndedElsewhere where an error here comes from the end of another process."""
 
     def leave(self, directory: Path, outcome: Outcome) -> Outcome:
         """Tell the others how this process ends; returns how it shall end once they agree."""

@@ -50,6 +50,7 @@ def section(study: Study) -> Section | None:
     sweep, title = study.sweep, "Held-out tasks: what emerges with scale"
     if not any(b'"task/' in (sweep.read(run.run, EVALUATIONS) or b"") for run in sweep.usable):
         return None
+    # JAX and the test: a sweep without tasks is spared both
     from analysis.emergence.command import analyse
     from analysis.emergence.table import TaskTable, sweep_rows, tasks_from_rows
 
@@ -108,6 +109,7 @@ def _said(part: Mapping[str, float | None] | None, key: str, form: str = ".3g") 
 
 
 def _drawings(table: "TaskTable", result: dict[str, Any]) -> Iterator[Drawing]:
+    # as above
     from analysis.emergence.figures import drawings
 
     pictures = {picture.name: picture for picture in PICTURES}

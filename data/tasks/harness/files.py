@@ -36,6 +36,7 @@ def read_definition(path: Path) -> dict[str, Any]:
 
 def _read(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
     try:
+        # PyYAML is the extra lm-eval
         import yaml
     except ModuleNotFoundError:
         raise BadInput(f"task lm-eval:{path}: needs PyYAML; pip install pyyaml jinja2") from None
@@ -120,6 +121,7 @@ def _csv(path: Path) -> list[Any]:
 
 
 def _parquet(path: Path) -> list[Any]:
+    # only for a file of this kind
     import pyarrow.parquet
 
     return pyarrow.parquet.read_table(path).to_pylist()
@@ -127,6 +129,7 @@ def _parquet(path: Path) -> list[Any]:
 
 def _arrow(path: Path) -> list[Any]:
     """Arrow's file format, or its stream format, which the datasets library writes."""
+    # only for a file of this kind
     import pyarrow
 
     with pyarrow.memory_map(str(path)) as source:

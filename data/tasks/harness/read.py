@@ -195,6 +195,7 @@ def _rendered(template: str, document: Mapping[str, Any], where: str) -> str:
 
 @functools.cache
 def _jinja() -> tuple[Any, Any]:
+    # only where a definition is rendered
     import jinja2
     import jinja2.sandbox
 
