@@ -1,4 +1,4 @@
-"""One command line for scaling experiments: plan, run, status, bench.
+"""One command line for scaling experiments: plan, run, submit, look, measure.
 
 python launch.py plan quickstart            what it would train, cost and teach
 python launch.py plan --budget 1e18 --target 1e21       the grid to forecast it
