@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from core import cli as flags
+from core import cli
 from core.errors import BadInput, exit_on_bad_input
 from core.files import write_json
 from model.config import ModelConfig
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command; see the module's first lines."""
     with exit_on_bad_input():
         arguments = sys.argv[1:] if arguments is None else arguments
-        options = flags.parse(CoordinateCheck, arguments, "python -m bench.coordinate_check")
+        options = cli.parse(CoordinateCheck, arguments, "python -m bench.coordinate_check", about=str(__doc__))
         rows = measure(options)
         ratios = spreads(rows)
         widths = sorted(set(options.widths))

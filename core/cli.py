@@ -113,8 +113,10 @@ def delayed(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
     if positional:
         hints = typing.get_type_hints(function, include_extras=True)
         hints |= {name: Annotated[hints[name], arg(metavar=name)] for name in positional}  # shown by its name
-        named = [entry.replace(annotation=hints[entry.name]) for entry in signature.parameters.values()]
-        keep.__annotations__, keep.__signature__ = hints, signature.replace(parameters=named)  # type: ignore[attr-defined]
+        keep.__annotations__ = hints
+        keep.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[entry.replace(annotation=hints[entry.name]) for entry in signature.parameters.values()]
+        )
         del keep.__wrapped__  # tyro would look through to the annotations there
     return keep
 

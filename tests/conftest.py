@@ -5,9 +5,13 @@ import os
 import shutil
 import tempfile
 
+import hypothesis
 import pytest
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+# How long an example takes says what else the machine does, not whether it is right.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 COMPILED = pytest.StashKey[str]()
 

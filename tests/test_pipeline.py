@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.small import cache_folder, launch_command, run_launch, write_corpus
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory) -> Path:

@@ -210,14 +210,7 @@ def fit_law(
     """
     law = get_law(law) if isinstance(law, str) else law
     objective = FitObjective(robust, delta, space or ("log" if law.logarithmic else "linear"))
-    if not law.logarithmic and objective.space == "log":
-        raise BadInput(
-            f"space 'log' is not allowed for law {law.name}: its {law.target} may be zero; use linear"
-        )
-    if bootstrap < 0 or bootstrap == 1:
-        raise BadInput(f"bootstrap {bootstrap} is not allowed; it is 0 or at least 2 resamples")
-    if not 0 < level < 1:
-        raise BadInput(f"level {level!r} is not allowed; it lies between 0 and 1")
+    _check_choices(law, objective.space, bootstrap, level)
     fixed = checked_fixed(law, fixed or {})
     columns, labels = kept_rows(law, columns, cluster, drop_worst)
     table, derived_from = usable_columns(law, columns)
@@ -233,8 +226,7 @@ def fit_law(
         errors = _bootstrapped(estimation, certificate, labels, bootstrap, wild, seed, level)
     else:
         errors = _asymptotic(estimation, point, spread.covariance, seed, level)
-    ends = errors.interval_ends()
-    intervals = {name: (float(low), float(high)) for name, low, high in zip(law.names, *ends, strict=True)}
+    intervals = errors.intervals(law.names)
     if not bootstrap and (estimation.rows <= PROFILE_ROWS if profile is None else profile):
         intervals.update(profile_intervals(estimation, point, certificate.hessian, level, spread))
     intervals.update({name: (value, value) for name, value in fixed.items()})
@@ -271,6 +263,17 @@ def fit_law(
     )
 
 
+def _check_choices(law: Law, space: str, bootstrap: int, level: float) -> None:
+    if not law.logarithmic and space == "log":
+        raise BadInput(
+            f"space 'log' is not allowed for law {law.name}: its {law.target} may be zero; use linear"
+        )
+    if bootstrap < 0 or bootstrap == 1:
+        raise BadInput(f"bootstrap {bootstrap} is not allowed; it is 0 or at least 2 resamples")
+    if not 0 < level < 1:
+        raise BadInput(f"level {level!r} is not allowed; it lies between 0 and 1")
+
+
 @dataclass(frozen=True)
 class _Errors:
     """Natural standard errors (P,), draws (R, P) or None, and the percentiles of them that end an interval."""
@@ -281,11 +284,12 @@ class _Errors:
     tails: tuple[float, float]
     warnings: tuple[str, ...] = ()
 
-    def interval_ends(self) -> np.ndarray:
-        """Shape (2, P); NaN where there are no draws."""
+    def intervals(self, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """Percentiles of the draws of each parameter; NaN where there are no draws."""
         if self.draws is None:
-            return np.full((2, self.standard.size), np.nan)
-        return np.nanquantile(self.draws, self.tails, axis=0)
+            return dict.fromkeys(names, (math.nan, math.nan))
+        low, high = np.nanquantile(self.draws, self.tails, axis=0).tolist()
+        return dict(zip(names, zip(low, high, strict=True), strict=True))
 
 
 def _bootstrapped(

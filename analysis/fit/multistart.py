@@ -1,6 +1,6 @@
 """From many starting points to one optimum with a certificate: what was tried, what was reached, what else is there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -229,9 +229,11 @@ def _joined(first: Solutions, second: Solutions) -> Solutions:
 
 
 def _rows(problem: Problem, chosen: np.ndarray) -> Problem:
-    features = {key: values[chosen] for key, values in problem.features.items()}
-    return Problem(
-        problem.law, problem.space, features, problem.observed[..., chosen], problem.weights[..., chosen]
+    return replace(
+        problem,
+        features={key: values[chosen] for key, values in problem.features.items()},
+        observed=problem.observed[..., chosen],
+        weights=problem.weights[..., chosen],
     )
 
 

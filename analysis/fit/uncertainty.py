@@ -7,13 +7,13 @@ break. Resampled rows enter as weights, so all resamples are one batch of the so
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import erf, ndtr, stdtrit
 
 from analysis.fit.estimation import Estimation, jacobian, predicted
-from analysis.fit.solver import Problem, Solutions, solve
+from analysis.fit.solver import Solutions, solve
 
 ASYMPTOTIC_DRAWS = 2000
 EXTRA_STARTS = 3  # every resample also starts from this many other minima of the full table
@@ -69,16 +69,14 @@ def bootstrap_draws(
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, int(labels.max()) + 1))
         inflate = math.sqrt(rows / max(rows - int(np.sum(estimation.box.free)), 1))
         resampled = fitted + inflate * (problem.observed - fitted) * signs[:, labels]
-        tables = Problem(problem.law, problem.space, problem.features, resampled, problem.weights)
+        tables = replace(problem, observed=resampled)
     else:
         drawn = (
             pair_weights(rows, resamples, seed)
             if cluster is None
             else cluster_weights(cluster, resamples, seed)
         )
-        tables = Problem(
-            problem.law, problem.space, problem.features, problem.observed, drawn * problem.weights
-        )
+        tables = replace(problem, weights=drawn * problem.weights)
     box = estimation.box
     start = np.tile(minima[0], (resamples, 1))
     best = solve(tables, start, box)
@@ -86,7 +84,8 @@ def bootstrap_draws(
         best = _better(best, solve(tables, start, box, anneal=False))
     for other in minima[1 : 1 + EXTRA_STARTS]:
         best = _better(best, solve(tables, np.tile(other, (resamples, 1)), box, anneal=False))
-    best = _better(best, solve(tables, _neighbours(best, tables), box, anneal=False))
+    # the optimum of the resample before: a plausible point that this one has not seen
+    best = _better(best, solve(tables, np.roll(best.point, 1, axis=0), box, anneal=False))
     natural = np.clip(estimation.natural(best.point), -1e300, 1e300)
     return Draws(natural, best.objective, int(np.sum(~best.converged)))
 
@@ -104,11 +103,6 @@ def _better(first: Solutions, second: Solutions) -> Solutions:
             for name in first.__dataclass_fields__
         }
     )
-
-
-def _neighbours(solutions: Solutions, tables: Problem) -> np.ndarray:
-    """For each resample the optimum of the resample before it: a plausible point that it has not seen."""
-    return np.roll(solutions.point, 1, axis=0)
 
 
 @dataclass(frozen=True)

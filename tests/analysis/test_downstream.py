@@ -11,6 +11,8 @@ from analysis.fit.prediction import predict_law
 from analysis.laws import get_law
 from core.errors import BadInput
 
+pytestmark = pytest.mark.slow
+
 LOSS, ACCURACY = get_law("chinchilla"), get_law("accuracy_from_bits")
 LARGE = {"params": 1e11, "tokens": 1e13}
 

@@ -16,6 +16,8 @@ from analysis.emergence.table import TaskTable, read_task_table, tasks_from_rows
 from analysis.emergence.verdict import decide, judge_all, verdict_of
 from bench import published
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = Path(published.__file__).parent / "emergence"
 QUICK = Settings(bootstrap=499)
 # One in the number of choices; all others have four.

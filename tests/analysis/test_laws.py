@@ -12,6 +12,8 @@ from analysis.laws import LAWS, get_law
 from analysis.laws.base import Law
 from core.errors import BadInput
 
+pytestmark = pytest.mark.slow
+
 LARGE = 6  # a law with more parameters, and no closed form, is started near its truth
 
 

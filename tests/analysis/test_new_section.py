@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.synthetic_sweep import write_sweep
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SECTION = '''
 """How long runs took."""

@@ -10,6 +10,8 @@ from analysis.fit.prediction import predict_law
 from analysis.laws import get_law
 from bench.published import columns_of, load_datablations, load_epoch, read_rows
 
+pytestmark = pytest.mark.long
+
 # Muennighoff et al. 2023: logs of A, B, E and alpha = beta of the law that repetition is measured against
 FIXED = {
     "A": np.exp(6.255414), "B": np.exp(7.3049974), "E": np.exp(0.6254804), "alpha": 0.3526596, "beta": 0.3526596,

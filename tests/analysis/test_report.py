@@ -23,6 +23,8 @@ from analysis.report.section import Block, Bullets, Command, Paragraph, Rows, Se
 from analysis.report.sections import declared
 from tests.support.synthetic_sweep import TRUTH, params_of, run_name, write_run, write_sweep
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def two_reports(sweep_once, tmp_path_factory):

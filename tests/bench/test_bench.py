@@ -22,6 +22,8 @@ from planning import memory, throughput
 from training.processes import allocator
 from training.spec import RunSpec
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--sizes", "10k", "--sequence", "16", "--batch-tokens", "64", "--rounds", "2", "--seconds", "0.01"]
 
 

@@ -12,6 +12,8 @@ from bench.coordinate_check import main, markov_text, spreads
 from bench.coordinate_figure import main as draw
 from tests.support.small import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def test_blocks_and_stream_stay_flat_under_mup_and_do_not_under_the_standard_parametrization(tmp_path):
     out = tmp_path / "coordinates.json"

@@ -11,6 +11,8 @@ from core.errors import BadInput
 from experiments import chinchilla, data_constrained, depth_width, isoflop, kaplan, registry, tokenizer
 from training.cost import ledger_of, parameter_count, training_flops
 
+pytestmark = pytest.mark.slow
+
 # The optimum that the default ladder of isoflop is built around: tokens per parameter.
 RATIO = 36.0
 H100_DENSE_BF16 = 989e12  # FLOP/s, NVIDIA H100 SXM data sheet

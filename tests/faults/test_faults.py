@@ -19,6 +19,8 @@ from tests.support.killing import Killer, assert_same_runs, kill_everything, log
 from tests.support.small import ROOT, cache_folder, final_evals, launch_command, run_launch, write_corpus
 from training.cost import training_flops
 
+pytestmark = pytest.mark.long
+
 TINY = ("--sizes", "2", "--tokens", "65536", "131072", "--checkpoint-seconds", "0.2")
 
 

@@ -19,6 +19,8 @@ import pytest
 
 from tests.support.small import cache_folder, final_evals, launch_command, run_launch, write_corpus
 
+pytestmark = pytest.mark.long
+
 ROOMY = 64 << 20
 
 

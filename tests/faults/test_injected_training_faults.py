@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.small import ROOT, cache_folder, launch_command, run_launch, write_corpus
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):

@@ -13,6 +13,8 @@ from launchers.doctor.examine import examine
 from tests.support.small import cache_folder, final_evals, launch_command, run_launch, write_corpus
 from training.records import run_lock
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--sizes", "1", "--tokens", "32768", "49152")
 
 

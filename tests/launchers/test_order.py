@@ -15,6 +15,8 @@ from launchers.order import check_order, hold_back
 from tests.support.small import cache_folder, write_corpus
 from tests.test_launch import refused
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def held(tmp_path):

@@ -24,6 +24,8 @@ from tests.support.small import ROOT, cache_folder, final_evals, run_launch, wri
 from training.packs.size import ALWAYS, ENOUGH, GAIN, WORTH, choose, climb, decide
 from training.spec import OptimConfig, RunSpec
 
+pytestmark = pytest.mark.slow
+
 GPU = Place("gpu 0", {})
 CPU = Place("core 0", {"JAX_PLATFORMS": "cpu"}, (0,))
 
@@ -256,6 +258,7 @@ def children(process: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
+@pytest.mark.long
 def test_a_launcher_trains_packs_and_survives_the_death_of_its_worker(corpus, tmp_path):
     cache = cache_folder(tmp_path)
     calm = run_launch(command(corpus, tmp_path / "calm", cache, "--pack", "3"))

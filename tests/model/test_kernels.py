@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,8 @@ from model.kernels import feature_major, fused_attention, loss_in_blocks
 from model.kernels.install import installed
 from model.parameters import each, layout, runs_feature_major
 from model.transformer import Attention, Head, Transformer
+
+pytestmark = pytest.mark.slow
 
 Z_LOSS = 0.05  # large, so that an error in it shows
 

@@ -19,6 +19,8 @@ from model.initialize import init
 from model.kernels import choose, loss_in_blocks
 from tests.support import network, numpy_reference
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -12,6 +12,8 @@ from core.errors import BadInput
 from model.config import ModelConfig
 from tests.support.small import ROOT, cache_folder, write_corpus
 
+pytestmark = pytest.mark.slow
+
 # Attention and feed-forward side by side (Chowdhery et al. 2022, arXiv 2204.02311, section 2), and a branch of two
 # matrices along an axis that no other file knows.
 PARALLEL = '''

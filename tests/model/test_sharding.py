@@ -16,6 +16,8 @@ from model.config import ModelConfig
 from model.initialize import init
 from model.parameters import each, layout
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -17,6 +17,8 @@ from model.ledger import parameter_counts
 from planning import memory
 from training.spec import OptimConfig, RunSpec
 
+pytestmark = pytest.mark.slow
+
 MODEL = ModelConfig(width=64, depth=2, heads=4, kv_heads=4, scan=False)
 
 

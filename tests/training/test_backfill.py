@@ -25,6 +25,8 @@ from training.execution import Execution
 from training.prepare import prepare
 from training.spec import OptimConfig, RunSpec
 
+pytestmark = pytest.mark.slow
+
 TASK, OTHER = "copying:length=2", "associative-recall:pairs=3"
 ITEMS = 40
 

@@ -12,6 +12,8 @@ from model.config import ModelConfig
 from tests.support.small import run_launch
 from training.processes.cores import MOST_DEVICES, MOST_ROWS, cores_may_share, device_count
 
+pytestmark = pytest.mark.slow
+
 SHOW = """
 import os
 os.sched_getaffinity = lambda process: set(range({cores}))

@@ -15,6 +15,8 @@ from model.config import ModelConfig
 from tests.support.small import ROOT, cache_folder, write_corpus
 from training.spec import OptimConfig, RunSpec
 
+pytestmark = pytest.mark.long
+
 STEPS = 50
 
 

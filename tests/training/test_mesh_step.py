@@ -13,6 +13,8 @@ from tests.support import mesh_program
 from tests.support.processes import environment
 from tests.support.small import ROOT
 
+pytestmark = pytest.mark.slow
+
 MESHES = ["8x1x1", "1x8x1", "1x1x8", "2x2x2"]
 
 

@@ -26,6 +26,8 @@ from training.spec import OptimConfig, RunSpec
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
 
+pytestmark = pytest.mark.slow
+
 # Twice the base in width, depth and head width.
 CONFIG = ModelConfig(
     vocabulary=32, width=32, depth=2, heads=2, kv_heads=2, activation="gelu", tied=False, scan=False,

@@ -1,8 +1,12 @@
 """An objective is one new file: its batches are read; it trains, resumes to the same bits and packs."""
 
+import pytest
+
 from core.codec import from_json
 from tests.support.dropped import assert_trains_resumes_and_packs, call, small_run, train_everywhere, write_copy
 from training.spec import RunSpec
+
+pytestmark = pytest.mark.slow
 
 # Batches are a tree: tokens, and how much each target counts.
 SECOND_HALF = '''

@@ -6,6 +6,8 @@ from core.codec import from_json
 from tests.support.dropped import assert_trains_resumes_and_packs, call, small_run, train_everywhere, write_copy
 from training.spec import RunSpec
 
+pytestmark = pytest.mark.slow
+
 # Momentum (Polyak 1964) as a stranger would add it.
 MOMENTUM = '''
 """Stochastic gradient descent with momentum."""

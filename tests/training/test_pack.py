@@ -32,6 +32,8 @@ from training.program import check_one_shape
 from training.records import run_lock
 from training.spec import OptimConfig, RunSpec
 
+pytestmark = pytest.mark.slow
+
 STEP = 256
 STEPS = 50
 MODEL = ModelConfig(width=16, depth=1, heads=1, kv_heads=1, scan=False)

@@ -14,6 +14,8 @@ from tests.support.processes import ends, start, wait_until
 from tests.support.small import cache_folder, write_corpus
 from training.spec import OptimConfig, RunSpec
 
+pytestmark = pytest.mark.long
+
 STEPS = 60
 
 

@@ -23,6 +23,8 @@ from training.spec import OptimConfig, RunSpec
 from training.state import hyperparameters
 from training.step import make_initialization, make_train_step
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ModelConfig(vocabulary=32, width=16, depth=2, heads=2, kv_heads=1, tied=False, scan=False)
 
 
