@@ -7,8 +7,9 @@ A file gives
                                             names, and maps the residual stream x_BTD to the next one.
 
 and nothing else is touched: the ledger, memory, sharding, muP's scales, weight decay and checkpoints follow from
-`parameters`. A matrix that writes the axis "heads" makes queries, and the ledger counts their attention. Planning calls
-`parameters` alone, and stays free of JAX where the file imports it inside `block`, as decoder.py does.
+`parameters`. A matrix that writes the axis "heads" makes queries, and the ledger counts their attention. What a block
+adds to the stream is multiplied by `parametrization.branch_multiplier`, which muP needs. Planning calls `parameters`
+alone, and stays free of JAX where the file imports it inside `block`, as decoder.py does.
 
 A block is computed as it is written, token-major. One that does nothing but call the modules of model/transformer.py
 and add may say `RUNS_FEATURE_MAJOR = True`: then the CPU computes it with the feature-major kernels of those modules,
