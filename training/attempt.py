@@ -10,6 +10,8 @@ from core.rundir import RunDirectory
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
 from data.skills import stream_fingerprint
+from model.kernels.chips import peak_flops
+from model.kernels.device import described, products_here
 from training import objectives
 from training.checkpoint import Checkpoints
 from training.cost import ledger_of
@@ -27,7 +29,7 @@ from training.member import Member
 from training.prepare import check_vocabulary
 from training.processes.group import Group
 from training.processes.mesh import data_share
-from training.records import git_commit, peak_flops, start_attempt
+from training.records import git_commit, start_attempt
 from training.restore import restored
 from training.spec import RunSpec
 from training.state import TrainState
@@ -84,7 +86,8 @@ def begin(
     save = Save(spec, checkpoints, clock, execution.checkpoint_seconds, attempt)
     hooks += [save, Stop(spec)]
     counts = ledger_of(spec)
-    peak = peak_flops(mesh.devices.flat[0].device_kind)
+    device = described(mesh.devices.flat[0])
+    peak = peak_flops(device.kind, products_here(spec.model, device).name)
     log = MetricsLog(
         spec,
         directory,

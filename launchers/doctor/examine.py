@@ -11,6 +11,7 @@ from typing import Any
 
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, BadInput
 from core.rundir import SPEC, RunDirectory, SweepDirectory
+from launchers.doctor import devices
 from launchers.doctor.checks import SETTLED_SECONDS, Finding, examine_run, quiet
 from launchers.status import RunStatus, join_queue, sweep_status
 from training.records import RunIsLocked, read_spec, run_lock
@@ -29,7 +30,7 @@ def examine(sweep: Path) -> list[Finding]:
         raise BadInput(f"{sweep}: no such sweep")
     folders = sorted(path for path in sweep.iterdir() if path.is_dir() and not path.name.startswith("."))
     runs = [run for path in folders if (run := RunDirectory(path)).is_run()]
-    findings = _sweep(sweep)
+    findings = _sweep(sweep) + devices.findings(sweep)
     with quiet():
         for run in runs:
             findings += examine_run(run.path)
