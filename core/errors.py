@@ -4,10 +4,13 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
+from core import stop
+
 EXIT_COMPLETE = 0
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: saved, resumable, start me again
+EXIT_INTERRUPTED = 130  # what a shell says of Ctrl-C, of a command that has nothing to resume
 
 
 class BadInput(ValueError):
@@ -20,9 +23,12 @@ class BadInput(ValueError):
 
 @contextlib.contextmanager
 def exit_on_bad_input() -> Iterator[None]:
-    """Turn `BadInput` into its message on standard error and exit status 2."""
+    """Turn `BadInput` into its message on standard error and exit status 2, and a stop into one line and its status."""
     try:
         yield
     except BadInput as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT) from None
+    except stop.StopRequested as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(stop.status()) from None

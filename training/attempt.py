@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 
+from core import stop
 from core.records import CorpusRecord
 from core.rundir import RunDirectory
 from data.cache import TokenCache, open_or_build
@@ -57,6 +58,23 @@ def begin(
         "data", lambda: _open_data(spec.data, execution.cache_root, evaluation_sequences(spec, mesh))
     )
     check_vocabulary(spec, cache)
+    with stop.deferred():  # a checkpoint that is being read is read to its end
+        return _begin(spec, directory, mesh, execution, group, cache, slice_, lane=lane, pack=pack)
+
+
+def _begin(
+    spec: RunSpec,
+    directory: Path,
+    mesh: jax.sharding.Mesh,
+    execution: Execution,
+    group: Group,
+    cache: TokenCache,
+    slice_: HeldOut,
+    *,
+    lane: int,
+    pack: int,
+) -> tuple[Member, TrainState]:
+    """As `begin`, whose data are opened."""
     files = RunDirectory(directory)
     corpus: CorpusRecord = {
         "name": spec.data.corpus,

@@ -3,6 +3,7 @@
 import traceback
 from pathlib import Path
 
+from core import stop
 from core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput
 from core.rundir import RunDirectory
 from training.causes import advice
@@ -24,6 +25,8 @@ def outcome_of(directory: Path, error: BaseException, group: Group | None = None
         return Outcome(EXIT_BAD_INPUT, str(error))
     if isinstance(error, Diverged):
         return Outcome(EXIT_FAILED, str(error))
+    if isinstance(error, stop.StopRequested):
+        return Outcome(EXIT_STOPPED, f"{stop.reason()} before it trained on")
     if isinstance(error, Stopped | RunIsLocked | KeyboardInterrupt):
         return Outcome(EXIT_STOPPED, str(error), together=isinstance(error, Stopped))
     more = advice(error)
