@@ -28,13 +28,17 @@ class Ledger(TypedDict):
 
 
 class CorpusRecord(TypedDict):
-    """What a run reads: SHA-256 of its tokens, of the text behind them and of its skills ("" without any)."""
+    """What a run reads: SHA-256 of its tokens, of the text behind them and of its skills ("" without any).
+
+    lost is the share of the bytes of held-out text that decoding does not give back; null where a cache is older.
+    """
 
     name: str
     fingerprint: str
     corpus_fingerprint: str
     vocabulary: int
     skills: NotRequired[str]
+    lost: NotRequired[float | None]
 
 
 class Utilization(TypedDict):

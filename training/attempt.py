@@ -9,6 +9,7 @@ from core.records import CorpusRecord
 from core.rundir import RunDirectory
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
+from data.notes import lost_share
 from data.skills import stream_fingerprint
 from training import objectives
 from training.checkpoint import Checkpoints
@@ -64,6 +65,7 @@ def begin(
         "corpus_fingerprint": cache.corpus_fingerprint,
         "vocabulary": cache.vocabulary,
         "skills": stream_fingerprint(spec.data.skills, spec.data.skill_tokens),
+        "lost": lost_share(cache.statistics),
     }
     group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
     attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit(), pack))
