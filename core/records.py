@@ -31,6 +31,7 @@ class CorpusRecord(TypedDict):
     """What a run reads: SHA-256 of its tokens, of the text behind them and of its skills ("" without any).
 
     train_tokens are those of the train split.
+    lost is the share of the bytes of held-out text that decoding does not give back; null where a cache is older.
     """
 
     name: str
@@ -39,6 +40,7 @@ class CorpusRecord(TypedDict):
     vocabulary: int
     skills: NotRequired[str]
     train_tokens: NotRequired[int]
+    lost: NotRequired[float | None]
 
 
 class Utilization(TypedDict):

@@ -32,6 +32,7 @@ from data import corpora
 from data.config import DataConfig
 from data.documents import SPLITS
 from data.integrity import CACHE_FORMAT, META, TOKENIZER, build_folder, checksum, damage, only_one
+from data.notes import dropped, notes
 from data.tokenizers import Tokenizer, identity, load
 
 _DISK_FAULTS = {
@@ -76,7 +77,8 @@ class TokenCache:
       vocabulary: number of token ids, the separator included.
       separator: id of the token that ends each document; 0 but for a tokenizer.json of someone else's.
       dtype: NumPy's name of the type of the streams.
-      statistics: {"splits": {split: {domain: {"documents", "bytes", "tokens"}}}, "dropped": {reason: count}}.
+      statistics: {"splits": {split: {domain: {"documents", "bytes", "tokens"}}}, "dropped": {reason: count}}, and since
+        it is counted "lost": {split: bytes that decoding does not give back} and `data.documents.LeftOut`.
       skills: token stream of each skill of the configuration that it was opened for.
     """
 
@@ -271,6 +273,7 @@ def main(
       verify: read every byte and compare it with what was written.
     """
     from rich.console import Console  # for this command alone
+    from rich.markup import escape
     from rich.table import Table
 
     data = DataConfig(corpus=corpus, domain=domain, tokenizer=tokenizer)
@@ -280,7 +283,7 @@ def main(
             cache.verify()
         except DamagedCache as fault:
             raise BadInput(f"{cache.folder}: {fault}; delete this folder and build it again") from None
-    table = Table(title=f"{data.corpus}, tokenizer {data.tokenizer}, vocabulary {cache.vocabulary:,}")
+    table = Table(title=escape(f"{data.corpus}, tokenizer {data.tokenizer}, vocabulary {cache.vocabulary:,}"))
     for column in ("split", "domain", "documents", "bytes", "tokens", "bytes per token"):
         table.add_column(column, justify="left" if column in ("split", "domain") else "right")
     for split, rows in cache.statistics["splits"].items():
@@ -290,8 +293,11 @@ def main(
             table.add_row(split, name, *counts, f"{ratio:.3f}")
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in cache.statistics["dropped"].items())
-    console.print(f"dropped: {dropped or 'none'}", highlight=False)
+    console.print(
+        f"dropped: {dropped(cache.statistics) or 'none'}", highlight=False, markup=False, soft_wrap=True
+    )
+    for line in notes(cache.statistics, data.corpus, data.tokenizer):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"fingerprint {cache.fingerprint}\nfolder {cache.folder}", highlight=False, soft_wrap=True)
 
 

@@ -30,6 +30,7 @@ class Source:
       domain_feature: the feature that names a document's domain; empty where it has none.
       splits: names of those that hold documents.
       dropped: documents that its builder left out, by reason.
+      left_out: `LeftOut` of a corpus that says which they are, and which files it did not read.
     """
 
     directory: str
@@ -37,6 +38,7 @@ class Source:
     domain_feature: str
     splits: tuple[str, ...]
     dropped: Mapping[str, int]
+    left_out: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def build(
@@ -65,6 +67,7 @@ def build(
         domain_feature="domain",
         splits=tuple(record["splits"]),
         dropped=record["dropped"],
+        left_out=record.get("left_out", {}),
     )
 
 
@@ -107,6 +110,7 @@ def _write(folder: Path, kind: str, documents: Documents, domain: str, descripti
             "directory": os.fspath(prepared.relative_to(folder)),
             "splits": [split for split in SPLITS if split in builder.info.splits],
             "dropped": dict(sorted(documents.dropped.items())),
+            "left_out": getattr(documents, "left_out", {}),
             "files": {file.name: describe(file) for file in sorted(prepared.iterdir())},
         },
     )

@@ -10,6 +10,7 @@ from core.records import CorpusRecord
 from core.rundir import RunDirectory
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
+from data.notes import lost_share
 from data.skills import stream_fingerprint
 from training import objectives
 from training.checkpoint import Checkpoints
@@ -83,6 +84,7 @@ def _begin(
         "vocabulary": cache.vocabulary,
         "skills": stream_fingerprint(spec.data.skills, spec.data.skill_tokens),
         "train_tokens": cache.split("train").token_count,
+        "lost": lost_share(cache.statistics),
     }
     group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
     attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit(), pack))

@@ -1,6 +1,7 @@
 """What can be checked and built before any run starts: the corpus, its tokens, the fit of specs to them."""
 
 import functools
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from core.records import TaskRecord
 from data.cache import TokenCache, open_or_build, train_tokens
 from data.config import DataConfig
 from data.loader import TrainLoader, validation_bytes
+from data.notes import notes
 from training.spec import RunSpec
 
 
@@ -41,9 +43,11 @@ def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True
     """
     records: dict[str, TaskRecord] = {}
     caches: dict[DataConfig, TokenCache] = {}
+    told: dict[str, None] = {}
     for spec in specs:
         if spec.data not in caches:
             caches[spec.data] = open_or_build(spec.data, cache_root, progress=progress)
+            told |= dict.fromkeys(notes(caches[spec.data].statistics, spec.data.corpus, spec.data.tokenizer))
             validation_bytes(caches[spec.data], spec.data)
         check_vocabulary(spec, caches[spec.data])
         TrainLoader(
@@ -53,4 +57,6 @@ def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True
             from training.evaluate.tasks import held_out_tasks  # here: loads JAX, for runs with tasks only
 
             records |= held_out_tasks(spec.tasks, spec.task_items, spec.data, cache_root).records
+    if progress:
+        sys.stderr.writelines(f"{line}\n" for line in told)
     return records
