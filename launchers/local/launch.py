@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
+from core.files import append_to, open_lock
 from core.rundir import SweepDirectory
 from launchers.local.devices import Place, places
 from launchers.local.progress import Progress
@@ -74,21 +75,19 @@ def sweep_lock(directory: Path) -> Iterator[None]:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        file = SweepDirectory(directory).launcher_lock.open("a+")
+        file = open_lock(SweepDirectory(directory).launcher_lock)
     except OSError as error:
         raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.seek(0)
             raise BadInput(
-                f"{directory}: another launcher works on this sweep (process {file.read().strip() or 'unknown'}); "
-                "wait for it or stop it"
+                f"{directory}: another launcher works on this sweep (process "
+                f"{file.read().decode().strip() or 'unknown'}); wait for it or stop it"
             ) from None
         file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        file.write(f"{os.getpid()}\n".encode())
         yield
 
 
@@ -106,7 +105,7 @@ class Worker:
         command += ["--profile"] * options.profile
         if place.cores:
             command += ["--cores", ",".join(map(str, place.cores))]
-        with log.open("a") as file:
+        with append_to(log) as file:
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from core.errors import EXIT_STOPPED
+from core.errors import EXIT_STOPPED, BadInput
+from core.files import open_own
 from core.rundir import LEASE, RunDirectory
 
 # A holder counts this often; one whose count stands still for EXPIRY_SECONDS is dead. Both are choices: take-over
@@ -81,7 +82,7 @@ class Lease:
     def _write(self, *, released: bool) -> None:
         """One write of constant length through a fresh descriptor, so that other machines see it at once."""
         content = json.dumps({**self.owner, "count": f"{self.count:012}", "released": int(released)}) + "\n"
-        descriptor = os.open(lease_path(self.directory, self.generation), os.O_WRONLY)
+        descriptor = open_own(lease_path(self.directory, self.generation), os.O_WRONLY)
         try:
             os.pwrite(descriptor, content.encode(), 0)
             os.fsync(descriptor)
@@ -92,7 +93,7 @@ class Lease:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             self.count += 1
             # A full or unreachable disk is the training loop's to report; while it lasts, nobody sees this count.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, BadInput):
                 if generations(self.directory)[-1:] != [self.generation]:
                     if not self._ended.is_set():
                         self.on_loss()
@@ -104,7 +105,9 @@ class Lease:
         self._ended.set()
         self._thread.join()
         self.count += 1
-        with contextlib.suppress(OSError):  # not released is not lost: the next holder waits until it expires
+        with contextlib.suppress(
+            OSError, BadInput
+        ):  # not released is not lost: the next holder waits until it expires
             self._write(released=True)
 
 
@@ -164,7 +167,7 @@ def _create(directory: Path, newest: int, on_loss: Callable[[], None]) -> Lease 
     """Generation `newest` + 1; None where another process was first."""
     path = lease_path(directory, newest + 1)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except FileExistsError:
         return None
     existing = generations(directory)
