@@ -179,7 +179,7 @@ HARMS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_file_of_a_cache_by_every_damage(tmp_path):
     """Tokens, their corpus and the skills: afterwards all tokens are what they were."""
     text, root = write_documents(tmp_path / "text", 100), tmp_path / "root"

@@ -15,6 +15,7 @@ from core.files import JsonLines
 from core.records import TaskRecord
 from core.rundir import SPEC, RunDirectory, SweepDirectory
 from training.checkpoint import Checkpoints
+from training.checksums import DamagedCheckpoint
 from training.evaluate.score import METRICS, PreparedTask, score_tasks, write_scores
 from training.evaluate.tasks import held_out_tasks, write_records
 from training.objectives import Params
@@ -94,7 +95,7 @@ def fill(
                     write_records(directory, {name: held_out.records[name] for name in holes})
                     summary.filled += [(directory.name, name) for name in holes]
                     report(f"{directory.name}: scored on {', '.join(holes)}")
-        except (RunIsLocked, _NoCheckpoint) as error:
+        except (RunIsLocked, _NoCheckpoint, DamagedCheckpoint) as error:
             summary.failed[directory.name] = str(error)
     return summary
 
