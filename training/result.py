@@ -17,20 +17,23 @@ def write_result(directory: Path, spec: RunSpec, clock: Clock, attempt: int, wal
     evaluations, _ = files.read_evaluations()
     counts = ledger_of(spec)
     files.write_result(
-        {
-            "run": spec.run_id,
-            "role": "trunk" if spec.is_trunk else "branch" if spec.parent else "run",
-            "tokens": spec.tokens,
-            "trained_tokens": spec.trained_tokens,
-            "steps": spec.steps,
-            "train_loss": sum(tail) / len(tail),
-            "evals": {row["name"]: row["value"] for row in evaluations if row["tokens"] == spec.tokens},
-            "params": counts["params"],
-            "flops": {name: value * spec.tokens for name, value in counts["flops_per_token"].items()},
-            "wall_seconds": round(wall_seconds, 3),
-            "train_seconds": round(clock.training, 3),
-            "compile_seconds": round(clock.compiling, 3),
-            "tokens_per_second": round(spec.trained_tokens / clock.training, 1),
-            "attempts": attempt,
-        }
+        files.seal(
+            {
+                "run": spec.run_id,
+                "role": "trunk" if spec.is_trunk else "branch" if spec.parent else "run",
+                "tokens": spec.tokens,
+                "trained_tokens": spec.trained_tokens,
+                "steps": spec.steps,
+                "train_loss": sum(tail) / len(tail),
+                "evals": {row["name"]: row["value"] for row in evaluations if row["tokens"] == spec.tokens},
+                "params": counts["params"],
+                "flops": {name: value * spec.tokens for name, value in counts["flops_per_token"].items()},
+                "wall_seconds": round(wall_seconds, 3),
+                "train_seconds": round(clock.training, 3),
+                "compile_seconds": round(clock.compiling, 3),
+                "tokens_per_second": round(spec.trained_tokens / clock.training, 1),
+                "attempts": attempt,
+                "checkpoints": files.checkpoint_tokens(),
+            }
+        )
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import EXIT_STOPPED
+from core.reading import parse_json, read_bytes
 from core.rundir import LEASE, RunDirectory
 
 # A holder counts this often; one whose count stands still for EXPIRY_SECONDS is dead. Both are choices: take-over
@@ -48,7 +49,7 @@ def lease_path(directory: Path, generation: int) -> Path:
 def read_lease(path: Path) -> dict[str, Any]:
     """The content of a lease; empty where it is gone or half written, which counts as a holder that does not move."""
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(read_bytes(path))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
