@@ -5,16 +5,18 @@ A note names a file and what is wrong with it. Where it `spoils` the run, its nu
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from core import seal
+from core.codec import typed
+from core.errors import BadInput
 from core.files import whole_rows
-from core.identity import contradicts
+from core.identity import contradicts, digest_of
 from core.numbers import finite
 from core.reading import Unreadable, parse_json, printable, shown
-from core.records import BITS_PER_BYTE, LOSS, final_evaluation
-from core.rundir import EVALUATIONS, LEDGER, RESULT, SPEC
+from core.records import BITS_PER_BYTE, LOSS, TaskRecord, final_evaluation
+from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC, TASKS
 
 # A loss, in multiples of that of blind guessing, which training does not survive (training/step.py).
 EXPLODED = 3.0
@@ -80,7 +82,12 @@ def notes_of(
     notes += [Note(RESULT, problem, spoils=True) for problem in _of_result(result, spec)]
     notes += [Note(LEDGER, problem, spoils=True) for problem in _of_ledger(ledger, result)]
     notes += _of_files(result, read, skip)
-    return once(notes + _of_evaluations(result, read))
+    notes += _of_evaluations(result, read)
+    if digest_of(spec) is not None and not contradicts(run, spec):
+        notes += [*_of_marks(spec, read), *_of_tasks(spec, read)]
+        if METRICS not in skip:
+            notes += _of_metrics(spec, result, read)
+    return once(notes)
 
 
 def notes_of_spec(run: str, spec: Mapping[str, Any]) -> list[Note]:
@@ -183,15 +190,17 @@ def _of_evaluations(result: Mapping[str, Any], read: ReadFile) -> list[Note]:
     if payload is None:
         return [Note(EVALUATIONS, "is missing, though the run is complete")]
     rows, _ = whole_rows(payload.split(b"\n"))
-    last = last_values(rows, result.get("tokens"))
+    last = values_at(rows, result.get("tokens"))
     spoils = not (seal.is_sealed(result) and seal.is_whole(result))
     evaluations = result.get("evals")
     for name, value in evaluations.items() if isinstance(evaluations, Mapping) else ():
-        wanted = finite(value)
         if name not in last:
             return [Note(EVALUATIONS, f"has no {printable(name)} of the end, which {RESULT} has")]
-        if wanted is None or last[name] is None or not _same(wanted, last[name] or 0.0):
-            said = f"says {printable(name)}={shown(last[name])} at the end, and {RESULT} {shown(value)}"
+        wanted, found = finite(value), last[name]
+        # A task may have been scored again on other problems, by a backfill; the losses never are.
+        scores = found[-1:] if name in (LOSS, BITS_PER_BYTE) else found
+        if wanted is None or not any(score is not None and _same(wanted, score) for score in scores):
+            said = f"says {printable(name)}={shown(found[-1])} at the end, and {RESULT} {shown(value)}"
             return [Note(EVALUATIONS, said, spoils=spoils, doubtful=True)]
     odd = _odd_one(rows)
     return [Note(EVALUATIONS, odd, doubtful=True)] if odd else []
@@ -223,11 +232,93 @@ def _odd_one(rows: Iterable[Mapping[str, Any]]) -> str:
     return ""
 
 
-def last_values(rows: Iterable[Mapping[str, Any]], tokens: object) -> dict[str, float | None]:
-    """The evaluations at a token count by name: those of the last attempt that has them, None for what is no number."""
-    latest: dict[str, tuple[float, float | None]] = {}
+def _rows(read: ReadFile, name: str) -> list[dict[str, Any]] | None:
+    """The rows of a log; None where it is not there or cannot be read, which is told elsewhere."""
+    try:
+        payload = read(name)
+    except Unreadable:
+        return None
+    return None if payload is None else whole_rows(payload.split(b"\n"))[0]
+
+
+def _of_marks(spec: Mapping[str, Any], read: ReadFile) -> Iterator[Note]:
+    """Evaluations that the spec asks for and the log does not have."""
+    rows = _rows(read, EVALUATIONS)
+    if rows is None:
+        return
+    begins, wanted = spec["branch_at_tokens"] or 0, len(spec.get("tasks", ()))
+    marks = [mark for mark in sorted({*spec["evaluation_marks"], spec["tokens"]}) if mark > begins]
+    at_marks = {mark: values_at(rows, mark) for mark in marks}
+    missing = [mark for mark, values in at_marks.items() if values.get(LOSS, [None])[-1] is None]
+    if missing:
+        yield Note(
+            EVALUATIONS, f"has no {LOSS} at {len(missing)} of {len(marks)} marks, first at {missing[0]} tokens"
+        )
+        return
+    for mark, values in at_marks.items():
+        wrong = next((name for name, scores in values.items() if scores[-1] is None), None)
+        if wrong is not None:
+            yield Note(EVALUATIONS, f"has no number for {shown(wrong)} at {mark} tokens", doubtful=True)
+            return
+        scored = {name.rpartition("/")[0] for name in values if name.startswith("task/")}
+        if len(scored) < wanted:
+            yield Note(EVALUATIONS, f"has scores of {len(scored)} of {wanted} tasks at {mark} tokens")
+            return
+
+
+def _of_metrics(spec: Mapping[str, Any], result: Mapping[str, Any], read: ReadFile) -> Iterator[Note]:
+    """Steps that are missing, and a loss of the last steps that is not the one that the result has of them."""
+    try:
+        if read(METRICS) is None:
+            yield Note(METRICS, "is missing, though the run is complete")
+    except Unreadable as error:
+        yield Note(METRICS, error.why)
+    rows = _rows(read, METRICS)
+    if rows is None:
+        return
+    # As the result is written: by token count, the row that was written last.
+    losses = {tokens: finite(row.get("loss")) for row in rows if isinstance(tokens := row.get("tokens"), int)}
+    first, end = (spec["branch_at_tokens"] or 0) + spec["batch_tokens"], spec["tokens"]
+    steps = range(first, end + 1, spec["batch_tokens"])
+    missing = [tokens for tokens in steps if losses.get(tokens) is None]
+    if missing:
+        yield Note(
+            METRICS,
+            f"has no loss of {len(missing)} of {len(steps)} steps, first of that at {missing[0]} tokens",
+        )
+        return
+    tail = [loss for tokens, loss in losses.items() if loss is not None and tokens > 0.95 * end]
+    written, mean = finite(result.get("train_loss")), sum(tail) / len(tail)
+    if written is not None and not math.isclose(mean, written, rel_tol=1e-6):
+        said = f"has a mean loss of {mean:.6g} at the end, and {RESULT} train_loss={written:.6g}"
+        yield Note(METRICS, said, doubtful=True)
+
+
+def _of_tasks(spec: Mapping[str, Any], read: ReadFile) -> Iterator[Note]:
+    """Tasks that are scored and not described."""
+    tree, damage = tree_of(read, TASKS)
+    wanted = len(spec.get("tasks", ()))
+    if damage is not None:
+        yield Note(TASKS, damage.problem)
+    elif tree is None and wanted:
+        yield Note(TASKS, "is missing, though the spec names tasks")
+    elif tree is not None:
+        try:
+            typed(dict[str, TaskRecord], tree)
+        except BadInput as error:
+            yield Note(TASKS, f"says {error}")
+            return
+        if len(tree) < wanted:
+            yield Note(TASKS, f"describes {len(tree)} tasks, and the spec names {wanted}")
+
+
+def values_at(rows: Iterable[Mapping[str, Any]], tokens: object) -> dict[str, list[float | None]]:
+    """The evaluations at a token count by name: those of later attempts behind, None for what is no finite number."""
+    found: dict[str, list[tuple[float, float | None]]] = {}
     for row in rows:
-        name, attempt = row.get("name"), finite(row.get("attempt")) or 0.0
-        if row.get("tokens") == tokens and isinstance(name, str) and attempt >= latest.get(name, (-1.0, 0))[0]:
-            latest[name] = (attempt, finite(row.get("value")))
-    return {name: value for name, (_, value) in latest.items()}
+        name = row.get("name")
+        if row.get("tokens") == tokens and isinstance(name, str):
+            found.setdefault(name, []).append((finite(row.get("attempt")) or 0.0, finite(row.get("value"))))
+    return {
+        name: [value for _, value in sorted(scored, key=lambda one: one[0])] for name, scored in found.items()
+    }

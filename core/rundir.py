@@ -47,7 +47,7 @@ from core.records import (
     completion_of,
     held_back_of,
 )
-from core.seal import FILES, covers, is_sealed, is_whole, itself, sealed
+from core.seal import FILES, covers, difference, is_sealed, is_whole, itself, sealed
 
 T = TypeVar("T")
 
@@ -184,8 +184,14 @@ class RunDirectory:
     def _contents(self) -> dict[str, bytes]:
         return {name: payload for name in SEALED if (payload := self.read(name)) is not None}
 
+    def is_intact(self, name: str) -> bool:
+        """Whether a file still holds what it held when the run was complete; so does one without a checksum."""
+        cover = covers(self.completion().result or {}).get(name)
+        payload = self.read(name)
+        return cover is None or (payload is not None and not difference(cover, payload))
+
     def seal_again(self, *names: str) -> None:
-        """Renew the checksums of files that were changed on purpose; a result without checksums stays without."""
+        """Renew the checksums of files that were intact and changed on purpose; a result without any stays without."""
         result = self.completion().result
         if result is None or not (is_sealed(result) and is_whole(result)):
             return

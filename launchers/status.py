@@ -14,7 +14,7 @@ from core.numbers import finite, short_count
 from core.reading import path_exists, printable
 from core.records import LOSS, Provenance, final_evaluation, provenance_of
 from core.rundir import ERROR, SPEC, RunDirectory, SweepDirectory
-from launchers.condition import condition, long_logs
+from launchers.condition import UNUSED, condition, long_logs
 from launchers.slurm.queue import Queued, SlurmDoesNotAnswer, read_queue, submitted_runs
 from training.records import is_locked, read_spec
 from training.spec import RunSpec
@@ -28,7 +28,7 @@ class RunStatus:
 
     States: complete (result.json), running (a live process holds it, or Slurm runs it), queued (Slurm will start it),
     failed (error.txt), stopped (started, can be resumed), lost (submitted, neither complete nor queued any more),
-    missing (never started), broken (its files cannot be read, or contradict each other: its numbers cannot be used).
+    missing (never started), broken (its files cannot be read).
     """
 
     run: str
@@ -76,10 +76,13 @@ def _status(run: RunDirectory, spec: RunSpec) -> RunStatus:
         if loss is None or tokens is None:
             raise BadInput(f"{run.result}: has no {LOSS} or no tokens")
         notes = condition(run, spec, completion.result, long_logs(run, completion.result))
-        state: State = "broken" if any(note.spoils for note in notes) else "complete"
-        return status(state=state, tokens=int(tokens), loss=loss, note="; ".join(map(str, notes)))
+        said = "; ".join(map(str, notes))
+        spoilt = any(note.spoils for note in notes)
+        return status(
+            state="complete", tokens=int(tokens), loss=loss, note=f"{UNUSED}: {said}" if spoilt else said
+        )
     last, torn = run.last_metrics()
-    state = "stopped" if started else "missing"
+    state: State = "stopped" if started else "missing"
     note = f"a torn line in {run.metrics.name}" if torn else ""
     if is_locked(run.path):
         state = "running"
@@ -168,6 +171,12 @@ def show_status(directory: Path, *, as_json: bool = False) -> None:
     console.print(table)
     counts = {state: sum(row.state == state for row in rows) for state in sorted({row.state for row in rows})}
     console.print(f"{len(rows)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    unused = [row.run for row in rows if row.state == "broken" or row.note.startswith(UNUSED)]
+    if unused:
+        console.print(
+            f"warning: {len(unused)} runs are damaged and in no fit: {', '.join(unused[:3])}"
+            f"{f' and {len(unused) - 3} more' if len(unused) > 3 else ''}; python launch.py doctor {directory}"
+        )
     for what in ("commit", "corpus"):
         seen = sorted({getattr(row, what) for row in rows if getattr(row, what)})
         if len(seen) > 1:

@@ -93,7 +93,7 @@ def read_logs(path: str | os.PathLike) -> Logs:
     folders: dict[str, dict[str, bytes | Unreadable | None]] = {}
     try:
         names = {folder: _logs_in(path, folder) for folder in folders_of(path) if folder != REPORT}
-        drawn = set(spread([folder for folder, files in names.items() if SPEC in files]))
+        drawn = set(spread([folder for folder in names if RunDirectory(path / folder).is_run()]))
         for folder, files in names.items():
             kept = folders[folder] = {}
             for name in files:

@@ -30,7 +30,7 @@ from core.rundir import (
     TASKS,
     RunDirectory,
 )
-from launchers.condition import condition, unchanged
+from launchers.condition import UNUSED, condition
 from launchers.doctor.checkpoints import checkpoints
 from launchers.doctor.finding import Finding, where_of
 from training.cost import ledger_of
@@ -188,9 +188,9 @@ def _gaps(run: RunDirectory, spec: RunSpec, tokens: list[int]) -> Iterator[Findi
 
 def _without_torn_lines(run: RunDirectory, name: str) -> None:
     rows, _ = read_rows(run.path / name)  # again, now under the run's lock
-    seal_after = unchanged(run, name)
+    was_intact = run.is_intact(name)
     write_atomic(run.path / name, "".join(json.dumps(row) + "\n" for row in rows))
-    if seal_after:
+    if was_intact:
         run.seal_again(name)
 
 
@@ -250,7 +250,7 @@ def _condition(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
     for note in condition(run, spec, result):
         where, lost = (
             where_of(run, run.path / note.file),
-            "its numbers are used in no fit" if note.spoils else "",
+            UNUSED if note.spoils else "",
         )
         if note.file == LEDGER:
             yield _of_a_ledger(run, spec, note.problem)

@@ -94,9 +94,11 @@ def fill(
                 holes = missing_tasks(directory, spec, held_out.records)
                 summary.present += [(directory.name, name) for name in held_out.records if name not in holes]
                 if holes:
+                    files = RunDirectory(directory)
+                    intact = [name for name in (EVALUATIONS, TASKS, TASK_ITEMS) if files.is_intact(name)]
                     _score(directory, spec, [task for task in held_out.prepared if task.name in holes])
                     write_records(directory, {name: held_out.records[name] for name in holes})
-                    RunDirectory(directory).seal_again(EVALUATIONS, TASKS, TASK_ITEMS)
+                    files.seal_again(*intact)
                     summary.filled += [(directory.name, name) for name in holes]
                     report(f"{directory.name}: scored on {', '.join(holes)}")
         except (RunIsLocked, _NoCheckpoint, BadInput) as error:
