@@ -83,6 +83,26 @@ def read_bytes(path: str | os.PathLike, most: int = RECORD_BYTES) -> bytes:
         os.close(descriptor)
 
 
+def odd_file(folder: Path, data: str = "") -> str:
+    """What lies in a folder, at any depth, and is no file that can be read: for libraries that would wait for it, or
+    take as much memory as it has bytes. Empty where all is well.
+
+    Args:
+      data: folders of this name hold what is read in parts, of any size.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            most = 1 << 62 if os.path.basename(place) == data else LOG_BYTES
+            try:
+                os.close(_open(path, most))
+            except FileNotFoundError:
+                return f"{path}: is a link to nothing"
+            except Unreadable as error:
+                return str(error)
+    return ""
+
+
 def _kind(mode: int) -> str:
     return next((name for is_kind, name in KINDS if is_kind(mode)), "is no regular file")
 

@@ -193,7 +193,7 @@ def all_cases(sweep: Path) -> list[tuple[Path, str]]:
     """Each file with each damage; files of checkpoints, of which there are many alike, with some of them."""
     cases = []
     for place, path in enumerate(files_of(sweep)):
-        every = 8 if "checkpoints" in path.parts else 1
+        every = 16 if "checkpoints" in path.parts else 1
         cases += [(path, damage) for damage in list(DAMAGES)[place % every :: every]]
     return cases
 
