@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from core.codec import from_json, to_json
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.files import read_json, write_json
 from core.records import Attempt, CorpusRecord
 from core.rundir import RunDirectory
@@ -98,10 +98,8 @@ def write_spec(directory: Path, spec: RunSpec) -> None:
     if path.exists():
         read_spec(directory)
         return
-    try:
+    with writes(directory):
         write_json(path, to_json(spec))
-    except OSError as error:
-        raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
 
 
 def start_attempt(directory: Path, corpus: CorpusRecord, mesh: "Mesh", code: str | None, pack: int = 0) -> int:
