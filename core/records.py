@@ -227,10 +227,10 @@ def _contradiction(result: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
                 typed(hint, result[key], key)
     except BadInput as error:
         return str(error)
-    if "tokens" not in result or result["tokens"] != spec.get("tokens", result["tokens"]):
-        return f"says tokens={result.get('tokens')!r}, the spec {spec.get('tokens')!r}"
     if final_evaluation(result) is None:
         return f"has no {LOSS} (evals={json.dumps(result.get('evals'))[:60]})"
+    if "tokens" not in result or result["tokens"] != spec.get("tokens", result["tokens"]):
+        return f"says tokens={result.get('tokens')!r}, the spec {spec.get('tokens')!r}"
     return ""
 
 

@@ -197,5 +197,7 @@ def _close(member: Member, ends: Ends, started: float) -> None:
             raise member.cause
         if ends.group.is_leader:
             seconds = time.monotonic() - started
-            write_result(member.directory, member.spec, member.log.clock, member.attempt, seconds)
+            write_result(
+                member.directory, member.spec, member.log.clock, member.attempt, seconds, member.evaluated
+            )
         ends.complete(member.directory)

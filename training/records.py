@@ -21,7 +21,15 @@ from core.files import read_json, write_json
 from core.records import Attempt, CorpusRecord
 from core.rundir import RunDirectory
 from model.kernels import choose
-from training.processes.lease import EXPIRY_SECONDS, acquire, held, holder_elsewhere
+from training.processes.lease import (
+    EXPIRY_SECONDS,
+    acquire,
+    described,
+    generations,
+    held,
+    holder_elsewhere,
+    lease_path,
+)
 from training.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -189,8 +197,8 @@ def run_lock(directory: Path, patience_seconds: float = 0.0) -> Iterator[None]:
         lease = acquire(directory, max(0.0, deadline - time.monotonic()), file_lock_held=locked is True)
         if isinstance(lease, dict):
             raise RunIsLocked(
-                f"{directory}: process {lease.get('process')} on {lease.get('host')} trains this run; its lease "
-                f"expires {EXPIRY_SECONDS:g} seconds after that process has died"
+                f"{directory}: {described(lease_path(directory, generations(directory)[-1]), lease)}, trains this run; "
+                f"its lease expires {EXPIRY_SECONDS:g} seconds after that process has died"
             )
         with held(lease):
             yield

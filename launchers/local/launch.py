@@ -261,6 +261,9 @@ class LocalLauncher:
             spec = worker.runs.get(Path(event.get("run", "")).name)
             if event["event"] == "ready":
                 worker.is_ready, self._starts[worker.index] = True, 0
+            if event["event"] == "note":
+                self.progress.note(event["message"])
+                continue
             if event["event"] == "progress" and spec is not None:
                 self.progress.update(spec, event["tokens"], event["loss"], event["tokens_per_second"])
             elif event["event"] == "end" and spec is not None:
