@@ -58,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from training.execute import execute  # here: JAX loads slowly, and a bad flag is refused before
 
         outcomes = execute(options.directories, options.execution(stop.requested, screen.progress))
-    for directory, outcome in outcomes.items():
-        screen.end(directory, outcome)
+        screen.end(outcomes)
     return status_of(outcomes.values())
 
 

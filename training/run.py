@@ -80,9 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with exit_on_bad_input():
         words = sys.argv[1:] if arguments is None else arguments
         options: Arguments = parse(Arguments, words, "python -m training.run")
+        options.prepare()
         if options.spec is not None:
             create_run(options.directory, options.spec)
-        options.prepare()
         group = meet(options)
         from training.execute import execute  # here: JAX loads slowly, and a bad flag is refused before
 
@@ -92,9 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             mesh=options.mesh,
             profile=options.profile,
         )
-        ((directory, outcome),) = execute([options.directory], execution, group).items()
-        screen.end(directory, outcome)
-        return group.exit(outcome.status)
+        outcomes = execute([options.directory], execution, group)
+        screen.end(outcomes)
+        return group.exit(outcomes[options.directory].status)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ class Worker:
         if code < 0:
             name = signal.Signals(-code).name
             return f"its worker was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        return f"its worker ended with status {code}"
+        return f"its worker ended with status {code} ({self.last_words()})"
 
     def last_words(self) -> str:
         """The last line that this process wrote on standard error."""
