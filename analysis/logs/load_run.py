@@ -124,7 +124,7 @@ def read_run(
         damage += [note] if note else []
     if _absent(own, SPEC):
         damage.append(Note(SPEC, "is missing, though the folder holds a run's files", spoils=True))
-    completion = _completion(name, own)
+    completion = _completion(name, own, trees[SPEC])
     if completion.problem:
         damage.append(Note(RESULT, f"is damaged ({completion.problem})", spoils=True))
     if completion.result is None:
@@ -163,9 +163,9 @@ def _absent(read: ReadFile, file: str) -> bool:
         return False
 
 
-def _completion(run: str, read: ReadFile) -> Completion:
+def _completion(run: str, read: ReadFile, spec: Mapping[str, Any]) -> Completion:
     try:
-        return completion_of(run, read(RESULT))
+        return completion_of(run, read(RESULT), spec)
     except Unreadable as error:
         return Completion(problem=error.why)
 
