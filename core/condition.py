@@ -256,7 +256,8 @@ def _of_marks(spec: Mapping[str, Any], read: ReadFile) -> Iterator[Note]:
         )
         return
     for mark, values in at_marks.items():
-        wrong = next((name for name, scores in values.items() if scores[-1] is None), None)
+        held_out = {name: scores for name, scores in values.items() if not name.startswith("task/")}
+        wrong = next((name for name, scores in held_out.items() if scores[-1] is None), None)
         if wrong is not None:
             yield Note(EVALUATIONS, f"has no number for {shown(wrong)} at {mark} tokens", doubtful=True)
             return
