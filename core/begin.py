@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Collection, Sequence
 
-from core import pipes, stop
+from core import pipes, stop, voice
 from core.errors import EXIT_INTERRUPTED, EXIT_STOPPED
 
 
@@ -14,6 +14,7 @@ def command(status: int, *, resumes: bool = False) -> None:
       status: exit status where a signal breaks the command off.
       resumes: the same command goes on where this one ends.
     """
+    voice.begin()
     pipes.outlive_readers()
     stop.listen(status, resumes=resumes)
 

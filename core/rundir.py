@@ -18,6 +18,7 @@ Training writes these files, launchers and analysis read them. No other room spe
             task_items.jsonl      the scores of every problem of them
             result.json           written last: the mark of a complete run
             error.txt             why the last attempt failed
+            worker.log            what libraries said of it, where a run is trained by itself
             checkpoints/<tokens>/
             profile/              of --profile
             .lock  .lease.<n>     who trains it
@@ -62,6 +63,7 @@ RESULT: Final = "result.json"
 ERROR: Final = "error.txt"
 CHECKPOINTS: Final = "checkpoints"
 PROFILE: Final = "profile"
+WORKER_LOG: Final = "worker.log"
 LOCK: Final = ".lock"
 LEASE: Final = re.compile(r"\.lease\.(\d+)")
 
@@ -111,6 +113,7 @@ class RunDirectory:
     checkpoints = Inside(CHECKPOINTS)
     profile = Inside(PROFILE)
     lock = Inside(LOCK)
+    worker_log = Inside(WORKER_LOG)
 
     @property
     def name(self) -> str:

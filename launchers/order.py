@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from core import voice
 from core.errors import BadInput, writes
 from core.files import canonical_sha256, read_json
 from core.reading import path_exists
@@ -97,4 +98,5 @@ def _fit(*arguments: str) -> int:
     # an environment that the workers, started from here later, must not have. And its memory goes back at the end.
     sys.stdout.flush()
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False).returncode
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(command, cwd=ROOT, env=environment, stderr=voice.terminal(), check=False).returncode

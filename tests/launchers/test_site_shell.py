@@ -7,6 +7,7 @@ taken, runs in a real bash, where a marker must not appear.
 import dataclasses
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,42 @@ from training.spec import RunSpec
 MARKER = "BROKEN"
 TOUCH = f"touch${{IFS}}{MARKER}"
 ATTACKS = (
-    f"cuda;{TOUCH};:", f"$({TOUCH})", f"`{TOUCH}`", f"a\n{TOUCH}\n", f"a\r\n{TOUCH}", f"'; {TOUCH}; '",
-    f'"; {TOUCH}; "', f"|{TOUCH}", f"&&{TOUCH}", f"||{TOUCH}", f"&{TOUCH}&", f">{MARKER}", f"a>{MARKER}", f"<({TOUCH})", f"a\t;{TOUCH}",
-    f"${{x:-$({TOUCH})}}", f"#\n{TOUCH}", f"\\\n{TOUCH}", f"EOF\n{TOUCH}", f"{{{{setup}}}};{TOUCH}", f"data=2;{TOUCH}",
-    f"4:00:00;{TOUCH}", f"16G;{TOUCH}", f"s3://x;{TOUCH}", f"--qos=x;{TOUCH}", f"~/$({TOUCH})", f"a=$({TOUCH})",
-    "*", "!!",
-    f"s3://x/$({TOUCH})", f"--wrap={TOUCH}", f"image`{TOUCH}`", f"x\u2028{TOUCH}", f"x\u0085{TOUCH}", f"x\x0b{TOUCH}",
-)  # fmt: skip
+    f"cuda;{TOUCH};:",
+    f"$({TOUCH})",
+    f"`{TOUCH}`",
+    f"a\n{TOUCH}\n",
+    f"a\r\n{TOUCH}",
+    f"'; {TOUCH}; '",
+    f'"; {TOUCH}; "',
+    f"|{TOUCH}",
+    f"&&{TOUCH}",
+    f"||{TOUCH}",
+    f"&{TOUCH}&",
+    f">{MARKER}",
+    f"a>{MARKER}",
+    f"<({TOUCH})",
+    f"a\t;{TOUCH}",
+    f"${{x:-$({TOUCH})}}",
+    f"#\n{TOUCH}",
+    f"\\\n{TOUCH}",
+    f"EOF\n{TOUCH}",
+    f"{{{{setup}}}};{TOUCH}",
+    f"data=2;{TOUCH}",
+    f"4:00:00;{TOUCH}",
+    f"16G;{TOUCH}",
+    f"s3://x;{TOUCH}",
+    f"--qos=x;{TOUCH}",
+    f"~/$({TOUCH})",
+    f"a=$({TOUCH})",
+    "*",
+    "!!",
+    f"s3://x/$({TOUCH})",
+    f"--wrap={TOUCH}",
+    f"image`{TOUCH}`",
+    f"x\u2028{TOUCH}",
+    f"x\u0085{TOUCH}",
+    f"x\x0b{TOUCH}",
+)
 STUBS = """
 srun() { :; }; sbatch() { :; }; squeue() { echo GONE; }; scontrol() { :; }; python() { :; }; python3() { return 1; }
 mkdir() { :; }; exec() { :; }; sleep() { :; }
@@ -185,12 +215,11 @@ def test_a_field_of_a_jobset_is_in_no_command(field):
 def test_a_local_worker_is_started_without_a_shell(attack, tmp_path, monkeypatch):
     """Here there is no site file; what flags hold reaches the worker as words of its own."""
     started: list[Any] = []
-    null = tempfile.TemporaryFile()
 
     class Process:
         def __init__(self, command, **keywords):
             started.append((command, keywords))
-            self.stdin = self.stdout = null
+            self.stdin = self.stdout = sys.__stdin__
 
     monkeypatch.setattr(subprocess, "Popen", Process)
     Worker(
