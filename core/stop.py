@@ -15,10 +15,13 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
+
+from core import voice
 
 PATIENCE_SECONDS = 10.0
 
@@ -33,6 +36,7 @@ class _State:
     asked_at: float | None = None
     name = "a stop"
     deferred = 0
+    listens = False
     status = 130
     resumes = False
 
@@ -44,18 +48,12 @@ def listen(status: int, *, resumes: bool = False) -> None:
       status: exit status of a command that is broken off.
       resumes: the same command goes on where this one ends; it is stopped by SIGTERM in the same way.
     """
-    _State.status, _State.resumes = status, resumes
+    _State.status, _State.resumes, _State.listens = status, resumes, True
     for number in (signal.SIGINT, signal.SIGTERM) if resumes else (signal.SIGINT,):
         signal.signal(number, _heard)
     # A forked child is no command: it ends by the signal itself, and says nothing.
     os.register_at_fork(after_in_child=_forget)
-    sys.unraisablehook = _in_a_destructor
-
-
-def listen_as_module(status: int, *, resumes: bool = False) -> None:
-    """`listen` where `python -m ROOM.MODULE` is looking for its module: for a room's __init__, which comes first."""
-    if sys.argv[:1] == ["-m"]:
-        listen(status, resumes=resumes)
+    sys.excepthook, sys.unraisablehook = _uncaught, _in_a_destructor
 
 
 def requested() -> bool:
@@ -97,12 +95,31 @@ def this_command() -> str:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Only remember signals in here: the code asks `requested` and ends by itself."""
-    _State.deferred += 1
+    """Only remember signals in here: the code asks `requested` and ends by itself.
+
+    In a process that is no command, such as a notebook's, signals are heard in here only, and then forgotten.
+    """
+    with contextlib.nullcontext() if _State.listens else _heard_for_a_while():
+        _State.deferred += 1
+        try:
+            yield
+        finally:
+            _State.deferred -= 1
+
+
+@contextlib.contextmanager
+def _heard_for_a_while() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, _heard) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        _State.deferred -= 1
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        if not _State.deferred:
+            _State.asked_at = None
 
 
 def _heard(number: int, frame: FrameType | None) -> None:
@@ -128,7 +145,7 @@ def _end_at_once() -> None:
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     with contextlib.suppress(OSError):
-        os.write(2, f"{line()}\n".encode())
+        os.write(voice.terminal(), f"{line()}\n".encode())
     os._exit(_State.status)
 
 
@@ -136,6 +153,14 @@ def _forget() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is _heard:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Between two imports there is nobody who catches it."""
+    if issubclass(kind, StopRequested):
+        _end_at_once()
+    sys.__excepthook__(kind, error, trace)
+    voice.failed()
 
 
 def _in_a_destructor(unraisable: Any) -> None:

@@ -60,7 +60,7 @@ class Blocks:
         for block in blocks.tolist():
             start = block * BLOCK
             stop = min(start + BLOCK, len(self._bytes))
-            if zlib.crc32(memoryview(self._bytes[start:stop])) != self._checksums[block]:
+            if zlib.crc32(self._bytes[start:stop].data) != self._checksums[block]:
                 raise DamagedCache(
                     f"{self.path.name} does not hold what was written in bytes {start} to {stop - 1} (block {block})"
                 )

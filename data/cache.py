@@ -9,7 +9,6 @@ longer ones each block is checked when it is read for the first time. What is da
 """
 
 import contextlib
-import errno
 import functools
 import hashlib
 import json
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from core import cli
+from core import cli, disk
 from core.epochs import CACHES
 from core.errors import BadInput, exit_on_bad_input
 from core.files import read_object, write_atomic, write_json
@@ -47,17 +46,6 @@ from data.tokenizers import Tokenizer, identity, load
 
 WHOLE_BYTES = 256 * 2**20  # 0.2 s
 MARK = "damaged.txt"  # wrong bytes were found where a cache was read: whoever opens it next reads all of it
-
-_DISK_FAULTS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-}
 
 
 class TokenCache:
@@ -204,12 +192,11 @@ def _open_or_build_corpus(config: DataConfig, root: Path, workers: int | None, p
 
 @contextlib.contextmanager
 def _disk_faults(root: Path) -> Iterator[None]:
-    """A disk that is full or may not be written is the user's to mend: one line that names it."""
+    """A place that is no folder is the user's mistake; what the disk refuses names its file, or at least the place."""
     try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FAULTS:
-            raise
+        with disk.named(root):
+            yield
+    except NotADirectoryError as error:
         raise BadInput(f"cache folder {root}: {error.strerror}; must be writable and have room") from None
 
 

@@ -1,6 +1,6 @@
 """How a run is trained."""
 
-from core import stop
+from core import begin
 from core.errors import EXIT_STOPPED
 
-stop.listen_as_module(EXIT_STOPPED, resumes=True)
+begin.module(EXIT_STOPPED, resumes=True)

@@ -12,6 +12,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from core.errors import BadInput
 from core.files import read_json, read_object
+from core.reading import odd_file
 from training.checksums import (
     ARRAYS,
     DamagedCheckpoint,
@@ -77,7 +78,11 @@ class Checkpoints:
         Raises:
           DamagedCheckpoint: it cannot be read, or does not hold what was saved; the message names the checkpoint.
         """
+        where = Path(self._manager.directory) / str(tokens)
         try:
+            # Before Orbax opens it: from a FIFO it would wait for ever.
+            if odd := odd_file(where, data="d"):
+                raise OSError(odd)
             if jax.process_count() > 1 and self._any_process_cannot_read(tokens, target):
                 raise OSError("one of the processes cannot read it")
             restored = self._manager.restore(
@@ -91,7 +96,6 @@ class Checkpoints:
                 check_state(restored.progress, restored.state)
         except Exception as error:
             first_line = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            where = Path(self._manager.directory) / str(tokens)
             raise DamagedCheckpoint(f"{where} cannot be used: {first_line}") from error
         return restored.state, restored.progress
 
@@ -130,6 +134,17 @@ class Checkpoints:
         place: Any = target.step.sharding
         return any_process(place.mesh, bool(damage))
 
+    @property
+    def tokens(self) -> list[int]:
+        """Token counts of all committed checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def delete_from(self, tokens: int) -> None:
+        """Remove the checkpoints at `tokens` and after: the run trains on from an earlier one, and makes them anew."""
+        for later in self.tokens:
+            if later >= tokens:
+                self._manager.delete(later)
+
     def wait(self) -> None:
         """Until every started save is committed."""
         self._manager.wait_until_finished()
@@ -146,6 +161,8 @@ def why_unreadable(directory: Path, tokens: int, share: tuple[int, int] = (0, 1)
       share: (index, count): read only every count-th entry, from index on.
     """
     step = directory.absolute() / str(tokens)
+    if odd := odd_file(step, data="d"):
+        return odd.removeprefix(f"{step}/")
     try:
         progress = read_json(step / "progress" / "metadata")
         read_json(step / "state" / "_METADATA")

@@ -93,7 +93,7 @@ def check_arrays(
 
 def crc32(array: np.ndarray) -> int:
     """CRC-32 of an array's bytes in the order of its indices."""
-    return zlib.crc32(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _named(state: TrainState) -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ alone, and the others go on.
 
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ from training.result import write_result
 from training.spec import RunSpec
 from training.state import TrainState
 from training.step import abstract_state
+
+log = logging.getLogger(__name__)
 
 
 def execute(
@@ -106,11 +109,11 @@ def _read(directories: Sequence[Path], ends: Ends) -> dict[Path, RunSpec]:
 
 
 def _is_complete(directory: Path) -> bool:
-    """Whether there is a result; raises BadInput where it is damaged."""
+    """Whether there is a result; one that does not count is named, and the run is finished again."""
     files = RunDirectory(directory)
     completion = files.completion()
     if completion.problem:
-        raise BadInput(f"{files.result}: {completion.problem}")
+        log.warning("%s: %s; finishing the run again", files.result, completion.problem)
     return completion.result is not None
 
 
@@ -194,5 +197,7 @@ def _close(member: Member, ends: Ends, started: float) -> None:
             raise member.cause
         if ends.group.is_leader:
             seconds = time.monotonic() - started
-            write_result(member.directory, member.spec, member.log.clock, member.attempt, seconds)
+            write_result(
+                member.directory, member.spec, member.log.clock, member.attempt, seconds, member.evaluated
+            )
         ends.complete(member.directory)

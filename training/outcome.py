@@ -9,6 +9,7 @@ from core.rundir import RunDirectory
 from training.causes import advice
 from training.hooks.stop import Stopped
 from training.log import Diverged
+from training.lost import RowsAreLost
 from training.processes.group import EndedElsewhere, Group, Outcome
 from training.records import RunIsLocked
 
@@ -23,7 +24,7 @@ def outcome_of(directory: Path, error: BaseException, group: Group | None = None
         return error.outcome
     if isinstance(error, BadInput):
         return Outcome(EXIT_BAD_INPUT, str(error))
-    if isinstance(error, Diverged):
+    if isinstance(error, Diverged | RowsAreLost):
         return Outcome(EXIT_FAILED, str(error))
     if isinstance(error, stop.StopRequested):
         return Outcome(EXIT_STOPPED, f"{stop.reason()} before it trained on")

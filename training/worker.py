@@ -2,9 +2,9 @@
 
 Standard input holds one JSON object a line: {"run": "runs/<sweep>/<run_id>"}, or {"pack": [...]} for several that are
 trained as one program and each end with an event of their own. Standard output answers in JSON lines:
-{"event": "ready"}, {"event": "progress", "run", "tokens", "loss", "tokens_per_second"} and
-{"event": "end", "run", "status", "message"}. When standard input closes while a run trains (the launcher is
-gone), the run is saved and the worker ends with 75. Compiled programs stay in memory from run to run.
+{"event": "ready"}, {"event": "progress", "run", "tokens", "loss", "tokens_per_second"}, {"event": "note", "message"}
+for the user, and {"event": "end", "run", "status", "message"}. When standard input closes while a run trains (the
+launcher is gone), the run is saved and the worker ends with 75. Compiled programs stay in memory from run to run.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from typing import IO
 
 from tyro.conf import FlagCreatePairsOff
 
-from core import stop
+from core import stop, voice
 from core.cli import parse
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_STOPPED, BadInput, exit_on_bad_input
 from training.execution import Execution
@@ -67,6 +67,17 @@ class Events:
         self.send(event="progress", run=str(run), tokens=tokens, loss=loss, tokens_per_second=rate)
 
 
+class Notes(logging.Handler):
+    """Our own warnings, sent to whoever reads the events; those of libraries stay on standard error."""
+
+    def __init__(self, events: Events):
+        super().__init__(logging.WARNING)
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._events.send(event="note", message=record.getMessage())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until standard input ends or a signal asks to stop."""
     with exit_on_bad_input():
@@ -77,9 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(options: Arguments) -> int:
     """Train what standard input names; returns the exit status."""
     if options.cores:
-        os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
+        try:
+            os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
+        except (ValueError, OSError, OverflowError):
+            raise BadInput(f"--cores={options.cores}: must be cores of this machine, as 0,1") from None
+    voice.give_back()
     events = Events()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for room in ("training", "data", "model"):
+        logging.getLogger(room).addHandler(Notes(events))
     configure_jax(options.cache)
     use_cores_as_devices()
     execution = Execution(
