@@ -20,6 +20,8 @@ def expanded(text: str, key: str) -> Path:
     """
     if "\0" in text:
         raise BadInput(f"{key}: no file can have a NUL in its name")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise BadInput(f"{ascii(key)[1:-1]}: a name that is not UTF-8; rename the file")
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -27,15 +29,18 @@ def expanded(text: str, key: str) -> Path:
         raise BadInput(f"{key}: the home folder {home} is not known here; give the whole path") from None
 
 
-def absolute(text: str, key: str) -> str:
-    """The path from the root on, as it is seen from the current folder. Links stay, for they may be moved on purpose.
+def absolute(text: str, key: str, folder: Path | None = None) -> str:
+    """The path from the root on. Links stay, for they may be moved on purpose.
+
+    Args:
+      folder: where a relative path starts; None for the current folder.
 
     Raises:
       BadInput: as `expanded`.
     """
-    path = expanded(text, key)
+    path = (folder or Path.cwd()) / expanded(text, key)
     # Only the system knows what is above a link.
-    return os.fspath(path.resolve() if ".." in path.parts else path.absolute())
+    return os.fspath(path.resolve() if ".." in path.parts else path)
 
 
 def read_regular(path: Path, most: int) -> bytes:

@@ -1,7 +1,8 @@
 """Runs and sweeps: what an experiment returns."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from core.codec import with_settings
 from core.errors import BadInput
@@ -53,11 +54,17 @@ class Sweep:
 
     def with_settings(self, settings: Mapping[str, str]) -> "Sweep":
         """Every run with the same fields replaced, by dotted key; branches follow their trunks' new names."""
-        if not settings:
-            return self
+        return self.each(lambda run: with_settings(run, settings)) if settings else self
+
+    def located(self, folder: Path | None = None) -> "Sweep":
+        """Every run with its paths from the root on; a relative one starts in `folder`, or the current one."""
+        return self.each(lambda run: run.located(folder))
+
+    def each(self, change: Callable[[RunSpec], RunSpec]) -> "Sweep":
+        """Every run changed; branches follow their trunks' new names."""
         changed: dict[str, RunSpec] = {}
         for run in sorted(self.runs, key=lambda run: run.parent is not None):
-            following = with_settings(run, settings)
+            following = change(run)
             if following.parent in changed:
                 following = dataclasses.replace(following, parent=changed[following.parent].run_id)
             changed[run.run_id] = following

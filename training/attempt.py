@@ -25,7 +25,7 @@ from training.hooks.save import Save
 from training.hooks.stop import Stop
 from training.log import MetricsLog
 from training.member import Member
-from training.prepare import check_vocabulary
+from training.prepare import check_prepared, check_vocabulary
 from training.processes.group import Group
 from training.processes.mesh import data_share
 from training.records import git_commit, peak_flops, start_attempt
@@ -58,6 +58,7 @@ def begin(
         "data", lambda: _open_data(spec.data, execution.cache_root, evaluation_sequences(spec, mesh))
     )
     check_vocabulary(spec, cache)
+    check_prepared(directory, spec, cache)
     files = RunDirectory(directory)
     corpus: CorpusRecord = {
         "name": spec.data.corpus,

@@ -86,7 +86,7 @@ def _train_now(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: Ru
 
     options = local_options(flags, cache)
     missing = [spec for spec in specs if not SweepDirectory(directory).run(spec.run_id).is_complete()]
-    for name, record in prepare(missing, cache).items():
+    for name, record in prepare(missing, cache, sweep=directory).items():
         print(overlap_line(name, record))
     summary = launch(directory, specs, options)
     counts = f"{len(summary.complete)} trained, {len(summary.skipped)} already complete"
