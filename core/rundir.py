@@ -230,7 +230,11 @@ class SweepDirectory:
 
     def write_prepared(self, fingerprints: Mapping[str, str]) -> None:
         """Add these to what was prepared before."""
-        write_json(self.prepared, {**self.read_prepared(), **fingerprints})
+        try:
+            before = self.read_prepared()
+        except BadInput:  # damaged, and written anew from what is here
+            before = {}
+        write_json(self.prepared, {**before, **fingerprints})
 
     def read_held_back(self) -> HeldBack:
         return held_back_of(read_json(self.held_back), self.held_back)

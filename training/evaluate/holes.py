@@ -87,9 +87,9 @@ def fill(
         held_out = held_out_tasks(tuple(dict.fromkeys(names)), items, spec.data, cache_root)
         summary.records |= held_out.records
         if _reads_other_text(directory, held_out.fingerprint):
-            said = f"data.corpus={spec.data.corpus!r} with data.tokenizer={spec.data.tokenizer!r} gives other tokens here"
+            said = f"{spec.data.corpus!r} in tokens of {spec.data.tokenizer!r} is another stream here"
             if spec.data.tokenizer != "byte":
-                summary.failed[directory.name] = f"{said} than those that the run was trained on"
+                summary.failed[directory.name] = f"{said} than the one that the run was trained on"
                 continue
             report(f"{directory.name}: {said}; overlap is counted with the text here")
         try:

@@ -27,7 +27,7 @@ FOUND_AT_MOST = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutTasks:
-    """Tasks ready to be scored, what tasks.json says of each, and the fingerprint of the tokens that they were made for."""
+    """Tasks ready to be scored, what tasks.json says of each, and the fingerprint of the training text in tokens."""
 
     prepared: tuple[PreparedTask, ...]
     records: dict[str, TaskRecord]
