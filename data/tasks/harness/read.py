@@ -153,7 +153,8 @@ def _parts(definition: Mapping[str, Any], kind: str, document: Mapping[str, Any]
         target = int(target)
     if not isinstance(target, int) or isinstance(target, bool) or not 0 <= target < len(choices):
         raise BadInput(
-            f"{where}: doc_to_target={shown(target) if not isinstance(target, int) else target}: must be one of the choices {shown(choices)} or its index"
+            f"{where}: doc_to_target={target if isinstance(target, int) else shown(target)}: must be one of the "
+            f"choices {shown(choices)} or its index"
         )
     return _Parts(text, choices[target], tuple(choice for n, choice in enumerate(choices) if n != target))
 
