@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.errors import BadInput
 
-PROJECT = Path(__file__).resolve().parent.parent  # where workers stand: a relative path of theirs starts here
+PROJECT = Path(__file__).resolve().parent.parent
 
 
 def expanded(text: str, key: str) -> Path:
@@ -29,18 +29,18 @@ def expanded(text: str, key: str) -> Path:
         raise BadInput(f"{key}: the home folder {home} is not known here; give the whole path") from None
 
 
-def absolute(text: str, key: str, folder: Path | None = None) -> str:
-    """The path from the root on. Links stay, for they may be moved on purpose.
-
-    Args:
-      folder: where a relative path starts; None for the current folder.
+def absolute(text: str, key: str) -> str:
+    """The path from the root on, as it is seen from the current folder. Links stay, for they may be moved on purpose.
 
     Raises:
-      BadInput: as `expanded`.
+      BadInput: as `expanded`, or the current folder was deleted.
     """
-    path = (folder or Path.cwd()) / expanded(text, key)
-    # Only the system knows what is above a link.
-    return os.fspath(path.resolve() if ".." in path.parts else path)
+    path = expanded(text, key)
+    try:
+        # Only the system knows what is above a link.
+        return os.fspath(path.resolve() if ".." in path.parts else path.absolute())
+    except FileNotFoundError:
+        raise BadInput(f"{key}: the current folder was deleted; give the whole path") from None
 
 
 def read_regular(path: Path, most: int) -> bytes:

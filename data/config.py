@@ -1,7 +1,6 @@
 """What a run reads: corpus, tokenizer, sequence length. Pure values; nothing is opened here."""
 
 import dataclasses
-from pathlib import Path
 
 from core.errors import BadInput
 from core.paths import absolute
@@ -75,17 +74,14 @@ class DataConfig:
 
             parse_skills(self.skills)
 
-    def located(self, folder: Path | None = None) -> "DataConfig":
+    def located(self) -> "DataConfig":
         """The same with every path from the root on: it means the same wherever a worker stands.
-
-        Args:
-          folder: where a relative path starts; None for the current folder.
 
         Raises:
           BadInput: nobody knows the home of a path.
         """
         tokenizer = self.tokenizer
         if tokenizer.startswith(FILE):
-            path = absolute(tokenizer.removeprefix(FILE), f"data.tokenizer={tokenizer!r}", folder)
+            path = absolute(tokenizer.removeprefix(FILE), f"data.tokenizer={tokenizer!r}")
             tokenizer = f"{FILE}{path}"
-        return dataclasses.replace(self, corpus=corpora.located(self.corpus, folder), tokenizer=tokenizer)
+        return dataclasses.replace(self, corpus=corpora.located(self.corpus), tokenizer=tokenizer)

@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeVar
 
 from core import cli
 from core.errors import BadInput
-from core.paths import PROJECT
 from core.rundir import SweepDirectory
 from core.suggest import unknown
 from experiments import registry
@@ -98,27 +97,14 @@ def choose(verb: str, arguments: Sequence[str], kind: type[Flags], about: str) -
 def located(sweep: Sweep, directory: Path) -> Sweep:
     """The sweep with every path from the root on: what is typed here is what a worker reads elsewhere.
 
-    Before this was so, runs were named by the path as typed, which their workers read from the project's folder. Runs
-    of that name keep it where it still leads to the same files.
+    Before this was so, runs were named by the path as typed. Where the folder has such runs, they keep their names.
 
     Args:
       directory: runs/<sweep>.
-
-    Raises:
-      BadInput: runs of that name read something else than what is typed here.
     """
     whole = sweep.located()
-    if whole.runs == sweep.runs:
+    if whole.runs == sweep.runs or any(SweepDirectory(directory).run(run.run_id).is_run() for run in sweep):
         return sweep
-    there = [SweepDirectory(directory).run(run.run_id) for run in sweep]
-    if sweep.located(PROJECT).runs == whole.runs:
-        return sweep if any(run.is_run() for run in there) else whole
-    begun = next((run.path for run in there if run.environment.exists()), None)
-    if begun is not None:
-        raise BadInput(
-            f"{begun}: its specification has a relative path, which was read from {PROJECT}; repeat the command there, "
-            "or give the whole path and another --name"
-        )
     return whole
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 
 from core.codec import with_settings
 from core.errors import BadInput
@@ -56,9 +55,9 @@ class Sweep:
         """Every run with the same fields replaced, by dotted key; branches follow their trunks' new names."""
         return self.each(lambda run: with_settings(run, settings)) if settings else self
 
-    def located(self, folder: Path | None = None) -> "Sweep":
-        """Every run with its paths from the root on; a relative one starts in `folder`, or the current one."""
-        return self.each(lambda run: run.located(folder))
+    def located(self) -> "Sweep":
+        """Every run with its paths from the root on."""
+        return self.each(lambda run: run.located())
 
     def each(self, change: Callable[[RunSpec], RunSpec]) -> "Sweep":
         """Every run changed; branches follow their trunks' new names."""

@@ -207,11 +207,8 @@ class RunSpec:
         """Evaluation marks, the end of training included."""
         return tuple(sorted({*self.evaluation_marks, self.tokens}))
 
-    def located(self, folder: Path | None = None) -> "RunSpec":
+    def located(self) -> "RunSpec":
         """The same run with every path from the root on, so that whoever trains it reads the same files.
-
-        Args:
-          folder: where a relative path starts; None for the current folder.
 
         Raises:
           BadInput: nobody knows the home of a path.
@@ -219,10 +216,10 @@ class RunSpec:
         if any(":" in task for task in self.tasks):
             from data.tasks.registry import located  # loads the tasks
 
-            tasks = tuple(located(task, folder) for task in self.tasks)
+            tasks = tuple(located(task) for task in self.tasks)
         else:
             tasks = self.tasks
-        data = self.data.located(folder)
+        data = self.data.located()
         return (
             self
             if (data, tasks) == (self.data, self.tasks)

@@ -42,6 +42,8 @@ class Arguments:
     """devices by axis: data=2,fsdp=2 (default: the rule)"""
     cores: str = ""
     """pin to these CPU cores, as 0,1; as many threads"""
+    folder: Path | None = None
+    """where relative paths of a specification start (default: here)"""
     profile: FlagCreatePairsOff[bool] = False
     """trace five steps of every run"""
 
@@ -76,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.argv[1:] if arguments is None else arguments,
             "python -m training.worker",
         )
+    if options.folder is not None:
+        os.chdir(options.folder)
     if options.cores:
         os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
     stop = StopSignal()

@@ -47,8 +47,8 @@ class Corpus(Protocol):
 class OfFiles(Protocol):
     """What a corpus whose name holds a path has besides."""
 
-    def located(self, rest: str, folder: Path | None) -> str:
-        """The same rest with the path from the root on; a relative one starts in `folder`, or the current one."""
+    def located(self, rest: str) -> str:
+        """The same rest with the path from the root on."""
 
 
 @functools.cache
@@ -82,7 +82,7 @@ def find(name: str) -> tuple[Corpus, str]:
     raise BadInput(f"data.corpus={name!r}: must be {forms()}")
 
 
-def located(name: str, folder: Path | None = None) -> str:
+def located(name: str) -> str:
     """The same corpus by a path from the root on, which means the same wherever a worker stands.
 
     Raises:
@@ -91,7 +91,7 @@ def located(name: str, folder: Path | None = None) -> str:
     corpus, rest = find(name)
     if not hasattr(corpus, "located"):
         return name
-    return f"{name.partition(':')[0]}:{cast(OfFiles, corpus).located(rest, folder)}"
+    return f"{name.partition(':')[0]}:{cast(OfFiles, corpus).located(rest)}"
 
 
 def signature(name: str, domain: str) -> str:

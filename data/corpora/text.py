@@ -78,10 +78,10 @@ def locate(rest: str, domain: str, folder: Path, workers: int | None) -> Source:
     return build(folder, "text", lambda: TextSource(*_path(rest)), description=f"documents of {rest}")
 
 
-def located(rest: str, folder: Path | None) -> str:
+def located(rest: str) -> str:
     """The same corpus, its path from the root on."""
     path, mark, field = rest.partition("?field=")
-    return absolute(path, f"data.corpus='text:{rest}'", folder) + mark + field
+    return absolute(path, f"data.corpus='text:{rest}'") + mark + field
 
 
 def _path(rest: str) -> tuple[Path, str]:

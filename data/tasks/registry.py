@@ -33,15 +33,15 @@ def families() -> dict[str, type[Task]]:
     return dict(sorted(found.items()))
 
 
-def located(name: str, folder: Path | None = None) -> str:
-    """The same task, its path from the root on where it is a file; a relative one starts in `folder`.
+def located(name: str) -> str:
+    """The same task, its path from the root on where it is a file.
 
     Raises:
       BadInput: nobody knows the home of its path.
     """
     for form in (USER_FILE, HARNESS_FILE):
         if name.startswith(form):
-            return form + absolute(name.removeprefix(form), f"task {name}", folder)
+            return form + absolute(name.removeprefix(form), f"task {name}")
     return name
 
 

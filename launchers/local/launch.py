@@ -100,7 +100,7 @@ class Worker:
         self.runs: dict[str, RunSpec] = {}
         self.waits_for_trunk = False
         command = [sys.executable, "-m", "training.worker", "--cache", str(options.cache_root.absolute())]
-        command += ["--checkpoint-seconds", str(options.checkpoint_seconds)]
+        command += ["--checkpoint-seconds", str(options.checkpoint_seconds), "--folder", os.getcwd()]
         if options.mesh:
             command += ["--mesh", options.mesh]
         command += ["--profile"] * options.profile
