@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.errors import BadInput
 
-PROJECT = Path(__file__).resolve().parent.parent  # where workers stand: a relative path of theirs starts here
+PROJECT = Path(__file__).resolve().parent.parent
 
 
 def expanded(text: str, key: str) -> Path:
@@ -20,6 +20,8 @@ def expanded(text: str, key: str) -> Path:
     """
     if "\0" in text:
         raise BadInput(f"{key}: no file can have a NUL in its name")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise BadInput(f"{ascii(key)[1:-1]}: a name that is not UTF-8; rename the file")
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -31,11 +33,14 @@ def absolute(text: str, key: str) -> str:
     """The path from the root on, as it is seen from the current folder. Links stay, for they may be moved on purpose.
 
     Raises:
-      BadInput: as `expanded`.
+      BadInput: as `expanded`, or the current folder was deleted.
     """
     path = expanded(text, key)
-    # Only the system knows what is above a link.
-    return os.fspath(path.resolve() if ".." in path.parts else path.absolute())
+    try:
+        # Only the system knows what is above a link.
+        return os.fspath(path.resolve() if ".." in path.parts else path.absolute())
+    except FileNotFoundError:
+        raise BadInput(f"{key}: the current folder was deleted; give the whole path") from None
 
 
 def read_regular(path: Path, most: int) -> bytes:

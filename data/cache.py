@@ -301,7 +301,7 @@ def main(
     from rich.markup import escape
     from rich.table import Table
 
-    data = DataConfig(corpus=corpus, domain=domain, tokenizer=tokenizer)
+    data = DataConfig(corpus=corpus, domain=domain, tokenizer=tokenizer).located()
     cache = open_or_build(data, root, workers=workers)
     if verify:
         try:

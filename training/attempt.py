@@ -29,7 +29,7 @@ from training.hooks.stop import Stop
 from training.log import Clock, MetricsLog
 from training.lost import Lost, lost_rows
 from training.member import Member
-from training.prepare import check_vocabulary
+from training.prepare import check_prepared, check_vocabulary
 from training.processes.group import Group
 from training.processes.mesh import data_share
 from training.records import git_commit, peak_flops, start_attempt
@@ -64,6 +64,7 @@ def begin(
         "data", lambda: _open_data(spec.data, execution.cache_root, evaluation_sequences(spec, mesh))
     )
     check_vocabulary(spec, cache)
+    check_prepared(directory, spec, cache)
     with stop.deferred():  # a checkpoint that is being read is read to its end
         return _begin(spec, directory, mesh, execution, group, cache, slice_, lane=lane, pack=pack)
 

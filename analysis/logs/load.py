@@ -26,6 +26,7 @@ from analysis.logs.load_run import (
     number,
     read_run,
 )
+from analysis.logs.lossy import lossy_warning
 from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values, suspicions
 from core.epochs import known_corpora
 from core.errors import BadInput
@@ -264,7 +265,7 @@ def _difference_warnings(runs: Sequence[Run]) -> list[str]:
             ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
             shown = ", ".join(f"{_short(value)} in {count}" for value, count in ranked[:3])
             found.append(f"{what} differs between runs: {len(values)} {kinds} ({shown} runs)")
-    return found + _rival_warning(runs)
+    return found + lossy_warning(runs) + _rival_warning(runs)
 
 
 def _rival_warning(runs: Sequence[Run]) -> list[str]:

@@ -79,7 +79,7 @@ def locate(rest: str, domain: str, folder: Path, workers: int | None) -> Source:
 
 
 def located(rest: str) -> str:
-    """The same corpus, its path from the root on: as it is seen from the folder where it is typed."""
+    """The same corpus, its path from the root on."""
     path, mark, field = rest.partition("?field=")
     return absolute(path, f"data.corpus='text:{rest}'") + mark + field
 

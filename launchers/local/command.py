@@ -113,7 +113,7 @@ def _train_now(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: Ru
             result = SweepDirectory(directory).run(run_id).result
             print(f"warning: {result}: {completion.problem}; finishing the run again", file=sys.stderr)
     missing = [spec for spec in specs if runs[spec.run_id].result is None]
-    for name, record in prepare(missing, cache).items():
+    for name, record in prepare(missing, cache, sweep=directory).items():
         print(overlap_line(name, record))
     if said := repeated_line(readings(missing, cache)):
         print(said, flush=True)

@@ -102,7 +102,7 @@ class Worker:
         self.is_ready = False
         self._log = log
         command = [sys.executable, "-m", "training.worker", "--cache", str(options.cache_root.absolute())]
-        command += ["--checkpoint-seconds", str(options.checkpoint_seconds)]
+        command += ["--checkpoint-seconds", str(options.checkpoint_seconds), "--folder", os.getcwd()]
         if options.mesh:
             command += ["--mesh", options.mesh]
         command += ["--profile"] * options.profile
