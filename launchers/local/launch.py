@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from core import stop
+from core import disk, stop
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, writes
 from core.rundir import SweepDirectory
 from launchers.local.devices import Place, places
@@ -87,9 +87,10 @@ def sweep_lock(directory: Path) -> Iterator[None]:
                 f"{directory}: another launcher works on this sweep (process {file.read().strip() or 'unknown'}); "
                 "wait for it or stop it"
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with disk.named(directory):
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
         yield
 
 
