@@ -10,6 +10,7 @@ too, is remembered, and
 Another signal changes nothing for PATIENCE_SECONDS, so that cleaning up is not broken off.
 """
 
+import atexit
 import contextlib
 import os
 import shlex
@@ -49,6 +50,7 @@ def listen(status: int, *, resumes: bool = False) -> None:
     _State.status, _State.resumes, _State.listens = status, resumes, True
     for number in (signal.SIGINT, signal.SIGTERM) if resumes else (signal.SIGINT,):
         signal.signal(number, _heard)
+    atexit.register(_done)
     # A forked child is no command: it ends by the signal itself, and says nothing.
     os.register_at_fork(after_in_child=_forget)
     sys.excepthook, sys.unraisablehook = _uncaught, _in_a_destructor
@@ -145,6 +147,13 @@ def _end_at_once() -> None:
     with contextlib.suppress(OSError):
         os.write(2, f"{line()}\n".encode())
     os._exit(_State.status)
+
+
+def _done() -> None:
+    """The last moments of the interpreter: the work is done, and its status stands."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _heard:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _forget() -> None:

@@ -89,8 +89,7 @@ def sweep_lock(directory: Path) -> Iterator[None]:
             ) from None
         with disk.named(directory):
             file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
         yield
 
 
