@@ -1,4 +1,4 @@
-"""kill -9 of run, worker and launcher, fifty times in any order over a sweep, and SIGTERM among them: `make test-faults`.
+"""kill -9 of run, worker and launcher fifty times over a sweep, and SIGTERM among them: `make test-faults`.
 
 Not collected by `make test`, which kills ten times: this takes minutes.
 """
