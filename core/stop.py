@@ -108,6 +108,16 @@ def deferred() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Processes that are started in here do not hear Ctrl-C: this one does, and ends them."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+@contextlib.contextmanager
 def _heard_for_a_while() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
