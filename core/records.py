@@ -28,13 +28,17 @@ class Ledger(TypedDict):
 
 
 class CorpusRecord(TypedDict):
-    """What a run reads: SHA-256 of its tokens, of the text behind them and of its skills ("" without any)."""
+    """What a run reads: SHA-256 of its tokens, of the text behind them and of its skills ("" without any).
+
+    train_tokens are those of the train split.
+    """
 
     name: str
     fingerprint: str
     corpus_fingerprint: str
     vocabulary: int
     skills: NotRequired[str]
+    train_tokens: NotRequired[int]
 
 
 class Utilization(TypedDict):
@@ -129,7 +133,8 @@ class RunResult(TypedDict):
 
     role is run, trunk or branch. tokens is D, of which a branch trained only trained_tokens itself. train_loss is the
     mean of the last 5% of tokens. evals are those at the end. flops are totals by convention, shared tokens included.
-    attempts is how many there were.
+    attempts is how many there were. corpus_tokens are the distinct tokens of the train split, unique_tokens those that
+    the run read, epochs its passes over what it may read of the split (core/epochs.py).
     """
 
     run: str
@@ -146,6 +151,9 @@ class RunResult(TypedDict):
     compile_seconds: float
     tokens_per_second: float
     attempts: int
+    corpus_tokens: NotRequired[int | None]
+    unique_tokens: NotRequired[int]
+    epochs: NotRequired[float]
 
 
 class HeldBackRun(TypedDict):

@@ -238,9 +238,11 @@ def next_runs(directory: Path, count: int, target: float, flags: BudgetFlags) ->
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the fit of the existing runs takes no accelerator
     from analysis.fit.fit import fit_law  # brings JAX, which the grid of a budget is spared
     from analysis.logs.load import load_sweep
+    from analysis.logs.read import fresh_rows
 
     sweep = load_sweep(directory)
-    columns = sweep.table(optional=("flops", "seed")).columns
+    table = fresh_rows(sweep.table(optional=("flops", "seed", "unique_tokens")))
+    columns = table.columns
     n, d = columns["params"], columns["tokens"]
     inputs = {name: columns[name] for name in ("params", "tokens", "loss")}
     if flags.prior is not None:
@@ -275,6 +277,7 @@ def next_runs(directory: Path, count: int, target: float, flags: BudgetFlags) ->
         "target": target,
         "noise": noise,
         "prior": str(flags.prior or f"the fit of {directory}"),
+        "warnings": list(table.warnings),
         "grids": [existing, row],
         "chosen": row["grid"],
         "narrower": _over(existing, row),
@@ -311,6 +314,8 @@ def _show(result: Mapping[str, Any], flags: BudgetFlags) -> None:
         + (result["prior"] if isinstance(result["prior"], str) else "the prior of planning/design.py")
         + "; the law is taken to hold over all these sizes"
     )
+    for warning in result.get("warnings", ()):
+        console.print(f"warning: {warning}")
     if flags.out is not None:
         more = f" --name {flags.sweep.name}" if flags.sweep else ""
         console.print(f"next: python launch.py run planned --plan {flags.out}{more}")

@@ -15,7 +15,7 @@ import numpy as np
 from analysis.fit.checks import check_fit, checked_fixed, cluster_warning, kept_rows, usable_columns
 from analysis.fit.estimation import Estimation, estimation_of
 from analysis.fit.frontier import compute_optimal
-from analysis.fit.identified import identified
+from analysis.fit.identified import WORDS, identified, where_it_ended
 from analysis.fit.multistart import Certificate, multistart
 from analysis.fit.objectives import FitObjective
 from analysis.fit.prediction import predict_law, prediction_interval
@@ -30,6 +30,7 @@ from analysis.fit.uncertainty import (
 from analysis.laws import get_law
 from analysis.laws.base import Law
 from core.errors import BadInput
+from core.numbers import number
 
 STORED_DRAWS = 1000  # draws kept in fit.json: enough for a 95% interval, small enough to read
 PROFILE_ROWS = 4096  # beyond this many rows profiles agree with the asymptotic interval and only cost time
@@ -72,6 +73,32 @@ class Fit:
     fixed: dict[str, float] = field(default_factory=dict)
     dropped: int = 0
     warnings: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether the law is identified: all its parameters are."""
+        return all(self.identified.values())
+
+    @property
+    def unknown(self) -> dict[str, str]:
+        """The parameters that are not identified, and why."""
+        return {
+            name: where_it_ended(self.law, name, self.parameters[name], self.intervals[name])
+            for name, known in self.identified.items()
+            if not known
+        }
+
+    @property
+    def why_unknown(self) -> str:
+        """`unknown` in one line."""
+        return "; ".join(f"{name}: {why}" for name, why in self.unknown.items())
+
+    def said(self, name: str, digits: int = 3) -> str:
+        """A parameter as a reader is told it: a number, or that it is not identified where it has run into a bound."""
+        why = self.unknown.get(name, "")
+        if "bound" in why or "no finite" in why:
+            return f"not identified ({why})"
+        return number(self.parameters[name], digits)
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -118,6 +145,8 @@ class Fit:
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "standard_errors": self.standard_errors,
             "identified": self.identified,
+            "law_identified": self.known,
+            "identified_means": WORDS,
             "starts": self.starts,
             "derived": self.derived,
             "derived_intervals": self.derived_intervals,
@@ -231,7 +260,7 @@ def fit_law(
         intervals.update(profile_intervals(estimation, point, certificate.hessian, level, spread))
     intervals.update({name: (value, value) for name, value in fixed.items()})
     parameters = dict(zip(law.names, estimation.natural(point).tolist(), strict=True))
-    known = identified(law, intervals, certificate.at_bound, estimation.fixed)
+    known = identified(law, parameters, intervals, certificate.at_bound, estimation.fixed)
     derived, derived_intervals = compute_optimal(parameters, errors.draws, errors.tails)
     warnings += [*errors.warnings, *certificate.warnings(law)]
     if not all(known.values()):

@@ -29,6 +29,7 @@ def forecast(
     tokens: float,
     level: float = 0.9,
     others: Mapping[str, float] | None = None,
+    unidentified: bool = False,
 ) -> dict[str, Any]:
     """What a fit says of one run.
 
@@ -37,12 +38,13 @@ def forecast(
       params, tokens: N and D of the run, in the units of the fit's table.
       level: of the interval, in which the run itself should land: parameters and noise are both in it.
       others: further inputs of the law, e.g. unique_tokens.
+      unidentified: whether a law that its table does not identify may be asked; the forecast then says so.
 
     Returns:
       law, params, tokens, inputs, prediction, interval, level and warnings.
 
     Raises:
-      BadInput: no fit, an input that is missing or not positive, or no interval.
+      BadInput: no fit, one that is not identified, an input that is missing or not positive, or no interval.
     """
     inputs = {"params": params, "tokens": tokens, **(others or {})}
     for name, value in inputs.items():
@@ -53,6 +55,11 @@ def forecast(
     fitted = Fit.from_json(fit)
     if fitted.law.target != "loss":
         raise BadInput(f"law {fitted.law.name} predicts {fitted.law.target}, not loss; forecasts are of loss")
+    if not (fitted.known or unidentified):
+        raise BadInput(
+            f"the law is not identified by its table ({fitted.why_unknown}), so that no forecast follows from it; more "
+            "sizes, data sizes or seeds would identify it"
+        )
     row = {name: np.array([value]) for name, value in {"flops": 6.0 * params * tokens, **inputs}.items()}
     value = float(fitted.predict(row)[0])
     low, high = (float(end[0]) for end in fitted.predict_interval(row, level=level))
@@ -61,6 +68,8 @@ def forecast(
             f"the fit gives no finite prediction with an interval at {params:g} params, {tokens:g} tokens"
         )
     warnings = [f"fit: {warning}" for warning in fitted.warnings]
+    if not fitted.known:
+        warnings.insert(0, f"from a law that its table does not identify ({fitted.why_unknown})")
     if not low <= value <= high:
         warnings.append("the prediction lies outside its own interval: the resamples are skewed")
     return {

@@ -21,8 +21,9 @@ def section(study: Study) -> Section:
     """The runs, unfinished ones first."""
     runs = study.sweep.runs
     results: dict[str, str] = {RUNS: csv_text(COLUMNS, (_row(run, pretty=False) for run in runs))}
-    if study.table is not None:
-        results[TABLE] = study.table_csv
+    for one in study.parts or (study,):
+        if one.table is not None:
+            results[one.table_name] = one.table_csv
     ordered = sorted(
         runs, key=lambda run: (run.status == "complete", run.count() or 0.0, run.tokens or 0.0, run.run)
     )
