@@ -93,15 +93,15 @@ def beyond(
       {"params", "tokens", "flops"} or None, and a warning or "".
     """
     # polars: only where the table of the fit is at hand
-    from analysis.logs.read import read_table
+    from analysis.logs.read import read_table, settings_of
 
     source = fit.get("input") if isinstance(fit.get("input"), Mapping) else {}
     assert isinstance(source, Mapping)
     path = source.get("path")
     candidates = [Path(path), folder / path] if isinstance(path, str) and path else []
     there = [candidate for candidate in candidates if candidate.exists()]
-    for candidate in there:
-        table = read_table(candidate, optional=())
+    for candidate, group in [(path, group) for path in there for group in range(len(settings_of(path)))]:
+        table = read_table(candidate, optional=(), group=group)
         if table.sha256 != source.get("sha256"):
             continue
         n, d = table.columns["params"], table.columns["tokens"]

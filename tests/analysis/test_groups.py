@@ -132,25 +132,25 @@ def test_fields_that_early_specifications_lack_are_at_the_values_that_they_had()
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """What `--set model.qk_norm=false` without a --name makes of a sweep: two grids of 4 sizes and 4 data sizes."""
-    tokens = (*TOKENS, 524_288)
+    """What `--set model.qk_norm=false` without a --name makes of a sweep: two grids of 5 sizes and 5 data sizes."""
+    tokens = (*TOKENS, 524_288, 1_048_576)
     folder = tmp_path_factory.mktemp("runs") / "mixed"
-    other = grid(tokens=tokens).with_settings({"model.qk_norm": "false"})
-    return write_runs(write_runs(folder, grid(tokens=tokens)), Sweep(list(other)[:-1]))
+    other = grid(5, tokens).with_settings({"model.qk_norm": "false"})
+    return write_runs(write_runs(folder, grid(5, tokens)), Sweep(list(other)[:-1]))
 
 
 @pytest.mark.slow
 def test_fit_and_isoflop_of_a_folder_take_one_group_at_a_time(mixed, tmp_path, capsys):
     fit([str(mixed), "--law", "power_flops", "--out", str(tmp_path / "fit.json")])
     stored = [json.loads((tmp_path / name).read_text()) for name in ("fit.json", "fit-2.json")]
-    assert [one["n"] for one in stored] == [16, 15]
+    assert [one["n"] for one in stored] == [25, 24]
     printed = capsys.readouterr().out
     assert "model.qk_norm=true:" in printed and "model.qk_norm=false:" in printed
     for one in stored:
         assert any("runs differ in model.qk_norm" in warning for warning in one["warnings"])
     isoflop([str(mixed), "--bootstrap", "0", "--out", str(tmp_path / "isoflop.json")])
     found = [json.loads((tmp_path / name).read_text()) for name in ("isoflop.json", "isoflop-2.json")]
-    assert [one["input"]["rows"] for one in found] == [16, 15]
+    assert [one["input"]["rows"] for one in found] == [25, 24]
 
 
 @pytest.mark.slow
@@ -159,9 +159,9 @@ def test_the_report_of_a_mixed_folder_fits_each_group_and_says_so_on_top(mixed):
     text = page.with_name("report.md").read_text()
     head = text[: text.index("## Groups")].replace("\\", "")
     assert "runs differ in model.qk_norm, which a law of size and data does not know" in head
-    assert "model.qk_norm=true: 16 runs; model.qk_norm=false: 15 runs" in head
+    assert "model.qk_norm=true: 25 runs; model.qk_norm=false: 24 runs" in head
     fits = [json.loads((page.parent / name).read_text()) for name in ("fit.json", "fit-2.json")]
-    assert [one["n"] for one in fits] == [16, 15]
+    assert [one["n"] for one in fits] == [25, 24]
     assert [one["input"]["path"] for one in fits] == ["table.csv", "table-2.csv"]
     assert sum(sentence.startswith("model.qk_norm=false: ") for sentence in said) >= 2
 

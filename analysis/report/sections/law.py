@@ -64,7 +64,9 @@ def section(study: Study) -> Section:
             RESIDUALS.by(
                 lambda: residual_figure(columns["params"], columns["tokens"], residual, float(residual.std()))
             ),
-            SENSITIVITY.by(lambda: sensitivity_figure(fit.parameter_names, choices, fit.intervals, fit.level)),
+            SENSITIVITY.by(
+                lambda: sensitivity_figure(fit.parameter_names, choices, fit.intervals, fit.level, fit.unknown)
+            ),
         ),
         results={RESULT: {**fit.to_json(), "input": study.input}},
     )
