@@ -10,6 +10,7 @@ from analysis.fit.command import main as fit
 from analysis.logs.load import load_sweep
 from analysis.logs.read import fresh_rows, read_table
 from analysis.report.command import write_report
+from analysis.report.sections import repeated
 from experiments import quickstart
 from tests.support.synthetic_sweep import truth_loss
 from tests.support.trained_by_law import write_runs
@@ -47,7 +48,11 @@ def test_the_report_fits_the_fresh_rows_and_says_on_top_how_often_text_was_read(
     assert "## Repeated data" in text
 
 
-def test_a_report_of_repeated_text_alone_has_no_law_of_fresh_text(tmp_path):
+@pytest.mark.slow
+def test_a_report_of_repeated_text_alone_has_no_law_of_fresh_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        repeated, "_fitted", lambda study: ("", None, "not tried here")
+    )  # its fit takes a minute
     sweep = quickstart.sweep(tokens=TOKENS, sizes=3, trunk=False)
     folder = write_runs(tmp_path / "all", sweep, corpus_tokens=20_000)
     page, said = write_report(folder, bootstrap=0)

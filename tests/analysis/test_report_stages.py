@@ -117,6 +117,16 @@ def test_small_grids_have_a_report_that_says_what_is_missing(name, tmp_path, mon
     assert said in text
 
 
+@pytest.mark.slow
+def test_branches_on_limited_text_have_a_report(tmp_path):
+    """`run quickstart --sizes 2 --tokens 65536 131072 --set data.unique_tokens=65536 --name rep`."""
+    sweep = quickstart.sweep(sizes=2, tokens=(65_536, 131_072)).with_settings({"data.unique_tokens": "65536"})
+    text = checked_report(write_runs(tmp_path / "rep", sweep))
+    assert "no run of the same size has read as many tokens that are all different" in text
+    assert "Runs without data.unique_tokens" in text
+
+
+@pytest.mark.slow
 def test_more_parameters_than_rows_less_one_is_no_division_by_zero(tmp_path):
     """AICc of every law is infinite with seven rows: they are shown, none is called better."""
     names = [spec.run_id for spec in quickstart.sweep(trunk=False, sizes=3, tokens=(65_536, 131_072, 262_144))]
