@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from core import cli
+from core.epochs import CACHES
 from core.errors import BadInput, exit_on_bad_input
 from core.files import read_json
 from data import corpora
@@ -121,6 +122,18 @@ class TokenCache:
         _check_files(self.folder, self._meta, whole=True)
 
 
+def train_tokens(config: DataConfig, root: Path) -> int | None:
+    """Tokens of the train split where the cache of `config` is there already; None where it has to be built first."""
+    caches, name = Path(root) / CACHES, _readable((config.corpus, config.domain, config.tokenizer))
+    # Only where some cache has this name: to ask a corpus of TFDS for its signature may download it.
+    if not any(caches.glob(f"{name}-*/{META}")):
+        return None
+    try:
+        return int(_header(_folder(config, root))["splits"]["train"]["tokens"])
+    except (DamagedCache, BadInput):
+        return None
+
+
 class DamagedCache(Exception):
     """A cache folder that is not what was written; the message says which file and how."""
 
@@ -153,9 +166,7 @@ def open_or_build(
 
 
 def _open_or_build_corpus(config: DataConfig, root: Path, workers: int | None, progress: bool) -> TokenCache:
-    corpus_key = corpora.signature(config.corpus, config.domain)
-    key = json.dumps([CACHE_FORMAT, corpus_key, identity(config.tokenizer)])
-    folder = root / "tokens" / _folder_name((config.corpus, config.domain, config.tokenizer), key)
+    folder = _folder(config, root)
     with _disk_faults(root):
         if (folder / META).exists() and (cache := _open_if_whole(folder)):
             return cache
@@ -165,6 +176,7 @@ def _open_or_build_corpus(config: DataConfig, root: Path, workers: int | None, p
             # TFDS, seconds: most processes find the cache built
             from data.build import build_tokens
 
+            corpus_key = corpora.signature(config.corpus, config.domain)
             corpus_folder = root / "corpora" / _folder_name((config.corpus, config.domain), corpus_key)
             build_folder(
                 folder,
@@ -195,13 +207,18 @@ def _open_if_whole(folder: Path) -> TokenCache | None:
 
 
 def _checked_meta(folder: Path) -> dict[str, Any]:
+    meta = _header(folder)
+    _check_files(folder, meta)
+    return meta
+
+
+def _header(folder: Path) -> dict[str, Any]:
     try:
         meta = read_json(folder / META)
     except BadInput as error:
         raise DamagedCache(str(error)) from None
     if not isinstance(meta, dict) or meta.get("checksum") != checksum(meta):
         raise DamagedCache(f"{META} does not match its checksum")
-    _check_files(folder, meta)
     return meta
 
 
@@ -219,10 +236,20 @@ def _map(path: Path, dtype: np.dtype) -> np.ndarray:
     return np.memmap(path, dtype=dtype, mode="r")
 
 
+def _folder(config: DataConfig, root: Path) -> Path:
+    """Where the token cache of `config` lies, built or not."""
+    corpus_key = corpora.signature(config.corpus, config.domain)
+    key = json.dumps([CACHE_FORMAT, corpus_key, identity(config.tokenizer)])
+    return Path(root) / CACHES / _folder_name((config.corpus, config.domain, config.tokenizer), key)
+
+
 def _folder_name(parts: tuple[str, ...], key: str) -> str:
     """A readable name that ends in 12 hex digits of the key's hash."""
-    readable = "-".join(re.sub(r"[^A-Za-z0-9]+", "_", os.path.basename(part)) for part in parts)
-    return f"{readable[:60]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    return f"{_readable(parts)}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def _readable(parts: tuple[str, ...]) -> str:
+    return "-".join(re.sub(r"[^A-Za-z0-9]+", "_", os.path.basename(part)) for part in parts)[:60]
 
 
 def main(

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from core.epochs import CACHE_META
+
 CACHE_FORMAT = 1  # raised when the same corpus and tokenizer would give other bytes on disk
-META = "meta.json"
+META = CACHE_META
 TOKENIZER = "tokenizer.json"
 
 _BLOCK = 4096

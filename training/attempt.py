@@ -64,6 +64,7 @@ def begin(
         "corpus_fingerprint": cache.corpus_fingerprint,
         "vocabulary": cache.vocabulary,
         "skills": stream_fingerprint(spec.data.skills, spec.data.skill_tokens),
+        "train_tokens": cache.split("train").token_count,
     }
     group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
     attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit(), pack))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from core.epochs import repeated_line
 from core.errors import BadInput
 from core.rundir import SweepDirectory
 from launchers.held_back import train_in_order
@@ -90,12 +91,14 @@ def _train_now(
 ) -> int:
     # NumPy: a sweep that is complete is spared it
     from training.evaluate.tasks import overlap_line
-    from training.prepare import prepare  # brings JAX, which a mistyped flag does not wait for
+    from training.prepare import prepare, readings  # brings JAX, which a mistyped flag does not wait for
 
     options = local_options(flags, cache)
     missing = [spec for spec in specs if not SweepDirectory(directory).run(spec.run_id).is_complete()]
     for name, record in prepare(missing, cache).items():
         print(overlap_line(name, record))
+    if said := repeated_line(readings(missing, cache)):
+        print(said, flush=True)
     begin()
     summary = launch(directory, specs, options)
     counts = f"{len(summary.complete)} trained, {len(summary.skipped)} already complete"
