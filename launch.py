@@ -60,9 +60,12 @@ def submit(arguments: Sequence[str]) -> int:
     from experiments.command import choose
     from launchers.held_back import due_now
     from launchers.submit import SubmitFlags, send
+    from planning.expected import write_expected
 
     study, flags = choose("submit", arguments, SubmitFlags, about(submit))
     print(send(due_now(study.specs, study.held_back, study.directory), study.directory, study.cache, flags))
+    if not flags.dry_run:
+        write_expected(study)
     return EXIT_COMPLETE
 
 

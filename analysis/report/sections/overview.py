@@ -48,7 +48,8 @@ def _how_often_read(study: Study) -> list[str]:
         return []
     most = max(readings, key=lambda reading: reading.epochs)
     if not most.repeats:
-        return [f"No run reads its training text more than once (at most {number(most.epochs)} epochs)."]
+        most_said = f" (at most {number(most.epochs)} epochs)" if most.epochs >= 0.01 else ""
+        return [f"No run reads its training text more than once{most_said}."]
     held = short_count(min(most.corpus_tokens or most.unique_tokens, most.unique_tokens))
     repeated = sum(reading.repeats for reading in readings)
     return [
