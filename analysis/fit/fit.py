@@ -93,6 +93,14 @@ class Fit:
         """`unknown` in one line."""
         return "; ".join(f"{name}: {why}" for name, why in self.unknown.items())
 
+    @property
+    def no_forecast(self) -> str:
+        """Why nothing is predicted from a law that is not identified, and what would change that."""
+        return (
+            f"the law is not identified by its table ({self.why_unknown}), so that no forecast follows from it; more "
+            "sizes, data sizes or seeds would identify it"
+        )
+
     def said(self, name: str, digits: int = 3) -> str:
         """A parameter as a reader is told it: a number, or that it is not identified where it has run into a bound."""
         why = self.unknown.get(name, "")
@@ -168,18 +176,25 @@ class Fit:
         try:
             law = get_law(stored["law"])
             draws = stored["draws"]
+            fixed = {name: float(value) for name, value in stored["fixed"].items()}
+            parameters = {name: float(stored["parameters"][name]) for name in law.names}
+            intervals = {
+                name: (_number(stored["intervals"][name][0]), _number(stored["intervals"][name][1]))
+                for name in law.names
+            }
+            # by the criterion of today, whatever an earlier version stored
+            known = identified(
+                law, parameters, intervals, tuple(stored["starts"].get("at_bound", ())), tuple(fixed)
+            )
             return cls(
                 law=law,
                 objective=FitObjective(stored["robust"], float(stored["delta"]), stored["space"]),
                 value=_number(stored["objective"]),
                 n=int(stored["n"]),
-                parameters={name: float(stored["parameters"][name]) for name in law.names},
+                parameters=parameters,
                 standard_errors={name: _number(stored["standard_errors"][name]) for name in law.names},
-                intervals={
-                    name: (_number(stored["intervals"][name][0]), _number(stored["intervals"][name][1]))
-                    for name in law.names
-                },
-                identified={name: bool(stored["identified"][name]) for name in law.names},
+                intervals=intervals,
+                identified=known,
                 draws=None if draws is None else np.array(draws, dtype=np.float64).reshape(-1, len(law.names)),
                 draws_kind=str(stored["draws_kind"]),
                 residual_sd=_number(stored["residual_sd"]),
@@ -189,7 +204,7 @@ class Fit:
                 derived_intervals=dict(stored["derived_intervals"]),
                 level=float(stored["level"]),
                 seed=int(stored["seed"]),
-                fixed={name: float(value) for name, value in stored["fixed"].items()},
+                fixed=fixed,
                 dropped=int(stored["dropped"]),
                 warnings=tuple(stored["warnings"]),
             )

@@ -56,10 +56,7 @@ def forecast(
     if fitted.law.target != "loss":
         raise BadInput(f"law {fitted.law.name} predicts {fitted.law.target}, not loss; forecasts are of loss")
     if not (fitted.known or unidentified):
-        raise BadInput(
-            f"the law is not identified by its table ({fitted.why_unknown}), so that no forecast follows from it; more "
-            "sizes, data sizes or seeds would identify it"
-        )
+        raise BadInput(fitted.no_forecast)
     row = {name: np.array([value]) for name, value in {"flops": 6.0 * params * tokens, **inputs}.items()}
     value = float(fitted.predict(row)[0])
     low, high = (float(end[0]) for end in fitted.predict_interval(row, level=level))

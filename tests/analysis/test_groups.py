@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+from collections import Counter
 
 import pytest
 
+from analysis.emergence.table import read_task_table, sweep_rows
 from analysis.fit.command import main as fit
 from analysis.isoflop.command import main as isoflop
 from analysis.logs import groups
 from analysis.logs.load import load_sweep
 from analysis.report.command import write_report
+from analysis.task_table import task_table
 from core.codec import to_json
 from data.config import DataConfig
 from experiments import quickstart, registry
@@ -164,6 +167,18 @@ def test_the_report_of_a_mixed_folder_fits_each_group_and_says_so_on_top(mixed):
     assert [one["n"] for one in fits] == [25, 24]
     assert [one["input"]["path"] for one in fits] == ["table.csv", "table-2.csv"]
     assert sum(sentence.startswith("model.qk_norm=false: ") for sentence in said) >= 2
+
+
+def test_tasks_of_mixed_runs_are_told_apart(tmp_path):
+    """Emergence and the table of tasks judge each group by itself."""
+    with_tasks = Sweep(dataclasses.replace(run, tasks=("copying",), task_items=40) for run in grid(trunk=True))
+    folder = write_runs(tmp_path / "tasks", with_tasks)
+    write_runs(folder, with_tasks.with_settings({"model.qk_norm": "false"}))
+    loaded = load_sweep(folder)
+    wanted = {"copying (model.qk_norm=true)": 12, "copying (model.qk_norm=false)": 12}
+    for rows in (sweep_rows(loaded)[0], task_table(loaded)):
+        assert Counter(row["task"] for row in rows) == wanted
+    assert {task.name for task in read_task_table(folder, "params").tasks} == set(wanted)
 
 
 def test_a_registered_forecast_never_pools(tmp_path, capsys):

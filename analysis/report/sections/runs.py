@@ -37,7 +37,8 @@ def section(study: Study) -> Section:
         runs, key=lambda run: (run.status == "complete", run.count() or 0.0, run.tokens or 0.0, run.run)
     )
     shown = ordered[:MOST_ROWS]
-    header, rows = COLUMNS, [_row(run, pretty=True) for run in shown]
+    header: tuple[str, ...] = COLUMNS
+    rows = [_row(run, pretty=True) for run in shown]
     if any(run.reading and run.reading.repeats for run in runs):
         header = (*COLUMNS, "epochs")
         rows = [
