@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.errors import BadInput
 from core.rundir import SweepDirectory
-from launchers.doctor.checks import Finding
+from launchers.doctor.finding import Finding
 from launchers.local.devices import listed_gpus, require_cuda
 
 
