@@ -103,7 +103,7 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choose.Device
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
+class StepForm:
     """What was fitted to a compiler's account of this network's step; docs/performance.md has estimate beside account.
 
     Attributes:
@@ -135,12 +135,12 @@ class Form:
 
 # Fitted on the CPU from 0.1M to 10M parameters; for the H100 and the TPU v5e to their compilers' account of steps from
 # 0.1M to 1.3B, without the devices. tests/planning/test_memory.py and tests/chips hold the whole to 20%.
-FEATURE_MAJOR = Form(copied_widths=7.6, attention_copies=2.4, gated=3, plain=3)
-TOKEN_MAJOR = Form(copied_widths=7.6, attention_copies=2.4, gated=4, plain=3)
-GPU_SCANNED = Form(copied_widths=4.0, attention_copies=2.0, gated=4, plain=5, block_working_share=0.6)
-GPU_UNROLLED = Form(copied_widths=0.3, attention_copies=2.0, gated=2, plain=3)
+FEATURE_MAJOR = StepForm(copied_widths=7.6, attention_copies=2.4, gated=3, plain=3)
+TOKEN_MAJOR = StepForm(copied_widths=7.6, attention_copies=2.4, gated=4, plain=3)
+GPU_SCANNED = StepForm(copied_widths=4.0, attention_copies=2.0, gated=4, plain=5, block_working_share=0.6)
+GPU_UNROLLED = StepForm(copied_widths=0.3, attention_copies=2.0, gated=2, plain=3)
 GPU_UNROLLED_BLOCKS = dataclasses.replace(GPU_SCANNED, block_working_share=1.9)  # several at a time
-TPU = Form(
+TPU = StepForm(
     copied_widths=3.3,
     attention_copies=2.0,
     gated=4,
@@ -156,7 +156,7 @@ SCAN_WORKING_SHARE = 0.5  # of a block's activations, twice in memory while a sc
 BLOCKS_WORKING_COPIES = 3.4  # of the weights that `causal_blocks` computes at once
 
 
-def form_of(config: ModelConfig, device: choose.Device) -> Form:
+def form_of(config: ModelConfig, device: choose.Device) -> StepForm:
     """The form of a network's step on a device."""
     if device.platform == "gpu":
         if config.scan:

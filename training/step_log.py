@@ -74,7 +74,7 @@ class StepLog:
             return
         fetched = jax.device_get([taken.metrics for taken in steps])
         seconds = self.lap() / len(steps)
-        self._group = max(1, min(MOST_IN_A_GROUP, int(GROUP_SECONDS / max(seconds, 1e-9))))
+        self._group = max(1, min(MOST_IN_A_GROUP, round(GROUP_SECONDS / max(seconds, 1e-9))))
         for taken, metrics in zip(steps, fetched, strict=True):
             self._write(taken, metrics, seconds / len(taken.members))
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from core.cores import usable_cores
 from core.errors import BadInput
-from model.config import ModelConfig
-from model.ledger import parameter_counts
 from training.processes import allocator
+from training.processes.allocator import fits_any_tpu
+from training.spec import RunSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,16 +172,6 @@ def refuse_missing(asked: str) -> None:
         )
 
 
-SMALLEST_TPU = (
-    16e9  # bytes of a v5e chip; what a host has is known to JAX alone, which the launcher does not start
-)
-
-
-def devices_of_a_run(models: Iterable[ModelConfig]) -> int:
+def devices_of_a_run(specs: Iterable[RunSpec]) -> int:
     """Accelerators that each run is given by rule: one, or 0 for all of a TPU host whose chips cannot hold a model."""
-    if tpu_chips() < 2:
-        return 1
-    from training.processes.mesh import STATE_BYTES, STATE_SHARE  # JAX, which other machines are spared here
-
-    most = STATE_SHARE * SMALLEST_TPU / STATE_BYTES
-    return 1 if all(parameter_counts(model)["total"] <= most for model in models) else 0
+    return 1 if tpu_chips() < 2 or all(fits_any_tpu(spec.model) for spec in specs) else 0

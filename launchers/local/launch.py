@@ -188,7 +188,7 @@ class LocalLauncher:
                 len(self.todo),
                 self.options.workers,
                 self.options.cores_per_worker,
-                self.options.devices_per_worker or devices_of_a_run(spec.model for spec in self.todo),
+                self.options.devices_per_worker or devices_of_a_run(self.todo),
             )
             for spec in self.todo:
                 write_spec(self.sweep.run(spec.run_id).path, spec)

@@ -8,6 +8,7 @@ from core.errors import BadInput
 from launchers.local import devices
 from launchers.local.devices import devices_of_a_run, places, visible_gpus
 from model.config import ModelConfig
+from training.spec import RunSpec
 
 
 def test_one_single_threaded_worker_a_core(monkeypatch):
@@ -71,7 +72,7 @@ def _a_tpu_host(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("_a_tpu_host")
 def test_small_models_get_a_worker_for_each_chip_of_a_tpu_host():
-    small, large = ModelConfig(), ModelConfig(width=4096, depth=32, heads=32, kv_heads=32)
+    small, large = RunSpec(), RunSpec(model=ModelConfig(width=4096, depth=32, heads=32, kv_heads=32))
     assert devices_of_a_run([small]) == 1
     alone = places(9, devices=devices_of_a_run([small]))
     assert [place.name for place in alone] == ["tpu 0", "tpu 1", "tpu 2", "tpu 3"]
