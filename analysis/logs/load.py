@@ -27,9 +27,11 @@ from analysis.logs.load_run import (
     number,
     read_run,
 )
+from analysis.logs.lossy import lossy_warning
 from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values, suspicions
 from core.epochs import known_corpora
 from core.errors import BadInput
+from core.identity import digest_of
 from core.records import BITS_PER_BYTE, LOSS
 from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC
 
@@ -102,7 +104,9 @@ class SweepLogs:
         if self.chosen is not None:
             return tuple(_difference_warnings(self.usable))
         split = [sentence(self.groups)] if len(self.groups) > 1 else []
-        return tuple([*split, *_left_out_warning(self), *_difference_warnings(self.usable)])
+        return tuple(
+            [*split, *_left_out_warning(self), *_note_warnings(self), *_difference_warnings(self.usable)]
+        )
 
     @property
     def epochs_unknown(self) -> str:
@@ -211,12 +215,13 @@ def load_sweep(path: str | os.PathLike, logs: Logs | None = None) -> SweepLogs:
     path = Path(path)
     try:
         names, read = (folders_of(path), reader(path)) if logs is None else (logs.folders, logs.read)
-        runs = tuple(run for name in names if (run := read_run(path / name, read)) is not None)
+        skip = {name: () if logs is not None and logs.drawn(name) else (METRICS,) for name in names}
+        found = [run for name in names if (run := read_run(path / name, read, skip[name])) is not None]
     except OSError as error:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from None
-    if not runs:
+    if not found:
         raise BadInput(f"{path}: no runs in it (no folder with a {SPEC})")
-    return SweepLogs(path, _with_train_tokens(path, runs), read)
+    return SweepLogs(path, _with_train_tokens(path, tuple(_copies_named(found))), read)
 
 
 def _with_train_tokens(path: Path, runs: tuple[Run, ...]) -> tuple[Run, ...]:
@@ -230,6 +235,18 @@ def _with_train_tokens(path: Path, runs: tuple[Run, ...]) -> tuple[Run, ...]:
     )
 
 
+def _copies_named(runs: Sequence[Run]) -> list[Run]:
+    """The runs; a folder whose spec is that of another run among them says so, and is counted in no fit."""
+    names = {run.run[-8:]: run.run for run in runs if run.status != "unreadable"}
+    named = []
+    for run in runs:
+        original = names.get(digest_of(run.spec) or "")
+        if original not in (None, run.run) and run.status == "unreadable":
+            run = dataclasses.replace(run, cause=f"a copy of {original}, which is counted once")
+        named.append(run)
+    return named
+
+
 def _left_out_warning(sweep: SweepLogs) -> list[str]:
     reasons = sweep.left_out()
     if not reasons:
@@ -238,6 +255,18 @@ def _left_out_warning(sweep: SweepLogs) -> list[str]:
     more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
     verb = "is" if len(reasons) == 1 else "are"
     return [f"{len(reasons)} of {len(sweep.runs)} runs {verb} missing from the fits ({named}{more})"]
+
+
+def _note_warnings(sweep: SweepLogs) -> list[str]:
+    """What is wrong with files of runs whose final numbers are used all the same."""
+    noted = [f"{run.run}/{note}" for run in sweep.runs for note in run.notes if run.status == "complete"]
+    if not noted:
+        return []
+    more = f"; and {len(noted) - 5} more" if len(noted) > 5 else ""
+    return [
+        f"{len(noted)} files of complete runs are damaged: the final numbers in {RESULT} are used, rows that were "
+        f"changed are not ({'; '.join(noted[:5])}{more})"
+    ]
 
 
 def _difference_warnings(runs: Sequence[Run]) -> list[str]:
@@ -253,7 +282,7 @@ def _difference_warnings(runs: Sequence[Run]) -> list[str]:
             ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
             shown = ", ".join(f"{_short(value)} in {count}" for value, count in ranked[:3])
             found.append(f"{what} differs between runs: {len(values)} {kinds} ({shown} runs)")
-    return found
+    return found + lossy_warning(runs)
 
 
 def _short(value: str) -> str:
