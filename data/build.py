@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from core.errors import BadInput
 from core.files import write_atomic, write_json
-from data import corpora
+from data import blocks, corpora
 from data.config import DataConfig
 from data.documents import SPLITS
 from data.index import CorpusIndex, SplitIndex, index_documents, read_documents
@@ -99,6 +99,7 @@ def build_tokens(
                 for number, domain in sorted(enumerate(index.domains), key=lambda item: item[1])
                 if (part.domains == number).any()
             }
+    files = sorted(folder.iterdir())
     meta = {
         "format": CACHE_FORMAT,
         "fingerprint": _fingerprint(index.fingerprint, tokenizer),
@@ -111,8 +112,9 @@ def build_tokens(
         "dtype": _dtype_for(tokenizer.vocabulary).str,
         "splits": splits,
         "statistics": {"splits": statistics, "dropped": index.dropped, "lost": lost, **source.left_out},
-        "files": {file.name: describe(file) for file in sorted(folder.iterdir())},
+        "files": {file.name: describe(file) for file in files},
     }
+    write_json(folder / blocks.BLOCKS, blocks.to_json({file.name: blocks.digests(file) for file in files}))
     write_json(folder / META, meta | {"checksum": checksum(meta)})
 
 

@@ -1,13 +1,16 @@
 """What can be checked and built before any run starts: the corpus, its tokens, the fit of specs to them."""
 
+import functools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from core.codec import to_json
+from core.epochs import Reading, reading_of
 from core.errors import BadInput
 from core.records import TaskRecord
 from core.rundir import SweepDirectory
-from data.cache import TokenCache, open_or_build
+from data.cache import TokenCache, open_or_build, train_tokens
 from data.config import DataConfig
 from data.loader import TrainLoader, validation_bytes
 from data.notes import notes
@@ -21,6 +24,12 @@ def check_vocabulary(spec: RunSpec, cache: TokenCache) -> None:
             f"model.vocabulary={spec.model.vocabulary}: the tokenizer {spec.data.tokenizer} has "
             f"{cache.vocabulary} tokens; use at least that"
         )
+
+
+def readings(specs: Iterable[RunSpec], cache_root: Path) -> list[Reading | None]:
+    """How often each run reads its text; None where its token cache is not built yet."""
+    known = functools.cache(lambda data: train_tokens(data, cache_root))
+    return [reading_of(to_json(spec.data), spec.tokens, known(spec.data)) for spec in specs]
 
 
 def check_prepared(directory: Path, spec: RunSpec, cache: TokenCache) -> None:
