@@ -20,6 +20,9 @@ from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC, TASKS
 
 # A loss, in multiples of that of blind guessing, which training does not survive (training/step.py).
 EXPLODED = 3.0
+NEVER_NEGATIVE = (
+    "step", "tokens", "flops", "seconds", "attempt", "lr", "grad_norm", "tokens_per_second", "n", "stderr",
+)  # fmt: skip
 SAME = 1e-9  # relative: the same number, written twice
 
 # The bytes of a file of the run by its name, None where there is none; raises Unreadable.
@@ -83,6 +86,7 @@ def notes_of(
     notes += [Note(LEDGER, problem, spoils=True) for problem in _of_ledger(ledger, result)]
     notes += _of_files(result, read, skip)
     notes += _of_evaluations(result, read)
+    notes += notes_of_logs(spec, read, skip)
     if digest_of(spec) is not None and not contradicts(run, spec):
         notes += [*_of_marks(spec, read), *_of_tasks(spec, read)]
         if METRICS not in skip:
@@ -93,6 +97,33 @@ def notes_of(
 def notes_of_spec(run: str, spec: Mapping[str, Any]) -> list[Note]:
     """Why a spec.json cannot be that of the run, which need not be complete."""
     return [Note(SPEC, problem, spoils=True)] if (problem := contradicts(run, spec)) else []
+
+
+def notes_of_logs(spec: Mapping[str, Any], read: ReadFile, skip: Collection[str] = ()) -> list[Note]:
+    """Rows that hold what no training writes, of a run that need not be complete."""
+    notes, most = [], _most_loss(spec)
+    for name in {METRICS, EVALUATIONS}.difference(skip):
+        odd = next(filter(None, (_odd_number(row, most) for row in _rows(read, name) or ())), "")
+        if odd:
+            notes.append(Note(name, odd, doubtful=True))
+    return notes
+
+
+def _odd_number(row: Mapping[str, Any], most_loss: float) -> str:
+    """A value of a row of a log that is no number, or one that it cannot be; empty where all are well."""
+    of_a_task = str(row.get("name")).startswith("task/")
+    for key, value in row.items():
+        if key == "name" or value is None or (key == "value" and of_a_task):
+            continue
+        found = finite(value)
+        if found is None and not isinstance(value, str):
+            return f"says {printable(key)}={shown(value)}, which is no number"
+        if key in NEVER_NEGATIVE and (found is None or found < 0):
+            return f"says {key}={shown(value)}, which cannot be"
+    loss = finite(row.get("loss"))
+    if loss is not None and not 0 < loss <= most_loss:
+        return f"says loss={loss:g}, which no training goes on from"
+    return ""
 
 
 def once(notes: Iterable[Note]) -> list[Note]:
@@ -167,7 +198,7 @@ def _of_files(result: Mapping[str, Any], read: ReadFile, skip: Collection[str]) 
         try:
             payload = read(name)
         except Unreadable as error:
-            notes.append(Note(name, error.why, spoils=name in (SPEC, LEDGER)))
+            notes.append(Note(name, error.why, spoils=name in (SPEC, LEDGER), doubtful=True))
             continue
         problem = "is missing" if payload is None else seal.difference(cover, payload)
         doubtful = bool(problem) and payload is not None
@@ -186,7 +217,7 @@ def _of_evaluations(result: Mapping[str, Any], read: ReadFile) -> list[Note]:
     try:
         payload = read(EVALUATIONS)
     except Unreadable as error:
-        return [Note(EVALUATIONS, error.why)]
+        return [Note(EVALUATIONS, error.why, doubtful=True)]
     if payload is None:
         return [Note(EVALUATIONS, "is missing, though the run is complete")]
     rows, _ = whole_rows(payload.split(b"\n"))
@@ -273,7 +304,7 @@ def _of_metrics(spec: Mapping[str, Any], result: Mapping[str, Any], read: ReadFi
         if read(METRICS) is None:
             yield Note(METRICS, "is missing, though the run is complete")
     except Unreadable as error:
-        yield Note(METRICS, error.why)
+        yield Note(METRICS, error.why, doubtful=True)
     rows = _rows(read, METRICS)
     if rows is None:
         return
@@ -288,6 +319,18 @@ def _of_metrics(spec: Mapping[str, Any], result: Mapping[str, Any], read: ReadFi
             f"has no loss of {len(missing)} of {len(steps)} steps, first of that at {missing[0]} tokens",
         )
         return
+    rates = [
+        (row, finite(row.get("flops")), finite(row.get("step"))) for row in rows if row.get("tokens") in steps
+    ]
+    for row, flops, step in rates:
+        usual, batch = (rates[0][1] or 0.0) / rates[0][0]["tokens"], spec["batch_tokens"]
+        if (flops is not None and not _same(flops / row["tokens"], usual)) or step not in (
+            None,
+            row["tokens"] / batch,
+        ):
+            said = f"says step={shown(row.get('step'))} and flops={shown(row.get('flops'))} at {row['tokens']} tokens"
+            yield Note(METRICS, f"{said}, which other rows contradict", doubtful=True)
+            return
     tail = [loss for tokens, loss in losses.items() if loss is not None and tokens > 0.95 * end]
     written, mean = finite(result.get("train_loss")), sum(tail) / len(tail)
     if written is not None and not math.isclose(mean, written, rel_tol=1e-6):
@@ -311,6 +354,25 @@ def _of_tasks(spec: Mapping[str, Any], read: ReadFile) -> Iterator[Note]:
             return
         if len(tree) < wanted:
             yield Note(TASKS, f"describes {len(tree)} tasks, and the spec names {wanted}")
+            return
+        yield from _of_chances(tree, _rows(read, EVALUATIONS) or ())
+
+
+def _of_chances(tasks: Mapping[str, TaskRecord], rows: Iterable[Mapping[str, Any]]) -> Iterator[Note]:
+    """The chances and numbers of problems stand in the log too: those that were scored last count."""
+    last = {row.get("name"): row for row in rows if isinstance(row.get("name"), str)}
+    for task, record in tasks.items():
+        for key in ("chance", "choice_chance"):
+            row = last.get(f"task/{task}/{key}", {})
+            pairs = (
+                (key, finite(row.get("value")), record[key]),
+                ("items", finite(row.get("n")), record["items"]),
+            )
+            for name, scored, said in pairs if row else ():
+                if scored is not None and not _same(scored, said):
+                    text = f"says {name}={said:g} of {printable(task)}, and {EVALUATIONS} {scored:g}"
+                    yield Note(TASKS, text, doubtful=True)
+                    return
 
 
 def values_at(rows: Iterable[Mapping[str, Any]], tokens: object) -> dict[str, list[float | None]]:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from core import stop
 from core.cores import usable_cores
 
 Task = TypeVar("Task")
@@ -41,7 +42,8 @@ def map_in_order(
         remaining = iter(tasks)
         try:
             for task in remaining:
-                waiting.append(pool.submit(function, task))
+                with stop.kept_from_children():  # the first tasks start the workers
+                    waiting.append(pool.submit(function, task))
                 if len(waiting) >= 3 * workers:  # enough to keep every worker busy, little enough to hold
                     yield waiting.popleft().result()
             while waiting:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core import disk
 from core.errors import BadInput
 from core.files import read_json, read_object, write_json
 from data.documents import SPLITS, Documents
@@ -125,14 +126,14 @@ def _write(folder: Path, kind: str, documents: Documents, domain: str, descripti
 
 @contextlib.contextmanager
 def _disk_faults() -> Iterator[None]:
-    """array_record reports a full disk as a RuntimeError with the system's words in it: make it the OSError it is."""
+    """A full disk is a RuntimeError of array_record, an OSError without a number of TFDS: make it the one it is."""
     try:
         yield
-    except RuntimeError as error:
-        for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            if os.strerror(code) in str(error):
-                raise OSError(code, os.strerror(code)) from error
-        raise
+    except (RuntimeError, OSError) as error:
+        code = errno.ENOSPC if str(error).startswith("Not enough disk space") else disk.number_of(error)
+        if code is None or (isinstance(error, OSError) and error.errno):
+            raise
+        raise OSError(code, os.strerror(code)) from error
 
 
 def _is_whole(folder: Path) -> bool:

@@ -36,7 +36,7 @@ def condition(
     if environment is None:
         notes += [damage or Note(ENVIRONMENT, "is missing, though the run is complete")]
     notes += notes_of(run.name, to_json(spec), ledger or {}, result, run.read, skip)
-    return once([*notes, *_of_ledger(ledger, spec)])
+    return once([*notes, *of_ledger(ledger, spec)])
 
 
 def long_logs(run: RunDirectory, result: Mapping[str, Any]) -> set[str]:
@@ -50,7 +50,7 @@ def long_logs(run: RunDirectory, result: Mapping[str, Any]) -> set[str]:
     return {METRICS} if stat.S_ISREG(found.st_mode) and long else set()
 
 
-def _of_ledger(ledger: Mapping[str, Any] | None, spec: RunSpec) -> Iterator[Note]:
+def of_ledger(ledger: Mapping[str, Any] | None, spec: RunSpec) -> Iterator[Note]:
     """A ledger that counts another model than the spec describes."""
     if ledger is None:
         return
@@ -65,4 +65,4 @@ def _of_ledger(ledger: Mapping[str, Any] | None, spec: RunSpec) -> Iterator[Note
                 return
 
 
-__all__ = ["COMPARED_BYTES", "UNUSED", "condition", "long_logs"]
+__all__ = ["COMPARED_BYTES", "UNUSED", "condition", "long_logs", "of_ledger"]

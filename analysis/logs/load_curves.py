@@ -60,7 +60,8 @@ def read_curves(
     payloads: list[bytes] = []
     for run in runs:
         if run.has_doubtful(name):
-            continue  # the sweep's own warnings name it
+            warnings.append(f"{run.run}/{name} is damaged and left out")
+            continue
         try:
             payload = read(run.run, name)
         except Unreadable as error:

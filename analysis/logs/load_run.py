@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.logs.files import Read, reader
-from core.condition import Note, ReadFile, notes_of, notes_of_spec, once, tree_of
+from core.condition import Note, ReadFile, notes_of, notes_of_logs, notes_of_spec, once, tree_of
 from core.epochs import Reading, reading_of
 from core.numbers import finite
 from core.reading import Unreadable, printable
@@ -143,7 +143,7 @@ def read_run(
     if completion.problem:
         damage.append(Note(RESULT, f"is damaged ({completion.problem})", spoils=True))
     if completion.result is None:
-        damage += notes_of_spec(name, trees[SPEC])
+        damage += [*notes_of_spec(name, trees[SPEC]), *notes_of_logs(trees[SPEC], own, skip)]
     else:
         damage += notes_of(name, trees[SPEC], trees[LEDGER], completion.result, own, skip)
     damage = once(damage)

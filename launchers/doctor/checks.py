@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from core.codec import LARGEST
+from core.codec import LARGEST, to_json
+from core.condition import notes_of_logs, tree_of
 from core.errors import BadInput
 from core.files import read_rows, write_atomic, write_json
 from core.numbers import finite
@@ -30,7 +31,7 @@ from core.rundir import (
     TASKS,
     RunDirectory,
 )
-from launchers.condition import UNUSED, condition
+from launchers.condition import UNUSED, condition, of_ledger
 from launchers.doctor.checkpoints import checkpoints
 from launchers.doctor.finding import Finding, where_of
 from training.cost import ledger_of
@@ -77,6 +78,8 @@ def examine_run(directory: Path) -> list[Finding]:
             return []
         checks = (_folder, _temporaries, _logs, _records, _result, _condition, checkpoints, _leases)
         return _one_a_file(finding for check in checks for finding in check(run, spec))
+    except BadInput as error:
+        return [Finding(run.name, str(error), "remove what lies there, or delete the run's directory")]
     except OSError as error:
         where = printable(str(error.filename or run.path))
         return [Finding(run.name, f"{where}: cannot be read ({error.strerror})", "give its files back to you")]
@@ -173,7 +176,10 @@ def _gaps(run: RunDirectory, spec: RunSpec, tokens: list[int]) -> Iterator[Findi
         )
     if run.completion().result is not None:
         return
-    rows, _ = run.read_evaluations()
+    try:
+        rows, _ = run.read_evaluations()
+    except BadInput:
+        return  # told as what it is
     scored = {
         row.get("tokens") for row in rows if row.get("name") == LOSS and finite(row.get("value")) is not None
     }
@@ -243,11 +249,14 @@ def _problem_of(path: Path, read: Callable[[], object]) -> str:
 
 
 def _condition(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
-    """What contradicts what in a complete run, and what its spec asks for and is not there."""
+    """What contradicts what, and what the spec of a complete run asks for and is not there."""
     result = run.completion().result
     if result is None:
-        return
-    for note in condition(run, spec, result):
+        ledger, _ = tree_of(run.read, LEDGER)  # what is no object is told by `_records`
+        notes = [*of_ledger(ledger, spec), *notes_of_logs(to_json(spec), run.read)]
+    else:
+        notes = condition(run, spec, result)
+    for note in notes:
         where, lost = (
             where_of(run, run.path / note.file),
             UNUSED if note.spoils else "",

@@ -78,6 +78,10 @@ def train(
     Args:
       held: run_ids of those that wait for a forecast; none where nothing is to be forecast.
     """
+
+    def left() -> int:
+        return sum(not SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs)
+
     try:
         ended = train_in_order(specs, held, directory, lambda due: _train_now(due, directory, cache, flags))
     except stop.StopRequested:
@@ -86,12 +90,11 @@ def train(
         if (said := disk.line(error)) is None:
             raise
         print(f"error: {said}", file=sys.stderr)
-        ended = EXIT_FAILED
-    left = sum(not SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs)
-    if ended == EXIT_STOPPED or (stop.requested() and left):
+        ended = EXIT_STOPPED if left() else EXIT_FAILED
+    if ended == EXIT_STOPPED or (stop.requested() and left()):
         who = f"{stop.reason()}: " if stop.requested() else ""
         print(
-            f"{who}{left} of {len(specs)} runs are left, and what they have trained is saved; to go on: "
+            f"{who}{left()} of {len(specs)} runs are left, and what they have trained is saved; to go on: "
             f"{stop.this_command()}",
             file=sys.stderr,
         )

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from core import stop, voice
+from core import disk, stop, voice
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, writes
 from core.files import append_to, open_lock
 from core.rundir import SweepDirectory
@@ -87,8 +87,9 @@ def sweep_lock(directory: Path) -> Iterator[None]:
                 f"{directory}: another launcher works on this sweep (process "
                 f"{file.read().decode().strip() or 'unknown'}); wait for it or stop it"
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n".encode())
+        with disk.named(directory):
+            file.truncate(0)
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
         yield
 
 

@@ -157,6 +157,14 @@ def silent(before: dict[str, Any], after: dict[str, Any], said: str) -> list[str
     return [key for key in changed if key.split("/")[0].split(" ")[0] not in said]
 
 
+def nobody_can_know(sweep: Path, path: Path, damage: str) -> bool:
+    """One number of a log, edited into another that could be: only a checksum tells, which this run does not have."""
+    sealed = "sha256" in read_json(sweep / NEIGHBOUR / "result.json") and path.parent.name != STOPPED
+    return (
+        not sealed and path.suffix == ".jsonl" and (" number " in damage or damage.startswith("a bit flipped"))
+    )
+
+
 def try_out(sweep: Path, cases: list[tuple[Path, str]]) -> tuple[Counter, list[str], list[str]]:
     """Counts, what went wrong, and damages that the doctor does not see."""
     counts: Counter = Counter()
@@ -182,6 +190,9 @@ def try_out(sweep: Path, cases: list[tuple[Path, str]]) -> tuple[Counter, list[s
                     counts["failures"] += 1
                     wrong.append(f"{where}: {failure}")
                 elif lost := silent(baseline[command][0], numbers, said):
+                    if nobody_can_know(sweep, path, damage):
+                        counts["edited numbers that nothing contradicts"] += 1
+                        continue
                     counts["silent changes"] += 1
                     wrong.append(f"{where}: {lost[0]} is another number, and nothing is said: {said[:300]}")
                 elif command == "doctor" and not said and not same:

@@ -9,6 +9,7 @@ another type) is watched likewise: a file that does not change for EXPIRY_SECOND
 
 import contextlib
 import datetime
+import errno
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from core import disk, stop
 from core.errors import EXIT_STOPPED, BadInput
 from core.files import open_own
 from core.rundir import LEASE, RunDirectory
@@ -127,10 +129,13 @@ class Lease:
     def _write(self, *, released: bool) -> None:
         """One write of constant length through a fresh descriptor, so that other machines see it at once."""
         content = json.dumps({**self.owner, "count": f"{self.count:012}", "released": int(released)}) + "\n"
-        descriptor = open_own(lease_path(self.directory, self.generation), os.O_WRONLY)
+        path = lease_path(self.directory, self.generation)
+        descriptor = open_own(path, os.O_WRONLY)
         try:
-            os.pwrite(descriptor, content.encode(), 0)
-            os.fsync(descriptor)
+            with disk.named(path):
+                if os.pwrite(descriptor, content.encode(), 0) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -158,9 +163,9 @@ class Lease:
 
 def end_at_once() -> None:
     """What a process does whose run belongs to another: nothing more, least of all a save."""
-    with contextlib.suppress(OSError):
-        os.write(2, b"note: another process has taken this run over, so this one ends without a save\n")
-    os._exit(EXIT_STOPPED)
+    stop.end_process(
+        EXIT_STOPPED, "note: another process has taken this run over, so this one ends without a save"
+    )
 
 
 def acquire(

@@ -127,6 +127,9 @@ def _records(sweep: SweepLogs) -> tuple[dict[str, TaskRecord], list[str]]:
     found: dict[str, TaskRecord] = {}
     damaged = []
     for run in sweep.usable:
+        if run.has_doubtful(TASKS):
+            damaged.append(f"{run.run}/{TASKS}: damaged and left out")
+            continue
         try:
             records = typed(dict[str, TaskRecord], parse_json(sweep.read(run.run, TASKS) or b"{}"))
         except ValueError:
