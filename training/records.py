@@ -30,6 +30,7 @@ from training.processes.lease import (
     holder_elsewhere,
     lease_path,
 )
+from training.same_text import check_begun, check_resumed
 from training.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def start_attempt(directory: Path, corpus: CorpusRecord, mesh: "Mesh", code: str
       pack: runs that are trained together as one program; 0, for a run alone, is not written.
 
     Raises:
-      BadInput: the corpus is not the one that an earlier attempt of this run read.
+      BadInput: the corpus is not the one that an earlier attempt of this run, its trunk or its sweep read.
     """
     import jax  # here: the launcher and `status` read records without JAX
 
@@ -109,16 +110,14 @@ def start_attempt(directory: Path, corpus: CorpusRecord, mesh: "Mesh", code: str
 
     files = RunDirectory(directory)
     previous = files.read_environment() if files.environment.exists() else None
-    if previous is not None and previous["corpus"]["fingerprint"] != corpus["fingerprint"]:
-        raise BadInput(
-            f"{directory}: the corpus changed since this run began (fingerprint "
-            f"{previous['corpus']['fingerprint'][:12]}, now {corpus['fingerprint'][:12]}); restore it, or "
-            "delete the run's directory to train it on the new one"
-        )
+    spec = read_spec(directory)
+    if previous is None:
+        check_begun(spec, directory, corpus)
+    else:
+        check_resumed(directory, previous["corpus"], corpus)
     attempts = previous["attempts"] if previous else []
     now = utc_now()
     device = mesh.devices.flat[0]
-    spec = read_spec(directory)
     length, kind = spec.data.sequence_length, described(device)
     sequences = (spec.optim.microbatch_tokens or spec.batch_tokens) // length
     made = record(spec.model, kind, tuple(mesh.shape.values()), sequences, length)
