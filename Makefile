@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.txt | cksum | cut -d' ' -f1)
 
-.PHONY: setup quickstart check test test-long test-slurm test-faults test-scale test-skypilot test-lowest lint bench docs clean
+.PHONY: setup quickstart check test test-long test-slurm test-faults test-scale test-skypilot test-lowest test-chips \
+	lint bench docs clean
 
 setup: $(INSTALLED)
 
@@ -55,6 +56,13 @@ test-skypilot:
 	$(PYTHON) -m venv .venv-skypilot
 	.venv-skypilot/bin/python -m pip install --quiet --disable-pip-version-check skypilot pytest
 	.venv-skypilot/bin/python -m pytest -q -p no:cacheprovider -c /dev/null --noconftest tests/launchers/skypilot_parser.py
+
+# Every shipped step compiled by XLA for an H100 and a TPU v5e, on a machine with neither: some GB of wheels and half an
+# hour, by hand or nightly.
+test-chips:
+	$(PYTHON) -m venv .venv-chips
+	.venv-chips/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt "jax[cuda12,tpu]" -c requirements.lock
+	.venv-chips/bin/python -m pytest -q -rP -p no:cacheprovider --noconftest tests/chips/compilers.py
 
 # The oldest versions that requirements.txt allows, in an environment of their own.
 test-lowest:

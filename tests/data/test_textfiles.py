@@ -55,7 +55,7 @@ def zstandard(content: bytes) -> bytes:
         ("a.json", b'{"text": "x"}\n{"text": "y"}\n', ["x", "y"]),
         ("a.csv", b'id,text\n1,"two\nlines, ""quoted"""\n2,\n', ['two\nlines, "quoted"']),
         ("a.tsv", b"id\ttext\n1\tone, two\n", ["one, two"]),
-        ("a.html", b"<title>T &amp; t</title><style>n</style><p>A <b>bold</b> word<br>z", ["T & t\nA bold word\nz\n"]),
+        ("a.html", b"<title>T &amp; t</title><script>x</script><p>A <b>bad</b> move<br>z", ["T & t\nA bad move\nz\n"]),
         ("a.txt.gz", gzip.compress(b"one ") + gzip.compress(b"two"), ["one two"]),
         ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n'), ["x"]),
         ("a.txt.bz2", bz2.compress(b"x"), ["x"]),
