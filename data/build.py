@@ -261,7 +261,7 @@ def _progress_bar(shown: bool) -> Progress:
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, quiet=not shown),  # a bar that is off still ends its line
         transient=True,
         # No refreshing thread: TFDS exchanges the import function while it loads, which a thread would meet.
         auto_refresh=False,

@@ -11,6 +11,8 @@ from core import stop
 from core.rundir import RunDirectory
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
+from model.kernels.chips import peak_flops
+from model.kernels.device import described, products_here
 from training import objectives
 from training.checkpoint import Checkpoints
 from training.cost import ledger_of
@@ -29,7 +31,7 @@ from training.member import Member
 from training.prepare import check_prepared, check_vocabulary, corpus_record
 from training.processes.group import Group
 from training.processes.mesh import data_share
-from training.records import git_commit, peak_flops, start_attempt
+from training.records import git_commit, start_attempt
 from training.restore import restored
 from training.spec import RunSpec
 from training.state import TrainState
@@ -97,7 +99,8 @@ def _begin(
     if execution.profile and not pack:
         hooks.append(Profile(files.profile, tokens=tokens, batch_tokens=spec.batch_tokens, end=spec.tokens))
     counts = ledger_of(spec)
-    peak = peak_flops(mesh.devices.flat[0].device_kind)
+    device = described(mesh.devices.flat[0])
+    peak = peak_flops(device.kind, products_here(spec.model, device).name)
     metrics = MetricsLog(
         spec,
         directory,

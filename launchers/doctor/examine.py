@@ -12,6 +12,7 @@ from typing import Any
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, BadInput
 from core.reading import printable
 from core.rundir import RunDirectory, SweepDirectory
+from launchers.doctor import devices
 from launchers.doctor.checkpoints import quiet, unchecked
 from launchers.doctor.checks import SETTLED_SECONDS, examine_run
 from launchers.doctor.finding import Finding
@@ -29,7 +30,7 @@ def examine(sweep: Path) -> list[Finding]:
       BadInput: no such folder.
     """
     runs = SweepDirectory(sweep).runs()
-    findings = _sweep(sweep)
+    findings = _sweep(sweep) + devices.findings(sweep)
     with quiet():
         for run in runs:
             findings += examine_run(run.path)
