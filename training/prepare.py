@@ -7,13 +7,8 @@ from pathlib import Path
 
 from core.codec import to_json
 from core.epochs import Reading, reading_of
-<<<<<<< HEAD
 from core.errors import BadInput, writes
-from core.records import TaskRecord
-=======
-from core.errors import BadInput
 from core.records import CorpusRecord, TaskRecord
->>>>>>> main
 from core.rundir import SweepDirectory
 from data.cache import TokenCache, open_or_build, train_tokens
 from data.config import DataConfig
@@ -100,12 +95,8 @@ def prepare(
 
             records |= held_out_tasks(spec.tasks, spec.task_items, spec.data, cache_root).records
     if sweep is not None and fingerprints:
-<<<<<<< HEAD
         with writes(sweep):
-=======
-        try:
             check_sweep(SweepDirectory(sweep), begin)
->>>>>>> main
             SweepDirectory(sweep).write_prepared(fingerprints)
     if progress:
         sys.stderr.writelines(f"{line}\n" for line in told)
