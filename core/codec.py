@@ -1,5 +1,6 @@
 """Values and JSON: frozen dataclasses to plain values and back, their canonical text, their fields by dotted key."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from core.errors import BadInput
+from core.numbers import brief, parse_float, parse_int, shortened
+from core.suggest import did_you_mean
 
 T = TypeVar("T")
 
@@ -52,12 +55,13 @@ def from_json(kind: type[T], value: Any, where: str = "") -> T:
       BadInput: an unknown or wrong-typed key, naming the key, the value and what is allowed.
     """
     if not isinstance(value, Mapping):
-        raise BadInput(f"{where or kind.__name__}={value!r}: must be an object with keys")
+        raise BadInput(f"{where or kind.__name__}={brief(value)}: must be an object with keys")
     hints = _hints(typing.cast(Any, kind))
     names = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
     for key in value:
         if key not in names:
-            raise BadInput(f"unknown key {_dotted(where, key)}: allowed are {', '.join(names)}")
+            near = did_you_mean(str(key), names)
+            raise BadInput(f"unknown key {_dotted(where, shortened(key))}{near} {', '.join(names)}")
     return kind(**{key: _convert(hints[key], item, _dotted(where, key)) for key, item in value.items()})
 
 
@@ -74,7 +78,7 @@ def typed(kind: type[T], value: Any, where: str = "") -> T:
 
 def _typed_dict(kind: Any, value: Any, key: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise BadInput(f"{key or kind.__name__}={value!r}: must be an object with keys")
+        raise BadInput(f"{key or kind.__name__}={brief(value)}: must be an object with keys")
     missing = sorted(kind.__required_keys__ - value.keys())
     if missing:
         raise BadInput(f"{_dotted(key, missing[0])} is missing")
@@ -106,7 +110,7 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         return value
     if origin is Literal:
         if value not in arguments:
-            raise BadInput(f"{key}={value!r}: must be one of {', '.join(map(str, arguments))}")
+            raise BadInput(f"{key}={brief(value)}: must be one of {', '.join(map(str, arguments))}")
         return value
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
@@ -114,23 +118,23 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         return _convert(next(item for item in arguments if item is not type(None)), value, key)
     if origin in (tuple, list):
         if not isinstance(value, (list, tuple)):
-            raise BadInput(f"{key}={value!r}: must be a list")
+            raise BadInput(f"{key}={brief(value)}: must be a list")
         if origin is tuple:
             return tuple(_convert(arguments[0], item, key) for item in value)
         return [_convert(arguments[0], item, _dotted(key, place)) for place, item in enumerate(value)]
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise BadInput(f"{key or 'value'}={value!r}: must be an object with keys")
+            raise BadInput(f"{key or 'value'}={brief(value)}: must be an object with keys")
         return {name: _convert(arguments[1], item, _dotted(key, name)) for name, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
         except OverflowError:
-            raise BadInput(f"{key}={value}: must be a number that a float can hold") from None
+            raise BadInput(f"{key}={brief(value)}: must be a number that a float can hold") from None
     if hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise BadInput(f"{key}={value!r}: must be {_described(hint)}")
+        raise BadInput(f"{key}={brief(value)}: must be {_described(hint)}")
     if hint is float and value != value:
         raise BadInput(f"{key}=nan: must be a number")
     return value
@@ -151,15 +155,24 @@ def with_settings(value: T, settings: Mapping[str, str]) -> T:
         node, parts = tree, key.split(".")
         for part in parts[:-1]:
             if not isinstance(node.get(part), dict):
-                raise BadInput(f"unknown key {key}: allowed at {part!r} are {', '.join(node)}")
+                raise BadInput(f"unknown key {shortened(key)}: allowed at {brief(part)} are {', '.join(node)}")
             node = node[part]
         if parts[-1] not in node or isinstance(node[parts[-1]], dict):
-            raise BadInput(f"unknown key {key}: allowed are {', '.join(flat_keys(tree))}")
+            known = flat_keys(tree)
+            raise BadInput(f"unknown key {shortened(key)}{did_you_mean(key, known)} {', '.join(known)}")
         try:
             node[parts[-1]] = json.loads(text)
-        except ValueError:
-            node[parts[-1]] = text
+        except (ValueError, RecursionError):
+            node[parts[-1]] = _number_or_text(text, node[parts[-1]])
     return from_json(type(value), tree)
+
+
+def _number_or_text(text: str, default: Any) -> Any:
+    """100k for a number; what is left of it as text, for a field of another kind or to be refused by name."""
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        with contextlib.suppress(ValueError):
+            return parse_float(text) if isinstance(default, float) else parse_int(text)
+    return text
 
 
 def flat_keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 from core import cli
 from core.errors import BadInput
+from core.names import plain_name
+from core.numbers import shortened
 from core.suggest import unknown
 from experiments import registry
 from experiments.spec import RunSpec, Sweep
@@ -93,19 +95,25 @@ def choose(verb: str, arguments: Sequence[str], kind: type[Flags], about: str) -
 
 
 def settings(items: Sequence[str]) -> dict[str, str]:
-    """{"model.width": "96"} from ["model.width=96"]."""
-    pairs = [item.partition("=") for item in items]
-    for key, equals, _ in pairs:
+    """{"model.width": "96"} from ["model.width=96"].
+
+    Raises:
+      BadInput: another form, or a key with two values.
+    """
+    found: dict[str, str] = {}
+    for key, equals, value in (item.partition("=") for item in items):
         if not (key and equals):
-            raise BadInput(f"--set {key}: must be KEY=VALUE, such as model.width=96")
-    return {key: value for key, _, value in pairs}
+            raise BadInput(f"--set {shortened(key)}: must be KEY=VALUE, such as model.width=96")
+        if found.setdefault(key, value) != value:
+            raise BadInput(
+                f"--set {shortened(key)}: given twice, as {shortened(found[key])} and {shortened(value)}"
+            )
+    return found
 
 
 def sweep_directory(runs: Path, name: str) -> Path:
     """runs/<name>; the name stays inside the folder."""
-    if not name or name in (".", "..") or "/" in name or "\\" in name:
-        raise BadInput(f"--name={name!r}: must be a plain folder name")
-    return runs / name
+    return runs / plain_name("--name", name)
 
 
 def _arguments_of(

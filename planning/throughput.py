@@ -107,16 +107,12 @@ class Estimate:
 
     def seconds(self, spec: RunSpec) -> float:
         """Of a run, from its order to its end, without compilation."""
-        more_evaluations = max(0, len(_own_marks(spec)) - 1)
+        more_evaluations = len(spec.all_marks) - 1
         return (
             spec.trained_tokens / self.tokens_per_second
             + self.run_seconds
             + more_evaluations * self.evaluation_seconds
         )
-
-
-def _own_marks(spec: RunSpec) -> tuple[int, ...]:
-    return tuple(mark for mark in spec.all_marks if mark > (spec.branch_at_tokens or 0))
 
 
 def device_here(gpus: Sequence[str] = ()) -> str:
