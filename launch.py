@@ -17,6 +17,12 @@ python -m analysis.report runs/quickstart    every fit and figure, from the logs
 """
 
 import sys
+
+from core import begin
+
+if __name__ == "__main__":
+    begin.verb(sys.argv[1:], resumed=("run", "backfill"))
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

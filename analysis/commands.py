@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.files import canonical_sha256, write_json
 
 
 def write_result(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Write a result file; a place that cannot be written to is the user's mistake (BadInput)."""
-    try:
+    """Write a result file; a place that is not there is the user's mistake (BadInput)."""
+    with writes(path):
         write_json(path, value)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def read_object(path: str | Path, what: str) -> tuple[dict[str, Any], str]:

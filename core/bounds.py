@@ -71,7 +71,7 @@ def check(value: Any, prefix: str = "") -> None:
 
 
 def refuse(key: str, value: Any, allowed: Allowed) -> None:
-    """Raises BadInput where a number, or one of several, is out of the range; what is no number is none of its business."""
+    """Raises BadInput where a number, or one of several, is out of the range; what is no number is let through."""
     for number in value if isinstance(value, tuple | list) else (value,):
         if isinstance(number, int | float) and (problem := allowed.problem(number)):
             raise BadInput(f"{key}={brief(number)}: {problem}")
@@ -91,7 +91,11 @@ def allowed_in(hint: Any) -> Allowed | None:
     return next((item for item in more if isinstance(item, Allowed)), None)
 
 
-def check_flags(declared: type | Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Raises BadInput where a flag of a function or a dataclass is out of its range, or no finite number."""
+def check_flags(declared: type | Callable[..., Any], given: Mapping[str, Any], *, finite: bool) -> None:
+    """Raises BadInput where a flag of a function or a dataclass is out of its range; with `finite` also where one
+    without a range is NaN or infinite."""
+    declared_ranges = ranges(declared)
     for name, value in given.items():
-        refuse(f"--{name.replace('_', '-')}", value, ranges(declared).get(name, FINITE))
+        allowed = declared_ranges.get(name, FINITE if finite else None)
+        if allowed is not None:
+            refuse(f"--{name.replace('_', '-')}", value, allowed)

@@ -110,15 +110,19 @@ def parse(
     return parsed
 
 
-def delayed(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
-    """A function of the same arguments that only keeps them, for a call once all flags are understood."""
+def delayed(function: Callable[..., T], *, finite: bool = False) -> Callable[..., Callable[[], T]]:
+    """A function of the same arguments that only keeps them, for a call once all flags are understood.
+
+    Args:
+      finite: refuse NaN and infinities; otherwise the function does that itself.
+    """
     # as in `parse`: tyro is loaded where flags are parsed
     from tyro.conf import arg
 
     @functools.wraps(function)
     def keep(*arguments: Any, **named: Any) -> Callable[[], T]:
         given = inspect.signature(function).bind(*arguments, **named).arguments
-        bounds.check_flags(function, given)
+        bounds.check_flags(function, given, finite=finite)
         for value in given.values():
             _check(value)
         return functools.partial(function, *arguments, **named)
@@ -144,7 +148,7 @@ def delayed(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
 def _check(value: Any) -> None:
     """Raises BadInput where a flag of a parsed dataclass is out of the range that its field declares."""
     if dataclasses.is_dataclass(value):
-        bounds.check_flags(type(value), vars(value))
+        bounds.check_flags(type(value), vars(value), finite=True)
 
 
 def _with_ranges(kind: type[T]) -> type[T]:

@@ -1,23 +1,29 @@
 """Files that survive a kill: whole-file writes are atomic, JSON lines are appended whole."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core import disk
 from core.errors import BadInput
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
     """Write `content` to a temporary name beside `path`, flush it to disk, and rename it into place."""
-    path = Path(path)
+    with disk.named(path, instead=True):  # not its temporary name
+        _write_atomic(Path(path), content.encode() if isinstance(content, str) else content)
+
+
+def _write_atomic(path: Path, payload: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    payload = content.encode() if isinstance(content, str) else content
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -69,6 +75,16 @@ def read_object(path: str | os.PathLike) -> dict[str, Any]:
     return value
 
 
+def _sync_folder(folder: Path) -> None:
+    """The names in a folder reach the disk; where a file system cannot do that, they do so later."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 class JsonLines:
     """An append-only JSON-lines file; each row reaches the file in one write.
 
@@ -78,7 +94,10 @@ class JsonLines:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
+        is_new = not self.path.exists()
         self._descriptor: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        if is_new:
+            _sync_folder(self.path.parent)
         size = os.fstat(self._descriptor).st_size
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
             os.write(self._descriptor, b"\n")
@@ -88,14 +107,25 @@ class JsonLines:
         if self._descriptor is None:
             raise ValueError(f"{self.path} is closed")
         payload = (json.dumps(row, allow_nan=True) + "\n").encode()
-        written = os.write(self._descriptor, payload)
-        if written != len(payload):
-            raise OSError(f"{self.path}: only {written} of {len(payload)} bytes written (disk full?)")
+        with disk.named(self.path):
+            written = os.write(self._descriptor, payload)
+            if written != len(payload):  # the next write would say why
+                raise OSError(errno.ENOSPC, f"only {written} of {len(payload)} bytes written (disk full?)")
+
+    def sync(self) -> None:
+        """Flush all rows to disk: they are there after a power cut, before whatever is written next."""
+        if self._descriptor is not None and stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            with disk.named(self.path):
+                os.fsync(self._descriptor)
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Flush to disk and close."""
+        try:
+            self.sync()
+        finally:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
 
     def __enter__(self) -> "JsonLines":
         return self

@@ -4,7 +4,9 @@ Keys without `NotRequired` are in every file that this version writes. A reader 
 """
 
 import dataclasses
+import functools
 import json
+import typing
 from collections.abc import Mapping
 from typing import Any, Final, NotRequired, TypedDict
 
@@ -190,12 +192,13 @@ class Completion:
     problem: str = ""
 
 
-def completion_of(run: str, payload: bytes | None) -> Completion:
-    """The rule: a run is complete if its result.json is there, is a JSON object and is of this run.
+def completion_of(run: str, payload: bytes | None, spec: Mapping[str, Any] | None = None) -> Completion:
+    """The rule: a run is complete if its result.json is there, is of this run and its spec, and has its final loss.
 
     Args:
       run: run_id, the name of the directory.
       payload: bytes of result.json; None where there is none.
+      spec: content of spec.json; None where it is not known.
     """
     if payload is None:
         return Completion()
@@ -207,7 +210,28 @@ def completion_of(run: str, payload: bytes | None) -> Completion:
         return Completion(problem=f"holds no object but {type(value).__name__}")
     if value.get("run") != run:
         return Completion(problem=f"belongs to run {value.get('run')!r}")
-    return Completion(value)
+    problem = _contradiction(value, spec or {})
+    return Completion(problem=problem) if problem else Completion(value)
+
+
+@functools.cache
+def _types_of_a_result() -> dict[str, Any]:
+    return typing.get_type_hints(RunResult)
+
+
+def _contradiction(result: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    """What a result of a run that is trained to its end cannot say; what it does not say, an older version left out."""
+    try:
+        for key, hint in _types_of_a_result().items():
+            if key in result:
+                typed(hint, result[key], key)
+    except BadInput as error:
+        return str(error)
+    if final_evaluation(result) is None:
+        return f"has no {LOSS} (evals={json.dumps(result.get('evals'))[:60]})"
+    if "tokens" not in result or result["tokens"] != spec.get("tokens", result["tokens"]):
+        return f"says tokens={result.get('tokens')!r}, the spec {spec.get('tokens')!r}"
+    return ""
 
 
 def final_evaluation(result: Mapping[str, Any], name: str = LOSS) -> float | None:

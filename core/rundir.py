@@ -121,11 +121,16 @@ class RunDirectory:
     def completion(self) -> Completion:
         """Whether the run is complete, and what is wrong with a result.json that does not count."""
         try:
-            return completion_of(self.name, self.result.read_bytes())
+            payload = self.result.read_bytes()
         except FileNotFoundError:
             return Completion()
         except OSError as error:
             return Completion(problem=f"cannot be read ({error.strerror})")
+        try:
+            spec = self.read_spec()
+        except BadInput:
+            spec = None  # whoever needs the spec says what is wrong with it
+        return completion_of(self.name, payload, spec)
 
     def is_complete(self) -> bool:
         return self.completion().result is not None

@@ -10,7 +10,6 @@ file, so that a truncated or overwritten file is found before it is trained on, 
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import hashlib
 import json
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from core import cli
+from core import cli, disk
 from core.errors import BadInput, exit_on_bad_input
 from core.files import read_json
 from data import corpora
@@ -32,17 +31,6 @@ from data.config import DataConfig
 from data.documents import SPLITS
 from data.integrity import CACHE_FORMAT, META, TOKENIZER, build_folder, checksum, damage, only_one
 from data.tokenizers import Tokenizer, identity, load
-
-_DISK_FAULTS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,12 +165,11 @@ def _open_or_build_corpus(config: DataConfig, root: Path, workers: int | None, p
 
 @contextlib.contextmanager
 def _disk_faults(root: Path) -> Iterator[None]:
-    """A disk that is full or may not be written is the user's to mend: one line that names it."""
+    """A place that is no folder is the user's mistake; what the disk refuses names its file, or at least the place."""
     try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FAULTS:
-            raise
+        with disk.named(root):
+            yield
+    except NotADirectoryError as error:
         raise BadInput(f"cache folder {root}: {error.strerror}; must be writable and have room") from None
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from core import bounds
 from core.bounds import INT32, Allowed
 from core.errors import BadInput
-from core.names import MOST_PATH_BYTES, is_one_line
+from core.names import MOST_PATH_BYTES
 from core.numbers import brief
 from data import corpora
 
@@ -50,9 +50,9 @@ class DataConfig:
         bounds.check(self, "data.")
         for key in ("corpus", "tokenizer", "skills"):
             text = getattr(self, key)
-            if len(text) > MOST_PATH_BYTES or not is_one_line(text):
+            if len(text) > MOST_PATH_BYTES or "\0" in text:
                 raise BadInput(
-                    f"data.{key}={brief(text)}: must be at most {MOST_PATH_BYTES} letters without line ends or NUL"
+                    f"data.{key}={brief(text)}: must be at most {MOST_PATH_BYTES} letters without NUL"
                 )
         corpus, _ = corpora.find(self.corpus)
         if self.domain not in corpus.DOMAINS:

@@ -123,7 +123,7 @@ def _arguments_of(
     # With the rest of tyro, which a list of the experiments is spared.
     from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, UseAppendAction, arg
 
-    own = functools.partial(cli.delayed(sweep), **defaults)
+    own = functools.partial(cli.delayed(sweep, finite=True), **defaults)
 
     def gather(
         experiment: Annotated[Callable[[], Sweep], arg(constructor=own), OmitArgPrefixes],

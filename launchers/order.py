@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.files import canonical_sha256, read_json
 from core.records import HeldBack
 from core.rundir import SweepDirectory
@@ -39,10 +39,8 @@ def hold_back(directory: Path, specs: Iterable[RunSpec], names: Iterable[str]) -
                 f"{sweep.held_back}: holds back other runs than these arguments; take another --name"
             )
         return
-    try:
+    with writes(directory):
         sweep.write_held_back(value)
-    except OSError as error:
-        raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
 
 
 def check_order(directory: Path, specs: Sequence[RunSpec]) -> None:

@@ -22,7 +22,7 @@ import tyro
 from rich.table import Table
 
 from core import cli
-from core.errors import EXIT_COMPLETE, BadInput
+from core.errors import EXIT_COMPLETE, BadInput, writes
 from core.files import read_json, write_json
 from core.numbers import short_count
 from experiments.planner import FORMAT, TrainableSize, nearest, shapes, smallest_params
@@ -81,10 +81,8 @@ def main(arguments: Sequence[str]) -> int:
     flags = cli.parse(BudgetFlags, arguments, "python launch.py plan", about=str(__doc__))
     result = _answer(flags)
     if flags.out is not None:
-        try:
+        with writes(flags.out):
             write_json(flags.out, result["plan"])
-        except OSError as error:
-            raise BadInput(f"--out={flags.out}: cannot be written ({error.strerror})") from None
     if flags.json:
         sys.stdout.write(json.dumps(result, indent=1) + "\n")
     else:

@@ -107,6 +107,17 @@ class Checkpoints:
         place: Any = target.step.sharding
         return any_process(place.mesh, bool(damage))
 
+    @property
+    def tokens(self) -> list[int]:
+        """Token counts of all committed checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def delete_from(self, tokens: int) -> None:
+        """Remove the checkpoints at `tokens` and after: the run trains on from an earlier one, and makes them anew."""
+        for later in self.tokens:
+            if later >= tokens:
+                self._manager.delete(later)
+
     def wait(self) -> None:
         """Until every started save is committed."""
         self._manager.wait_until_finished()

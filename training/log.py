@@ -119,5 +119,9 @@ class MetricsLog:
             return f"the state that was resumed at {trained} tokens may be damaged (launch.py doctor); else {lower}"
         return lower
 
+    def sync(self) -> None:
+        """Flush all rows to disk."""
+        self._rows.sync()
+
     def close(self) -> None:
         self._rows.close()

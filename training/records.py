@@ -16,12 +16,20 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from core.codec import from_json, to_json
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.files import read_json, write_json
 from core.records import Attempt, CorpusRecord
 from core.rundir import RunDirectory
 from model.kernels import choose
-from training.processes.lease import EXPIRY_SECONDS, acquire, held, holder_elsewhere
+from training.processes.lease import (
+    EXPIRY_SECONDS,
+    acquire,
+    described,
+    generations,
+    held,
+    holder_elsewhere,
+    lease_path,
+)
 from training.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -98,10 +106,8 @@ def write_spec(directory: Path, spec: RunSpec) -> None:
     if path.exists():
         read_spec(directory)
         return
-    try:
+    with writes(directory):
         write_json(path, to_json(spec))
-    except OSError as error:
-        raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
 
 
 def start_attempt(directory: Path, corpus: CorpusRecord, mesh: "Mesh", code: str | None, pack: int = 0) -> int:
@@ -191,8 +197,8 @@ def run_lock(directory: Path, patience_seconds: float = 0.0) -> Iterator[None]:
         lease = acquire(directory, max(0.0, deadline - time.monotonic()), file_lock_held=locked is True)
         if isinstance(lease, dict):
             raise RunIsLocked(
-                f"{directory}: process {lease.get('process')} on {lease.get('host')} trains this run; its lease "
-                f"expires {EXPIRY_SECONDS:g} seconds after that process has died"
+                f"{directory}: {described(lease_path(directory, generations(directory)[-1]), lease)}, trains this run; "
+                f"its lease expires {EXPIRY_SECONDS:g} seconds after that process has died"
             )
         with held(lease):
             yield

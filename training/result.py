@@ -1,20 +1,40 @@
 """result.json: the mark of a complete run, and what it came to."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from core.rundir import RunDirectory
 from training.cost import ledger_of
 from training.log import Clock
+from training.lost import RowsAreLost, evaluations_of, losses_of, tail_steps
 from training.spec import RunSpec
 
 
-def write_result(directory: Path, spec: RunSpec, clock: Clock, attempt: int, wall_seconds: float) -> None:
-    """Write what a run has come to, from the logs on disk: they are what a reader of the run will see."""
+def write_result(
+    directory: Path, spec: RunSpec, clock: Clock, attempt: int, wall_seconds: float, wanted: Collection[str]
+) -> None:
+    """Write what a run has come to, from the logs on disk: they are what a reader of the run will see.
+
+    Args:
+      wanted: names of what is evaluated at the end.
+
+    Raises:
+      RowsAreLost: a loss is missing, or the last one is no finite number.
+    """
     files = RunDirectory(directory)
-    rows, _ = files.read_metrics()
-    losses = {row["tokens"]: row["loss"] for row in rows}
-    tail = [loss for tokens, loss in losses.items() if tokens > 0.95 * spec.tokens]
-    evaluations, _ = files.read_evaluations()
+    losses, evaluations = losses_of(files), evaluations_of(files).get(spec.tokens, {})
+    for path, missing in (
+        (
+            files.metrics,
+            [f"the loss at {tokens} tokens" for tokens in tail_steps(spec) if tokens not in losses],
+        ),
+        (files.evaluations, [f"{name} at the end" for name in wanted if name not in evaluations]),
+    ):
+        if missing:
+            raise RowsAreLost(
+                f"{path}: {missing[0]} is missing or no finite number, so the run is not complete"
+            )
+    tail = [losses[tokens] for tokens in tail_steps(spec)]
     counts = ledger_of(spec)
     files.write_result(
         {
@@ -24,7 +44,7 @@ def write_result(directory: Path, spec: RunSpec, clock: Clock, attempt: int, wal
             "trained_tokens": spec.trained_tokens,
             "steps": spec.steps,
             "train_loss": sum(tail) / len(tail),
-            "evals": {row["name"]: row["value"] for row in evaluations if row["tokens"] == spec.tokens},
+            "evals": evaluations,
             "params": counts["params"],
             "flops": {name: value * spec.tokens for name, value in counts["flops_per_token"].items()},
             "wall_seconds": round(wall_seconds, 3),

@@ -29,7 +29,7 @@ from analysis.laws import compared_laws
 from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.table import Table
 from core import cli
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.files import write_atomic
 from core.records import held_back_of
 from core.rundir import SweepDirectory
@@ -83,11 +83,9 @@ def register(
         "date": datetime.datetime.now(datetime.UTC).isoformat(),
     }
     value["digest"] = digest_of(value)
-    try:
+    with writes(sweep.forecast_folder):
         write_atomic(sweep.forecast_table, text)
         write_atomic(sweep.forecast_fit, fit_text)
-    except OSError as error:
-        raise BadInput(f"{sweep.forecast_folder}: cannot be written ({error.strerror})") from None
     write_result(sweep.forecast, value)
     return value
 

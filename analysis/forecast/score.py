@@ -19,7 +19,7 @@ from analysis.commands import digest_of, read_object, write_result
 from analysis.logs.load_run import Run, read_run
 from analysis.logs.read import read_table
 from core import cli
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.files import JsonLines, read_json_lines
 from core.records import BITS_PER_BYTE
 
@@ -241,14 +241,12 @@ def _keep(tally: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:
             row.get("observed"),
         )
 
-    try:
+    with writes(tally):
         rows = list(read_json_lines(tally))
         if mark(result) not in {mark(row) for row in rows}:
             with JsonLines(tally) as file:
                 file.append(dict(result))
             rows.append(dict(result))
-    except OSError as error:
-        raise BadInput(f"{tally}: cannot be written ({error.strerror})") from None
     return rows
 
 

@@ -105,7 +105,7 @@ def read_run(path: str | os.PathLike, read: Read | None = None) -> Run | None:
         digest.update(payload)
     damage: list[str] = []
     trees = {name: _tree(contents, name, damage) for name in (SPEC, ENVIRONMENT, LEDGER)}
-    completion = completion_of(path.name or path.absolute().name, contents.get(RESULT))
+    completion = completion_of(path.name or path.absolute().name, contents.get(RESULT), trees[SPEC])
     if completion.problem:
         damage.append(f"{RESULT} is damaged ({completion.problem})")
     if damage:

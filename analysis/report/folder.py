@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from core.errors import BadInput
+from core.errors import writes
 from core.files import write_atomic, write_json
 
 MADE_FROM = "made_from.json"
@@ -59,15 +59,13 @@ def write(
     Raises:
       BadInput: the folder cannot be written.
     """
-    try:
+    with writes(folder):
         for name, content in files.items():
             write_atomic(folder / name, content)
         for name in set(owned) - files.keys():
             if (folder / name).is_file():
                 (folder / name).unlink()
         write_json(folder / MADE_FROM, {**origin, "summary": summary, "files": digests(files)})
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be written ({error.strerror})") from None
 
 
 def digests(files: Mapping[str, str | bytes]) -> dict[str, str]:

@@ -64,20 +64,20 @@ def test_incomplete_failed_and_damaged_runs_are_listed_and_left_out(sweep):
         "failed",
         "failed",
         "unreadable",
-        "complete",
+        "unreadable",
     ]
     reasons = loaded.left_out()
+    assert reasons.pop(names[4]).startswith("result.json is damaged (has no val/loss")
     assert reasons == {
         names[0]: "no result.json yet",
         names[1]: "loss is NaN at step 17",
         names[2]: "jax.errors.OutOfMemoryError: 5",
         names[3]: "ledger.json is damaged (not a JSON object)",
-        names[4]: "result.json has no positive val/loss",
     }
     table = loaded.table()
     assert table.rows == 15
     assert table.warnings[0].startswith("5 of 20 runs are missing from the fits (")
-    assert not set(reasons) & set(table.columns["run"])
+    assert not {*names[:5]} & set(table.columns["run"])
 
 
 def test_a_run_that_failed_once_and_then_finished_is_complete(sweep):

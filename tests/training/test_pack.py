@@ -27,7 +27,6 @@ from training.execute import execute
 from training.execution import Execution
 from training.pack import main, status_of
 from training.processes.group import Outcome
-from training.processes.start import StopSignal
 from training.program import check_one_shape
 from training.records import run_lock
 from training.spec import OptimConfig, RunSpec
@@ -276,7 +275,7 @@ def test_an_error_in_the_files_of_one_run_is_that_runs_own(place, packed, tmp_pa
     runs = directories(tmp_path, four(data)[:3])
     (runs[0] / "metrics.jsonl").mkdir()
     outcomes = execute(runs, Execution(cache_root=cache))
-    assert outcomes.pop(runs[0]).status == 1
+    assert outcomes.pop(runs[0]).status == 2  # bad input: a folder in the place of a log
     assert "IsADirectoryError" in (runs[0] / "error.txt").read_text()
     assert {outcome.status for outcome in outcomes.values()} == {0}
     assert_equal_runs(runs[1], packed / runs[1].name, relative=1e-5)
@@ -369,7 +368,7 @@ def test_a_worker_reads_packs_and_answers_for_each_run(place, tmp_path, monkeypa
     lines = [{"run": str(runs[0])}, {"pack": [str(run) for run in runs]}]
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(json.dumps(line) + "\n" for line in lines)))
     orders: queue.Queue = queue.Queue()
-    worker._read_orders(orders, StopSignal())
+    worker._read_orders(orders, lambda name: None)
     assert [orders.get() for _ in range(3)] == [runs[:1], runs, None]
     outcomes = worker.train(runs, Execution(cache_root=tmp_path))
     assert list(outcomes) == runs
