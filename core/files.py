@@ -19,7 +19,8 @@ from core.errors import BadInput
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
     """Write `content` to a temporary name beside `path`, flush it to disk, and rename it into place."""
     with disk.named(path, instead=True):  # not its temporary name
-        _write_atomic(Path(path), content.encode() if isinstance(content, str) else content)
+        payload = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        _write_atomic(Path(path), payload)
 
 
 def _write_atomic(path: Path, payload: bytes) -> None:

@@ -206,13 +206,14 @@ def _measure(requests: list[dict], place: Place, cache_root: Path, log: Path) ->
     """One answer a request, from a process that ends and so gives the device back; none where it failed."""
     command = [sys.executable, "-m", "training.packs.size", "--cache", str(cache_root.absolute())]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as errors:
+    with log.open("a", encoding="utf-8") as errors:
         done = subprocess.run(
             command,
             input=json.dumps(requests),
             stdout=subprocess.PIPE,
             stderr=errors,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             cwd=ROOT,
             env={**os.environ, **place.environment},

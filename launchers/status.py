@@ -89,7 +89,7 @@ def _status(run: RunDirectory, spec: RunSpec) -> RunStatus:
 
 
 def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else f"{path.name} is empty"
 
 

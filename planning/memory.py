@@ -171,7 +171,8 @@ def compiled_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, cache_root: Path = Pa
         [sys.executable, "-m", "planning.memory"],
         input=request,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         env=environment,
         cwd=ROOT,
         check=False,
@@ -314,7 +315,9 @@ def device_memory_here(kind: str) -> int | None:
     if platform == "gpu":
         command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         try:
-            said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+            said = subprocess.run(
+                command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=20
+            ).stdout
             return int(said.splitlines()[0]) * 2**20
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
             return device_memory(kind)
@@ -322,7 +325,7 @@ def device_memory_here(kind: str) -> int | None:
         return device_memory(kind)
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return physical
     return min(physical, int(limit)) if limit.isdigit() else physical

@@ -71,7 +71,12 @@ def git_commit() -> str | None:
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=10,
         ).stdout.strip()
 
     try:
@@ -188,7 +193,7 @@ def run_lock(directory: Path, patience_seconds: float = 0.0) -> Iterator[None]:
     Raises:
       RunIsLocked: another process still holds it after `patience_seconds`.
     """
-    with RunDirectory(directory).lock.open("w") as file:
+    with RunDirectory(directory).lock.open("w", encoding="utf-8") as file:
         # `is_locked` of a watcher holds the lock for an instant: a second is always allowed.
         deadline = time.monotonic() + max(1.0, patience_seconds)
         locked = _file_lock(file, deadline)
@@ -223,7 +228,7 @@ def _file_lock(file: IO[str], deadline: float) -> bool | None:
 def is_locked(directory: Path) -> bool:
     """Whether a live process, here or on another machine, trains the run. Asks without taking the lock for long."""
     try:
-        with RunDirectory(directory).lock.open("r") as file:
+        with RunDirectory(directory).lock.open("r", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

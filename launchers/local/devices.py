@@ -34,7 +34,9 @@ def visible_gpus() -> list[str]:
         return [index for index in chosen.split(",") if index.strip()]
     if shutil.which("nvidia-smi") is None:
         return []
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    listing = subprocess.run(
+        ["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     return [str(index) for index, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU ")]
 
 

@@ -77,7 +77,7 @@ def sweep_lock(directory: Path) -> Iterator[None]:
     """
     with writes(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        file = SweepDirectory(directory).launcher_lock.open("a+")
+        file = SweepDirectory(directory).launcher_lock.open("a+", encoding="utf-8")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,7 +109,7 @@ class Worker:
         command += ["--profile"] * options.profile
         if place.cores:
             command += ["--cores", ",".join(map(str, place.cores))]
-        with log.open("a") as file:
+        with log.open("a", encoding="utf-8") as file:
             self._said_before = file.tell()
             self.process = subprocess.Popen(
                 command,

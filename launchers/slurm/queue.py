@@ -27,7 +27,13 @@ def slurm_command(command: Sequence[str], cwd: Path | None = None) -> str:
     """
     try:
         done = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+            command,
+            cwd=cwd,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
     except FileNotFoundError:
         raise SlurmDoesNotAnswer(f"{command[0]}: not installed here") from None
@@ -85,7 +91,7 @@ def read_queue(sweep: Path) -> dict[str, Queued]:
 def read_manifest(batch: Path) -> list[tuple[str, ...]]:
     """run_ids of each array element of a batch; empty where the folder or its manifest is gone."""
     try:
-        return [tuple(line.split()) for line in (batch / "runs.txt").read_text().splitlines()]
+        return [tuple(line.split()) for line in (batch / "runs.txt").read_text(encoding="utf-8").splitlines()]
     except OSError:
         return []
 
