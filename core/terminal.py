@@ -7,6 +7,7 @@ import codecs
 import locale
 import os
 import sys
+from pathlib import Path
 
 
 def settle() -> None:
@@ -35,4 +36,13 @@ def _start_again_in_utf8() -> None:
     """Python decides on its encodings when it starts; only what it prints is then left to the locale."""
     printed = os.environ.get("PYTHONIOENCODING") or f"{locale.getencoding()}:backslashreplace"
     environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": printed}
-    os.execve(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], environment)
+    os.execve(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *_words()], environment)
+
+
+def _words() -> list[bytes]:
+    """The command line as it was typed: not every encoding gives back the bytes that it has read."""
+    try:
+        words = Path("/proc/self/cmdline").read_bytes().split(b"\0")[1:-1]
+    except OSError:
+        words = []
+    return words or [os.fsencode(word) for word in sys.orig_argv[1:]]
