@@ -293,6 +293,7 @@ def _one_line(box: str) -> str:
     text = " ".join(text.split())
     for pattern, words in WORDS:
         text = re.sub(pattern, words, text)
+    text = text.removeprefix("argument experiment: ")  # its own flags say their names
     if title.strip() == "Unrecognized options":
         text = text.replace(", ", " ")
     return (text or "these arguments cannot be parsed") + (f"; perhaps {near}" if near else "")

@@ -17,7 +17,13 @@ from core.errors import BadInput
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
-    """Write `content` to a temporary name beside `path`, flush it to disk, and rename it into place."""
+    """Write `content` to a temporary name beside `path`, flush it to disk, and rename it into place.
+
+    Raises:
+      BadInput: there is a device, a folder or a pipe of that name, which the file would take the place of.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise BadInput(f"{path}: cannot be written (it is there, and no regular file)")
     with disk.named(path, instead=True):  # not its temporary name
         payload = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
         _write_atomic(Path(path), payload)

@@ -50,4 +50,8 @@ def path(text: str) -> Path:
         raise ValueError(f"{brief(text)}: must be a path, without line ends or NUL")
     if longest > 255 or len(text.encode("utf-8", "surrogateescape")) > MOST_PATH_BYTES:
         raise ValueError(f"{brief(text)}: must be a path of names of at most 255 bytes")
+    try:
+        Path(text).resolve()
+    except (OSError, RuntimeError):
+        raise ValueError(f"{brief(text)}: must be a path without a loop of links") from None
     return Path(text)

@@ -88,3 +88,14 @@ def test_write_atomic_takes_text_and_bytes(tmp_path):
     write_atomic(tmp_path / "b.bin", b"\x00\x01")
     assert (tmp_path / "deep" / "a.txt").read_text() == "text"
     assert (tmp_path / "b.bin").read_bytes() == b"\x00\x01"
+
+
+def test_a_file_never_takes_the_place_of_a_device_a_pipe_or_a_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("folder", "pipe", "link"):
+        with pytest.raises(BadInput, match="no regular file"):
+            write_atomic(tmp_path / name, "x")
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
