@@ -40,13 +40,16 @@ class Allowed:
         instead = f", or 0 for {self.zero}" if self.zero else ""
         if isinstance(value, int):
             told = f"at most {int(self.most)}" if value > self.most else f"at least {int(self.least)}{instead}"
+        elif value < self.least == 0:
+            told = f"not be negative, at most {self.most:.9g}"
         elif value != value or value <= 0 < self.least:
             told = f"positive{instead}, {self.least:.9g} to {self.most:.9g}"
         elif math.isinf(value):
             told = f"finite, {self.least:.9g} to {self.most:.9g}"
         else:
             told = f"between {self.least:.9g} and {self.most:.9g}{instead}"
-        return f"must be {told}{f' ({self.why})' if self.why else ''}"
+        must = "must" if told.startswith("not") else "must be"
+        return f"{must} {told}{f' ({self.why})' if self.why else ''}"
 
     def __str__(self) -> str:
         """The range for --help."""

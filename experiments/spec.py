@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated
 
+from core.bounds import Allowed
 from core.codec import with_settings
 from core.errors import BadInput
 from training.spec import OptimConfig, RunSpec
@@ -10,10 +12,15 @@ from training.spec import OptimConfig, RunSpec
 __all__ = [
     "OptimConfig",
     "RunSpec",
+    "Seeds",
     "Sweep",
     "check_at_least",
     "with_learning_rate",
 ]
+
+
+MOST_RUNS = 100_000  # of a sweep: more is a slip of the keyboard, and would fill the memory first
+Seeds = Annotated[int, Allowed(1, 1000)]
 
 
 def check_at_least(minimum: int, most: int | None = None, **values: int) -> None:
@@ -40,7 +47,11 @@ class Sweep:
     runs: tuple[RunSpec, ...]
 
     def __init__(self, runs: Iterable[RunSpec]):
-        unique = {run.run_id: run for run in runs}
+        unique: dict[str, RunSpec] = {}
+        for run in runs:
+            unique[run.run_id] = run
+            if len(unique) > MOST_RUNS:
+                raise BadInput(f"the sweep has more than {MOST_RUNS} runs: its arguments ask for too many")
         if not unique:
             raise BadInput("the sweep is empty: its arguments leave no run to train")
         object.__setattr__(self, "runs", tuple(unique.values()))

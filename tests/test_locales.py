@@ -117,8 +117,17 @@ def test_commands_say_the_same_everywhere(sweep, locales, tmp_path, place):
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["C without Python's help", "en_US.ANSI_X3.4-1968", "dumb"])
 def test_help_is_printed_everywhere(locales, place):
-    for words in (["launch.py"], ["launch.py", "run", "--help"], ["launch.py", "plan", "chinchilla", "--help"],
-                  ["-m", "analysis.fit", "--help"], ["-m", "analysis.report", "--help"], ["-m", "training.run", "--help"]):  # fmt: skip
+    commands = (
+        "launch.py",
+        "launch.py run --help",
+        "launch.py plan chinchilla --help",
+        "-m analysis.fit --help",
+    )
+    for words in (
+        *map(str.split, commands),
+        ["-m", "analysis.report", "--help"],
+        ["-m", "training.run", "--help"],
+    ):
         done = call(words, place, locales)
         assert done.returncode == 0, (words, done.stderr)
         assert not done.stderr

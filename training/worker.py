@@ -3,8 +3,8 @@
 Standard input holds one JSON object a line: {"run": "runs/<sweep>/<run_id>"}, or {"pack": [...]} for several that are
 trained as one program and each end with an event of their own. Standard output answers in JSON lines:
 {"event": "ready"}, {"event": "progress", "run", "tokens", "loss", "tokens_per_second"}, {"event": "note", "message"}
-for the user, and {"event": "end", "run", "status", "message"}. When standard input closes while a run trains (the launcher is
-gone), the run is saved and the worker ends with 75. Compiled programs stay in memory from run to run.
+for the user, and {"event": "end", "run", "status", "message"}. When standard input closes while a run trains (the
+launcher is gone), the run is saved and the worker ends with 75. Compiled programs stay in memory from run to run.
 """
 
 import dataclasses

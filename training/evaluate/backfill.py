@@ -4,9 +4,11 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from tyro.conf import Positional
 
+from core.bounds import Allowed
 from core.cli import parse
 from core.errors import EXIT_COMPLETE, EXIT_FAILED
 from training.processes.start import configure_jax
@@ -20,7 +22,7 @@ class Arguments:
     """runs/<sweep>"""
     tasks: tuple[str, ...]
     """FAMILY[:KNOB=VALUE,...], file:PATH or lm-eval:PATH"""
-    items: int = 500
+    items: Annotated[int, Allowed(1, 1_000_000)] = 500
     """problems of each task"""
     cache: Path = Path("cache")
     """corpora, tokens, compiled programs"""
