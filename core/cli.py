@@ -294,6 +294,7 @@ def _one_line(box: str) -> str:
     for pattern, words in WORDS:
         text = re.sub(pattern, words, text)
     text = text.removeprefix("argument experiment: ")  # its own flags say their names
+    text = re.sub(r"\S{121,}", lambda long: shortened(long[0]), text)
     if title.strip() == "Unrecognized options":
         text = text.replace(", ", " ")
     return (text or "these arguments cannot be parsed") + (f"; perhaps {near}" if near else "")

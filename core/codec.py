@@ -155,16 +155,20 @@ def with_settings(value: T, settings: Mapping[str, str]) -> T:
         node, parts = tree, key.split(".")
         for part in parts[:-1]:
             if not isinstance(node.get(part), dict):
-                raise BadInput(f"unknown key {shortened(key)}: allowed at {brief(part)} are {', '.join(node)}")
+                raise _unknown_key(key, tree)
             node = node[part]
         if parts[-1] not in node or isinstance(node[parts[-1]], dict):
-            known = flat_keys(tree)
-            raise BadInput(f"unknown key {shortened(key)}{did_you_mean(key, known)} {', '.join(known)}")
+            raise _unknown_key(key, tree)
         try:
             node[parts[-1]] = json.loads(text)
         except (ValueError, RecursionError):
             node[parts[-1]] = _number_or_text(text, node[parts[-1]])
     return from_json(type(value), tree)
+
+
+def _unknown_key(key: str, tree: Mapping[str, Any]) -> BadInput:
+    known = flat_keys(tree)
+    return BadInput(f"unknown key {shortened(key)}{did_you_mean(key, known)} {', '.join(known)}")
 
 
 def _number_or_text(text: str, default: Any) -> Any:

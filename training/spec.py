@@ -64,7 +64,7 @@ class OptimConfig:
     weight_decay: Annotated[float, Allowed(1e-12, 1e9, "less is nothing in float32", zero="none")] = 0.1
     decay_all: bool = False
     clip_norm: Annotated[
-        float, Allowed(1e-4, 1e30, "gradients cut shorter vanish beside epsilon", zero="none")
+        float, Allowed(1e-4, 1e20, "gradients cut shorter vanish beside epsilon", zero="none")
     ] = 1.0
     schedule: Literal["wsd", "cosine", "constant"] = "wsd"
     warmup_tokens: TokensOrNone = 0
