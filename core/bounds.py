@@ -81,7 +81,7 @@ def refuse(key: str, value: Any, allowed: Allowed) -> None:
 
 
 @functools.cache
-def ranges(declared: type | Callable[..., Any]) -> dict[str, Allowed]:
+def ranges(declared: Any) -> dict[str, Allowed]:
     """The ranges that a dataclass declares for its fields, or a function for its arguments."""
     hints = typing.get_type_hints(declared, include_extras=True)
     found = {name: allowed_in(hint) for name, hint in hints.items()}
