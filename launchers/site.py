@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.errors import BadInput
+from core.numbers import brief
 
 T = TypeVar("T")
 
@@ -57,17 +58,17 @@ def from_keys(kind: type[T], values: Mapping[str, Any], **more: Any) -> T:
     converted = {}
     for key, value in values.items():
         if key not in fields:
-            raise BadInput(f"unknown key {key!r} in the site file: allowed are {', '.join(fields)}")
+            raise BadInput(f"unknown key {brief(key)} in the site file: allowed are {', '.join(fields)}")
         default = fields[key].default
         if isinstance(default, tuple):
             if not (isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)):
-                raise BadInput(f"{key}={value!r}: must be a list of texts")
+                raise BadInput(f"{key}={brief(value)}: must be a list of texts")
             value = tuple(value)
         elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         elif key in ("time", "pack") and type(value) is int:
             value = str(value)
         if type(value) is not type(default):
-            raise BadInput(f"{key}={value!r}: must be {WORDS[type(default)]}")
+            raise BadInput(f"{key}={brief(value)}: must be {WORDS[type(default)]}")
         converted[key] = value
     return kind(**converted, **more)
