@@ -69,7 +69,8 @@ FINITE = _Finite(-math.inf, math.inf)
 
 def check(value: Any, prefix: str = "") -> None:
     """Raises BadInput where a field of a dataclass is out of its range; `prefix` stands before the field's name."""
-    for name, allowed in ranges(type(value)).items():
+    declared: Any = type(value)
+    for name, allowed in ranges(declared).items():
         refuse(f"{prefix}{name}", getattr(value, name), allowed)
 
 

@@ -96,7 +96,7 @@ def outcome(words: Sequence[str]) -> tuple[int, str, str, str]:
     # Of its own time, since other programs may take most of the machine's; a wait for what never comes takes none.
     previous = {number: signal.signal(number, too_long) for number in (signal.SIGVTALRM, signal.SIGALRM)}
     signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE_SECONDS)
-    signal.alarm(10 * PATIENCE_SECONDS)
+    signal.alarm(3 * PATIENCE_SECONDS)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
             warnings.simplefilter("ignore")
