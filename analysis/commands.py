@@ -1,13 +1,13 @@
 """Files that commands of this room read and write as results."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from core.errors import BadInput, writes
 from core.files import canonical_sha256, write_json
+from core.reading import Unreadable, parse_json, read_bytes
 
 
 def write_result(path: str | Path, value: Mapping[str, Any]) -> None:
@@ -23,13 +23,13 @@ def read_object(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
       BadInput: no such file, or no JSON object.
     """
     try:
-        payload = Path(path).read_bytes()
-        value = json.loads(payload)
+        payload = read_bytes(path)
+        value = parse_json(payload)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
+    except Unreadable:
+        raise
+    except ValueError:
         raise BadInput(f"{path}: not JSON; {what} is needed") from None
     if not isinstance(value, dict):
         raise BadInput(f"{path}: not a JSON object; {what} is needed")

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Collection, Sequence
 
-from core import pipes, stop, terminal
+from core import pipes, stop, terminal, voice
 from core.errors import EXIT_INTERRUPTED, EXIT_STOPPED
 
 
@@ -15,6 +15,7 @@ def command(status: int, *, resumes: bool = False) -> None:
       resumes: the same command goes on where this one ends.
     """
     terminal.settle()
+    voice.begin()
     pipes.outlive_readers()
     stop.listen(status, resumes=resumes)
 

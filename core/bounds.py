@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.errors import BadInput
-from core.numbers import brief
+from core.reading import shown
 
 INT32 = 2**31 - 1
 
@@ -78,7 +78,7 @@ def refuse(key: str, value: Any, allowed: Allowed) -> None:
     """Raises BadInput where a number, or one of several, is out of the range; what is no number is let through."""
     for number in value if isinstance(value, tuple | list) else (value,):
         if isinstance(number, int | float) and (problem := allowed.problem(number)):
-            raise BadInput(f"{key}={brief(number)}: {problem}")
+            raise BadInput(f"{key}={shown(number)}: {problem}")
 
 
 @functools.cache

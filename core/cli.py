@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from core import bounds, names
 from core.errors import BadInput, exit_on_bad_input
-from core.numbers import parse_float, parse_int, shortened
+from core.numbers import parse_float, parse_int
+from core.reading import printable
 
 if TYPE_CHECKING:
     from tyro.constructors import ConstructorRegistry
@@ -196,10 +197,10 @@ def pairs(texts: Sequence[str], flag: str) -> list[tuple[str, str]]:
     for text in texts:
         name, sign, value = (part.strip() for part in text.partition("="))
         if not (name and sign and value):
-            raise BadInput(f"{flag} {shortened(text)}: must be NAME=VALUE")
+            raise BadInput(f"{flag} {printable(text)}: must be NAME=VALUE")
         if result.setdefault(name, value) != value:
             raise BadInput(
-                f"{flag} {shortened(name)}: given twice, as {shortened(result[name])} and {shortened(value)}"
+                f"{flag} {printable(name)}: given twice, as {printable(result[name])} and {printable(value)}"
             )
     return list(result.items())
 
@@ -216,7 +217,7 @@ def numbers(texts: Sequence[str], flag: str) -> dict[str, float]:
             values[name] = parse_float(value)
         except ValueError:
             raise BadInput(
-                f"{flag} {shortened(name)}={shortened(value)}: must be NAME=VALUE with a number"
+                f"{flag} {printable(name)}={printable(value)}: must be NAME=VALUE with a number"
             ) from None
     return values
 
@@ -294,7 +295,7 @@ def _one_line(box: str) -> str:
     for pattern, words in WORDS:
         text = re.sub(pattern, words, text)
     text = text.removeprefix("argument experiment: ")  # its own flags say their names
-    text = re.sub(r"\S{121,}", lambda long: shortened(long[0]), text)
+    text = re.sub(r"\S{121,}", lambda long: printable(long[0]), text)
     if title.strip() == "Unrecognized options":
         text = text.replace(", ", " ")
     return (text or "these arguments cannot be parsed") + (f"; perhaps {near}" if near else "")

@@ -10,10 +10,11 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from core import disk
 from core.errors import BadInput
+from core.reading import LINE_BYTES, LOG_BYTES, Unreadable, opened, parse_json, printable, read_bytes
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
@@ -63,11 +64,13 @@ def read_json(path: str | os.PathLike) -> Any:
       BadInput: the file is missing, unreadable or not JSON; the message names it.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        return parse_json(read_bytes(path))
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise BadInput(f"{path}: not readable as JSON ({error})") from None
+    except Unreadable:
+        raise
+    except ValueError as error:
+        raise Unreadable(path, f"not readable as JSON ({printable(str(error))})") from None
 
 
 def read_object(path: str | os.PathLike) -> dict[str, Any]:
@@ -78,7 +81,7 @@ def read_object(path: str | os.PathLike) -> dict[str, Any]:
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise BadInput(f"{path}: holds no object but {type(value).__name__}")
+        raise Unreadable(path, f"holds no object but {type(value).__name__}")
     return value
 
 
@@ -161,8 +164,8 @@ def json_lines(lines: Iterable[bytes | str]) -> Iterator[JsonLine]:
         if not line.strip():
             continue
         try:
-            parsed = JsonLine(number, json.loads(line), "")
-        except (ValueError, RecursionError) as error:
+            parsed = JsonLine(number, parse_json(line), "")
+        except ValueError as error:
             parsed = JsonLine(number, None, str(error))
         yield parsed
 
@@ -181,22 +184,26 @@ def read_rows(path: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
       BadInput: it cannot be read; the message names it.
     """
     try:
-        with Path(path).open("rb") as file:
-            return whole_rows(file)
+        with opened(path, LOG_BYTES) as file:
+            return whole_rows(lines_of(file))
     except FileNotFoundError:
         return [], 0
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def lines_of(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file; one that is longer than any we write comes in pieces, which are no JSON."""
+    while line := file.readline(LINE_BYTES):
+        yield line
 
 
 def read_json_lines(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
     """Yield the rows of a JSON-lines file, none where there is no file; a torn line is left out with a warning."""
-    path = Path(path)
-    if not path.exists():
+    try:
+        with opened(path, LOG_BYTES) as file:
+            for line in json_lines(lines_of(file)):
+                if isinstance(line.value, dict):
+                    yield line.value
+                else:
+                    warnings.warn(f"{path}: line {line.number} is torn and was left out", stacklevel=2)
+    except FileNotFoundError:
         return
-    with path.open("rb") as file:
-        for line in json_lines(file):
-            if isinstance(line.value, dict):
-                yield line.value
-            else:
-                warnings.warn(f"{path}: line {line.number} is torn and was left out", stacklevel=2)

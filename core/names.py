@@ -4,7 +4,7 @@ import unicodedata
 from pathlib import Path
 
 from core.errors import BadInput
-from core.numbers import brief
+from core.reading import shown
 
 MOST_NAME_BYTES = 200  # of 255 that file systems take: temporary files add to it
 MOST_PATH_BYTES = 4000  # of 4,096 that Linux takes
@@ -33,7 +33,7 @@ def plain_name(flag: str, name: str) -> str:
         or len(name.encode("utf-8", "surrogateescape")) > MOST_NAME_BYTES
     ):
         raise BadInput(
-            f"{flag}={brief(name)}: must be a plain folder name: no path, no blank at its ends, no dot, dash or tilde "
+            f"{flag}={shown(name)}: must be a plain folder name: no path, no blank at its ends, no dot, dash or tilde "
             f"first, at most {MOST_NAME_BYTES} bytes"
         )
     return name
@@ -47,11 +47,11 @@ def path(text: str) -> Path:
     """
     longest = max(len(part.encode("utf-8", "surrogateescape")) for part in text.split("/"))
     if not text or not is_one_line(text):
-        raise ValueError(f"{brief(text)}: must be a path, without line ends or NUL")
+        raise ValueError(f"{shown(text)}: must be a path, without line ends or NUL")
     if longest > 255 or len(text.encode("utf-8", "surrogateescape")) > MOST_PATH_BYTES:
-        raise ValueError(f"{brief(text)}: must be a path of names of at most 255 bytes")
+        raise ValueError(f"{shown(text)}: must be a path of names of at most 255 bytes")
     try:
         Path(text).resolve()
     except (OSError, RuntimeError):
-        raise ValueError(f"{brief(text)}: must be a path without a loop of links") from None
+        raise ValueError(f"{shown(text)}: must be a path without a loop of links") from None
     return Path(text)

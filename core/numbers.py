@@ -5,6 +5,8 @@ import math
 import re
 from collections.abc import Sequence
 
+from core.reading import shown
+
 COUNTS = (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3))
 TYPED = re.compile(r"([+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d{1,6})?)([kMBT]?)", re.ASCII)
 BYTES = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
@@ -29,7 +31,7 @@ def parse_float(text: str) -> float:
         return float(value)
     if text.strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
         return float(text)
-    raise ValueError(f"invalid float value: {brief(text)}")
+    raise ValueError(f"invalid float value: {shown(text)}")
 
 
 def parse_int(text: str) -> int:
@@ -40,7 +42,7 @@ def parse_int(text: str) -> int:
     """
     value = _typed(text)
     if value is None or value.adjusted() > 400 or value != value.to_integral_value():
-        raise ValueError(f"invalid int value: {brief(text)}")
+        raise ValueError(f"invalid int value: {shown(text)}")
     return int(value)
 
 
@@ -50,17 +52,6 @@ def _typed(text: str) -> decimal.Decimal | None:
         return None
     with decimal.localcontext(prec=500):  # no digit of a whole number is lost
         return decimal.Decimal(match[1].replace("_", "")) * int(dict(COUNTS).get(match[2], 1))
-
-
-def brief(value: object) -> str:
-    """A value as a message quotes it, nothing longer than a line."""
-    return shortened(repr(value))
-
-
-def shortened(text: object) -> str:
-    """A text whose middle is left out where it is longer than a message can hold."""
-    text = str(text)
-    return text if len(text) <= 120 else f"{text[:80]}...{text[-20:]} ({len(text)} characters)"
 
 
 def short_bytes(count: float) -> str:

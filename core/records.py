@@ -13,6 +13,7 @@ from typing import Any, Final, NotRequired, TypedDict
 from core.codec import typed
 from core.errors import BadInput
 from core.numbers import finite
+from core.reading import parse_json, printable, shown
 
 # Names of evaluations. A task's are task/<name>/<metric>.
 LOSS: Final = "val/loss"  # nats per token
@@ -126,12 +127,20 @@ class TaskRecord(TypedDict):
     overlap: dict[str, int]
 
 
+class Cover(TypedDict):
+    """The first `bytes` bytes of a file have this SHA-256. Logs only grow: a later backfill adds rows behind them."""
+
+    bytes: int
+    sha256: str
+
+
 class RunResult(TypedDict):
     """result.json: what the finished run came to.
 
     role is run, trunk or branch. tokens is D, of which a branch trained only trained_tokens itself. train_loss is the
     mean of the last 5% of tokens. evals are those at the end. flops are totals by convention, shared tokens included.
-    attempts is how many there were.
+    attempts is how many there were. checkpoints are those that lie there at the end. files and sha256 are checksums
+    (core/seal.py).
     """
 
     run: str
@@ -148,6 +157,9 @@ class RunResult(TypedDict):
     compile_seconds: float
     tokens_per_second: float
     attempts: int
+    checkpoints: NotRequired[list[int]]
+    files: NotRequired[dict[str, Cover]]
+    sha256: NotRequired[str]
 
 
 class HeldBackRun(TypedDict):
@@ -203,13 +215,13 @@ def completion_of(run: str, payload: bytes | None, spec: Mapping[str, Any] | Non
     if payload is None:
         return Completion()
     try:
-        value = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        return Completion(problem=f"not readable as JSON ({error})")
+        value = parse_json(payload)
+    except ValueError as error:
+        return Completion(problem=f"not readable as JSON ({printable(str(error))})")
     if not isinstance(value, dict):
         return Completion(problem=f"holds no object but {type(value).__name__}")
     if value.get("run") != run:
-        return Completion(problem=f"belongs to run {value.get('run')!r}")
+        return Completion(problem=f"belongs to run {shown(value.get('run'))}")
     problem = _contradiction(value, spec or {})
     return Completion(problem=problem) if problem else Completion(value)
 
@@ -228,9 +240,9 @@ def _contradiction(result: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     except BadInput as error:
         return str(error)
     if final_evaluation(result) is None:
-        return f"has no {LOSS} (evals={json.dumps(result.get('evals'))[:60]})"
+        return f"has no {LOSS} (evals={shown(result.get('evals'))})"
     if "tokens" not in result or result["tokens"] != spec.get("tokens", result["tokens"]):
-        return f"says tokens={result.get('tokens')!r}, the spec {spec.get('tokens')!r}"
+        return f"says tokens={shown(result.get('tokens'))}, the spec {shown(spec.get('tokens'))}"
     return ""
 
 
@@ -265,7 +277,13 @@ def provenance_of(environment: Mapping[str, Any]) -> Provenance:
 
     def text(tree: Any, key: str) -> str:
         value = tree.get(key) if isinstance(tree, Mapping) else None
-        return value if isinstance(value, str) else "" if value is None else json.dumps(value, sort_keys=True)
+        return (
+            printable(value)
+            if isinstance(value, str)
+            else ""
+            if value is None
+            else json.dumps(value, sort_keys=True)
+        )
 
     return Provenance(
         started=text(environment, "started"),

@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from core import voice
+
 PATIENCE_SECONDS = 10.0
 
 
@@ -143,7 +145,7 @@ def _end_at_once() -> None:
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     with contextlib.suppress(OSError):
-        os.write(2, f"{line()}\n".encode())
+        os.write(voice.terminal(), f"{line()}\n".encode())
     os._exit(_State.status)
 
 
@@ -158,6 +160,7 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
     if issubclass(kind, StopRequested):
         _end_at_once()
     sys.__excepthook__(kind, error, trace)
+    voice.failed()
 
 
 def _in_a_destructor(unraisable: Any) -> None:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 from core.errors import BadInput
-from core.numbers import brief
+from core.reading import shown
 
 
 def unknown(what: str, given: str, allowed: Iterable[str]) -> BadInput:
@@ -13,7 +13,7 @@ def unknown(what: str, given: str, allowed: Iterable[str]) -> BadInput:
     Args:
       what: the kind of thing, or the flag that names it, which ends in =.
     """
-    named = f"{what}{given}" if what.endswith("=") else f"unknown {what} {brief(given)}"
+    named = f"{what}{given}" if what.endswith("=") else f"unknown {what} {shown(given)}"
     return BadInput(f"{named}{did_you_mean(given, allowed := list(allowed))} {', '.join(allowed) or 'none'}")
 
 

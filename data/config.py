@@ -7,7 +7,7 @@ from core import bounds
 from core.bounds import INT32, Allowed
 from core.errors import BadInput
 from core.names import MOST_PATH_BYTES
-from core.numbers import brief
+from core.reading import shown
 from data import corpora
 
 TOKENIZER_FORMS = "byte, char, word:SIZE, bpe:SIZE or file:PATH"
@@ -52,7 +52,7 @@ class DataConfig:
             text = getattr(self, key)
             if len(text) > MOST_PATH_BYTES or "\0" in text:
                 raise BadInput(
-                    f"data.{key}={brief(text)}: must be at most {MOST_PATH_BYTES} letters without NUL"
+                    f"data.{key}={shown(text)}: must be at most {MOST_PATH_BYTES} letters without NUL"
                 )
         corpus, _ = corpora.find(self.corpus)
         if self.domain not in corpus.DOMAINS:

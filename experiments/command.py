@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from core import cli
 from core.errors import BadInput
 from core.names import plain_name
-from core.numbers import shortened
+from core.reading import printable
 from core.suggest import unknown
 from experiments import registry
 from experiments.spec import RunSpec, Sweep
@@ -103,10 +103,10 @@ def settings(items: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, equals, value in (item.partition("=") for item in items):
         if not (key and equals):
-            raise BadInput(f"--set {shortened(key)}: must be KEY=VALUE, such as model.width=96")
+            raise BadInput(f"--set {printable(key)}: must be KEY=VALUE, such as model.width=96")
         if found.setdefault(key, value) != value:
             raise BadInput(
-                f"--set {shortened(key)}: given twice, as {shortened(found[key])} and {shortened(value)}"
+                f"--set {printable(key)}: given twice, as {printable(found[key])} and {printable(value)}"
             )
     return found
 

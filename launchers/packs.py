@@ -12,7 +12,7 @@ from pathlib import Path
 
 from core.codec import to_json
 from core.errors import BadInput
-from core.numbers import shortened
+from core.reading import printable
 from launchers.local.devices import Place
 from training.packs.size import decide, known_rates
 from training.program import shape_of
@@ -41,7 +41,7 @@ def parse_pack(text: str, name: str = "--pack") -> str | int:
     if text == "off":
         return 1
     if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) < 1:
-        raise BadInput(f"{name}={shortened(text)}: must be auto, off or a whole number of runs, at least 1")
+        raise BadInput(f"{name}={printable(text)}: must be auto, off or a whole number of runs, at least 1")
     return int(text)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from analysis.fit.frontier import frontier
 from core.errors import BadInput
-from core.numbers import brief
+from core.reading import shown
 
 PARAMETERS = ("E", "A", "B", "alpha", "beta")
 NORMAL_90 = 1.6448536269514722  # quantile of the normal distribution at 0.95: a two-sided 90% interval
@@ -88,7 +88,7 @@ def laws_of_fit(fit: object, count: int, seed: int) -> dict[str, np.ndarray]:
     if not isinstance(fit, Mapping):
         raise BadInput("not a fit.json: it holds no object")
     if fit.get("law") != "chinchilla":
-        raise BadInput(f"a fit of the chinchilla law is needed, not of {brief(fit.get('law'))}")
+        raise BadInput(f"a fit of the chinchilla law is needed, not of {shown(fit.get('law'))}")
     try:
         draws = np.array(fit["draws"] or [], dtype=np.float64).reshape(-1, len(PARAMETERS))
     except (KeyError, TypeError, ValueError, OverflowError):

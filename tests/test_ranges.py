@@ -34,7 +34,7 @@ def refusal(settings: dict[str, str]) -> str:
     with pytest.raises(BadInput) as caught:
         with_settings(RunSpec(), settings)
     message = str(caught.value)
-    assert "\n" not in message and len(message) < 1200
+    assert "\n" not in message and len(message) < 1500
     return message
 
 
@@ -76,7 +76,7 @@ def test_every_number_says_its_range_where_it_is_declared(kind):
         ({"model.depth": "1000000"}, ["model.depth=1000000", "at most 10000"]),
         ({"batch_tokens": "549755813888", "tokens": "549755813888"}, ["batch_tokens", "int32"]),
         ({"data.sequence_length": "33554432"}, ["data.sequence_length", "float32"]),
-        ({"tokens": "1" + "0" * 25}, ["tokens", "at most 1000000000000000000"]),
+        ({"tokens": "1" + "0" * 25}, ["tokens", "2^63"]),
         ({"tokens": str(4096 * 2**32)}, ["steps", "int32"]),
         ({"data.tokenizer": "bpe:1" + "0" * 30}, ["data.tokenizer"]),
         # In float32 these are 0, 1 or infinite.
@@ -108,7 +108,7 @@ def test_every_number_says_its_range_where_it_is_declared(kind):
         ({"modle.width": "3"}, ["did you mean model.width?"]),
         ({"model.widht": "3"}, ["did you mean model.width?"]),
         ({"learning_rate": "3"}, ["did you mean optim.learning_rate?"]),
-        ({"x" * 3000: "3"}, ["unknown key", "3000 characters"]),
+        ({"x" * 3000: "3"}, ["unknown key", "x...", "allowed are"]),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(settings, words):

@@ -12,6 +12,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from core.errors import BadInput
 from core.files import read_json
+from core.reading import odd_file
 from training.processes.distributed import any_process
 from training.state import TrainState
 
@@ -61,6 +62,9 @@ class Checkpoints:
 
     def restore(self, tokens: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The checkpoint at `tokens` as (state on the target's shardings, progress); Orbax's error where it is torn."""
+        # Before Orbax opens it: from a FIFO it would wait for ever.
+        if odd := odd_file(Path(self._manager.directory) / str(tokens), data="d"):
+            raise OSError(odd)
         restored = self._manager.restore(
             tokens,
             args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()),
@@ -134,6 +138,8 @@ def why_unreadable(directory: Path, tokens: int, share: tuple[int, int] = (0, 1)
       share: (index, count): read only every count-th entry, from index on.
     """
     step = directory.absolute() / str(tokens)
+    if odd := odd_file(step, data="d"):
+        return odd.removeprefix(f"{step}/")
     try:
         read_json(step / "progress" / "metadata")
         read_json(step / "state" / "_METADATA")

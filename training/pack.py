@@ -13,9 +13,10 @@ from pathlib import Path
 
 from tyro.conf import Positional, UseAppendAction
 
-from core import stop
+from core import stop, voice
 from core.cli import parse
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, exit_on_bad_input
+from core.rundir import RunDirectory
 from training.command import Flags, Screen, create_run
 from training.processes.cores import use_cores_as_devices
 from training.processes.group import Outcome
@@ -53,13 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for directory, text in zip(options.directories, options.spec, strict=False):
             create_run(directory, text)
         options.prepare()
+        voice.keep(RunDirectory(options.directories[0]).worker_log)
         configure_jax(options.cache)
         use_cores_as_devices()
         from training.execute import execute  # here: JAX loads slowly, and a bad flag is refused before
 
         outcomes = execute(options.directories, options.execution(stop.requested, screen.progress))
-    for directory, outcome in outcomes.items():
-        screen.end(directory, outcome)
+        screen.end(outcomes)
+        if EXIT_FAILED in [outcome.status for outcome in outcomes.values()]:
+            voice.failed()
     return status_of(outcomes.values())
 
 

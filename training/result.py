@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from core.records import RunResult
 from core.rundir import RunDirectory
 from training.cost import ledger_of
 from training.log import Clock
@@ -36,21 +37,21 @@ def write_result(
             )
     tail = [losses[tokens] for tokens in tail_steps(spec)]
     counts = ledger_of(spec)
-    files.write_result(
-        {
-            "run": spec.run_id,
-            "role": "trunk" if spec.is_trunk else "branch" if spec.parent else "run",
-            "tokens": spec.tokens,
-            "trained_tokens": spec.trained_tokens,
-            "steps": spec.steps,
-            "train_loss": sum(tail) / len(tail),
-            "evals": evaluations,
-            "params": counts["params"],
-            "flops": {name: value * spec.tokens for name, value in counts["flops_per_token"].items()},
-            "wall_seconds": round(wall_seconds, 3),
-            "train_seconds": round(clock.training, 3),
-            "compile_seconds": round(clock.compiling, 3),
-            "tokens_per_second": round(spec.trained_tokens / clock.training, 1),
-            "attempts": attempt,
-        }
-    )
+    result: RunResult = {
+        "run": spec.run_id,
+        "role": "trunk" if spec.is_trunk else "branch" if spec.parent else "run",
+        "tokens": spec.tokens,
+        "trained_tokens": spec.trained_tokens,
+        "steps": spec.steps,
+        "train_loss": sum(tail) / len(tail),
+        "evals": evaluations,
+        "params": counts["params"],
+        "flops": {name: value * spec.tokens for name, value in counts["flops_per_token"].items()},
+        "wall_seconds": round(wall_seconds, 3),
+        "train_seconds": round(clock.training, 3),
+        "compile_seconds": round(clock.compiling, 3),
+        "tokens_per_second": round(spec.trained_tokens / clock.training, 1),
+        "attempts": attempt,
+        "checkpoints": files.checkpoint_tokens(),
+    }
+    files.write_result(files.seal(result))

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from tyro.conf import FlagCreatePairsOff, Positional
 
-from core import stop
+from core import stop, voice
 from core.cli import parse
-from core.errors import BadInput, exit_on_bad_input
+from core.errors import EXIT_FAILED, BadInput, exit_on_bad_input
+from core.rundir import RunDirectory
 from training.command import Flags, Screen, create_run
 from training.processes.cores import use_cores_as_devices
 from training.processes.group import Group
@@ -80,9 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with exit_on_bad_input():
         words = sys.argv[1:] if arguments is None else arguments
         options: Arguments = parse(Arguments, words, "python -m training.run")
+        options.prepare()
         if options.spec is not None:
             create_run(options.directory, options.spec)
-        options.prepare()
+        voice.keep(RunDirectory(options.directory).worker_log)
         group = meet(options)
         from training.execute import execute  # here: JAX loads slowly, and a bad flag is refused before
 
@@ -92,9 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             mesh=options.mesh,
             profile=options.profile,
         )
-        ((directory, outcome),) = execute([options.directory], execution, group).items()
-        screen.end(directory, outcome)
-        return group.exit(outcome.status)
+        outcomes = execute([options.directory], execution, group)
+        screen.end(outcomes)
+        if outcomes[options.directory].status == EXIT_FAILED:
+            voice.failed()
+        return group.exit(outcomes[options.directory].status)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from core import bounds, discover
 from core.bounds import INT32, Allowed
 from core.codec import canonical_json
 from core.errors import BadInput
-from core.numbers import brief, short_count
+from core.numbers import short_count
+from core.reading import shown
 from data.config import DataConfig
 from model.config import ModelConfig
 
@@ -169,7 +170,7 @@ class RunSpec:
             for mark in marks:
                 if mark % self.batch_tokens or not first <= mark <= self.tokens:
                     raise BadInput(
-                        f"{key}={brief(mark)}: must be a multiple of batch_tokens={self.batch_tokens} "
+                        f"{key}={shown(mark)}: must be a multiple of batch_tokens={self.batch_tokens} "
                         f"between {first} and tokens={self.tokens}"
                     )
             if tuple(sorted(set(marks))) != marks:

@@ -20,7 +20,7 @@ from typing import IO
 
 from tyro.conf import FlagCreatePairsOff
 
-from core import stop
+from core import stop, voice
 from core.cli import parse
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_STOPPED, BadInput, exit_on_bad_input
 from training.execution import Execution
@@ -88,7 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(options: Arguments) -> int:
     """Train what standard input names; returns the exit status."""
     if options.cores:
-        os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
+        try:
+            os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
+        except (ValueError, OSError, OverflowError):
+            raise BadInput(f"--cores={options.cores}: must be cores of this machine, as 0,1") from None
+    voice.give_back()
     events = Events()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for room in ("training", "data", "model"):

@@ -15,6 +15,7 @@ from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run
 from core.errors import BadInput
 from core.files import whole_rows
+from core.numbers import finite
 from core.rundir import EVALUATIONS
 
 AXES = ("scale", "params", "flops", "tokens", "examples", "loss")
@@ -88,15 +89,19 @@ def sweep_rows(sweep: SweepLogs) -> tuple[list[dict[str, Any]], str]:
     rows = []
     for run in sweep.usable:
         latest: dict[str, dict[str, tuple[float, float, float]]] = {}
+        if run.has_doubtful(EVALUATIONS):
+            continue
         evaluations = sweep.read(run.run, EVALUATIONS) or b""
         digest.update(evaluations)
         for line in _rows_of(evaluations, run):
             parts = str(line.get("name")).split("/")
-            if len(parts) < 3 or parts[0] != "task" or line.get("value") is None:
+            numbers = all(finite(line.get(key)) is not None for key in ("tokens", "value"))
+            if len(parts) < 3 or parts[0] != "task" or not numbers:
                 continue
             scores = latest.setdefault("/".join(parts[1:-1]), {})
             if line["tokens"] >= scores.get(parts[-1], (-1.0, 0.0, 0.0))[0]:
-                scores[parts[-1]] = (line["tokens"], line["value"], line.get("n") or 0.0)
+                items = line["n"] if finite(line.get("n")) is not None else 0.0
+                scores[parts[-1]] = (line["tokens"], line["value"], items)
         for task, scores in sorted(latest.items()):
             kind = "exact_match" if "exact_match" in scores else "choice_accuracy"
             if kind not in scores:

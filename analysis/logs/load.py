@@ -29,6 +29,7 @@ from analysis.logs.load_run import (
 )
 from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values, suspicions
 from core.errors import BadInput
+from core.identity import digest_of
 from core.records import BITS_PER_BYTE, LOSS
 from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC
 
@@ -88,7 +89,7 @@ class SweepLogs:
     @functools.cached_property
     def warnings(self) -> tuple[str, ...]:
         """What differs between runs that a law treats as equal, and which runs are missing from it."""
-        return tuple([*_left_out_warning(self), *_difference_warnings(self.usable)])
+        return tuple([*_left_out_warning(self), *_note_warnings(self), *_difference_warnings(self.usable)])
 
     def table(
         self,
@@ -176,12 +177,25 @@ def load_sweep(path: str | os.PathLike, logs: Logs | None = None) -> SweepLogs:
     path = Path(path)
     try:
         names, read = (folders_of(path), reader(path)) if logs is None else (logs.folders, logs.read)
-        runs = tuple(run for name in names if (run := read_run(path / name, read)) is not None)
+        skip = {name: () if logs is not None and logs.drawn(name) else (METRICS,) for name in names}
+        found = [run for name in names if (run := read_run(path / name, read, skip[name])) is not None]
     except OSError as error:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from None
-    if not runs:
+    if not found:
         raise BadInput(f"{path}: no runs in it (no folder with a {SPEC})")
-    return SweepLogs(path, runs, read)
+    return SweepLogs(path, tuple(_copies_named(found)), read)
+
+
+def _copies_named(runs: Sequence[Run]) -> list[Run]:
+    """The runs; a folder whose spec is that of another run among them says so, and is counted in no fit."""
+    names = {run.run[-8:]: run.run for run in runs if run.status != "unreadable"}
+    named = []
+    for run in runs:
+        original = names.get(digest_of(run.spec) or "")
+        if original not in (None, run.run) and run.status == "unreadable":
+            run = dataclasses.replace(run, cause=f"a copy of {original}, which is counted once")
+        named.append(run)
+    return named
 
 
 def _left_out_warning(sweep: SweepLogs) -> list[str]:
@@ -192,6 +206,18 @@ def _left_out_warning(sweep: SweepLogs) -> list[str]:
     more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
     verb = "is" if len(reasons) == 1 else "are"
     return [f"{len(reasons)} of {len(sweep.runs)} runs {verb} missing from the fits ({named}{more})"]
+
+
+def _note_warnings(sweep: SweepLogs) -> list[str]:
+    """What is wrong with files of runs whose final numbers are used all the same."""
+    noted = [f"{run.run}/{note}" for run in sweep.runs for note in run.notes if run.status == "complete"]
+    if not noted:
+        return []
+    more = f"; and {len(noted) - 5} more" if len(noted) > 5 else ""
+    return [
+        f"{len(noted)} files of complete runs are damaged: the final numbers in {RESULT} are used, rows that were "
+        f"changed are not ({'; '.join(noted[:5])}{more})"
+    ]
 
 
 def _difference_warnings(runs: Sequence[Run]) -> list[str]:

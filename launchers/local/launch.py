@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from core import stop
+from core import stop, voice
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, writes
 from core.rundir import SweepDirectory
 from launchers.local.devices import Place, places
@@ -146,7 +146,7 @@ class Worker:
         if code < 0:
             name = signal.Signals(-code).name
             return f"its worker was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        return f"its worker ended with status {code}"
+        return f"its worker ended with status {code} ({self.last_words()})"
 
     def last_words(self) -> str:
         """The last line that this process wrote on standard error."""
@@ -315,9 +315,9 @@ class LocalLauncher:
                 self.progress.note(f"{spec.run_id}: {cause}; resuming it")
                 self.queue.put_back(spec)
             else:
-                said = f"{cause}; its last words are in {self._log(worker.index)}"
+                cause = f"{cause}; its last words are in {self._log(worker.index)}: {worker.last_words()}"
                 with contextlib.suppress(OSError):  # a full disk: it is said all the same
-                    self.sweep.run(spec.run_id).write_error(said)
+                    self.sweep.run(spec.run_id).write_error(cause)
                 self._finish(spec, EXIT_FAILED, cause)
         if len(self.queue) and not stop.requested():
             self._start_again(worker)
@@ -355,6 +355,7 @@ def launch(directory: Path, specs: Sequence[RunSpec], options: LocalOptions) -> 
     with sweep_lock(directory):
         launcher = LocalLauncher(directory, specs, options)
         check_order(directory, launcher.todo)
+        voice.keep(SweepDirectory(directory).workers / "launcher.log")
         return launcher.run()
 
 

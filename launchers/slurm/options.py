@@ -14,8 +14,13 @@ from launchers.site import from_keys
 # A value inside a #SBATCH line: printable, no white space, quote, backslash or #, so that it cannot end the line or
 # the option that it belongs to.
 OPTION_VALUE = re.compile(r"[!$-&(-\[\]-~]+")
-TIME = re.compile(r"(?:(?P<days>\d{1,6})-)?(?P<first>\d{1,9})(?::(?P<second>\d{1,9}))?(?::(?P<third>\d{1,9}))?")
-MESH = re.compile(r"(?:data|fsdp|tensor)=\d+(?:,(?:data|fsdp|tensor)=\d+)*")
+# A name that the shell takes as it stands.
+PLAIN_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_,.-]*")
+TIME = re.compile(
+    r"(?:(?P<days>\d{1,6})-)?(?P<first>\d{1,9})(?::(?P<second>\d{1,9}))?(?::(?P<third>\d{1,9}))?",
+    flags=re.ASCII,
+)
+MESH = re.compile(r"(?:data|fsdp|tensor)=\d+(?:,(?:data|fsdp|tensor)=\d+)*", flags=re.ASCII)
 
 # Slurm may send the signal up to a minute early and then wants half a minute to end: below this nothing is trained.
 LEAST_SECONDS_BEYOND_SIGNAL = 90
@@ -28,7 +33,7 @@ def seconds_of(time: str) -> int:
       BadInput: another form.
     """
     match = TIME.fullmatch(time)
-    if match is None:
+    if match is None or len(time) > 40:
         raise BadInput(f"time={time!r}: must be minutes, minutes:seconds, hours:minutes:seconds or days-hours")
     parts = [int(match[key]) for key in ("first", "second", "third") if match[key] is not None]
     if match["days"] is not None:
@@ -79,7 +84,7 @@ class Resources:
             raise BadInput(f"mesh={self.mesh!r}: must be devices by axis, such as data=2,fsdp=8")
         seconds_of(self.time)
         parse_pack(self.pack, "pack")
-        if self.memory and not re.fullmatch(r"\d{1,12}[KMGT]?", self.memory):
+        if self.memory and not re.fullmatch(r"[0-9]{1,15}[KMGT]?", self.memory):
             raise BadInput(f"memory={self.memory!r}: must be a whole number with K, M, G or T, such as 16G")
 
 
@@ -116,10 +121,16 @@ class SlurmOptions:
 
     def __post_init__(self) -> None:
         bounds.check(self)
-        for key in ("partition", "account", "platform"):
+        if not PLAIN_WORD.fullmatch(self.platform):
+            raise BadInput(
+                f"platform={self.platform!r}: must be the name of a JAX platform, such as cuda or rocm"
+            )
+        for key in ("partition", "account"):
             value = getattr(self, key)
             if value and not (OPTION_VALUE.fullmatch(value) and not value.startswith("-")):
                 raise BadInput(f"{key}={value!r}: must be one word of plain characters")
+        if self.python.startswith("-"):
+            raise BadInput(f"python={self.python!r}: must be an interpreter, not an option")
         for option in self.options:
             if not (OPTION_VALUE.fullmatch(option) and option.startswith("-")):
                 raise BadInput(

@@ -8,9 +8,11 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
+from core import voice
 from core.bounds import Allowed
 from core.cli import parse
 from core.errors import EXIT_COMPLETE, EXIT_FAILED
+from core.rundir import SweepDirectory
 from training.processes.start import configure_jax
 
 
@@ -36,6 +38,8 @@ def say(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fill the holes and say what was done; 1 where a complete run could not be scored."""
     options = parse(Arguments, sys.argv[1:] if arguments is None else arguments, "python launch.py backfill")
+    if options.sweep.is_dir():
+        voice.keep(SweepDirectory(options.sweep).workers / "backfill.log")
     configure_jax(options.cache)
     from training.evaluate.holes import fill  # here: JAX loads slowly, and a bad flag is refused before
     from training.evaluate.tasks import overlap_line
@@ -49,4 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for run, cause in summary.failed.items():
         sys.stderr.write(f"error: {run}: {cause}\n")
-    return EXIT_FAILED if summary.failed else EXIT_COMPLETE
+    if not summary.failed:
+        return EXIT_COMPLETE
+    voice.failed()
+    return EXIT_FAILED

@@ -13,7 +13,7 @@ import jax
 from core.errors import BadInput
 from core.files import JsonLines
 from core.records import TaskRecord
-from core.rundir import SPEC, RunDirectory, SweepDirectory
+from core.rundir import EVALUATIONS, SPEC, TASK_ITEMS, TASKS, RunDirectory, SweepDirectory
 from training.checkpoint import Checkpoints
 from training.evaluate.score import METRICS, PreparedTask, score_tasks, write_scores
 from training.evaluate.tasks import held_out_tasks, write_records
@@ -82,7 +82,11 @@ def fill(
         if not RunDirectory(directory).is_complete():
             summary.incomplete.append(directory.name)
             continue
-        spec = read_spec(directory)
+        try:
+            spec = read_spec(directory)
+        except BadInput as error:
+            summary.failed[directory.name] = str(error)
+            continue
         held_out = held_out_tasks(tuple(dict.fromkeys(names)), items, spec.data, cache_root)
         summary.records |= held_out.records
         try:
@@ -90,11 +94,14 @@ def fill(
                 holes = missing_tasks(directory, spec, held_out.records)
                 summary.present += [(directory.name, name) for name in held_out.records if name not in holes]
                 if holes:
+                    files = RunDirectory(directory)
+                    intact = [name for name in (EVALUATIONS, TASKS, TASK_ITEMS) if files.is_intact(name)]
                     _score(directory, spec, [task for task in held_out.prepared if task.name in holes])
                     write_records(directory, {name: held_out.records[name] for name in holes})
+                    files.seal_again(*intact)
                     summary.filled += [(directory.name, name) for name in holes]
                     report(f"{directory.name}: scored on {', '.join(holes)}")
-        except (RunIsLocked, _NoCheckpoint) as error:
+        except (RunIsLocked, _NoCheckpoint, BadInput) as error:
             summary.failed[directory.name] = str(error)
     return summary
 
