@@ -9,6 +9,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LOCKED = {errno.EROFS, errno.EACCES, errno.EPERM}
 FAULTS = FULL | LOCKED | {errno.EIO, errno.ESTALE}
 WORDS = {
+    errno.EROFS: "cannot be written (Read-only file system)",
     errno.ENOSPC: "no space left on device",
     errno.EDQUOT: "no space left in the quota of the disk",
     errno.EFBIG: "no space left for a file of this size",
@@ -34,10 +35,10 @@ def number_of(error: BaseException | None) -> int | None:
 def line(error: BaseException) -> str | None:
     """One line that names the path and what is wrong with it; None where the error is no fault of a disk."""
     number = number_of(error)
-    if number is None:
+    if number is None or not (isinstance(error, OSError) or number in FULL):
         return None
     path = getattr(error, "filename", None)
-    words = WORDS.get(number) or f"cannot be written ({os.strerror(number)})"
+    words = WORDS.get(number) or os.strerror(number).lower()
     return f"{path}: {words}" if path else words
 
 

@@ -44,7 +44,8 @@ def exit_on_bad_input() -> Iterator[None]:
     a stop that a signal asked for, with its status, and what the disk refuses, with 1."""
     try:
         yield
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever called
+            sys.stdout.flush()
     except BadInput as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT) from None

@@ -1,49 +1,98 @@
-"""Files that survive a kill: whole-file writes are atomic, JSON lines are appended whole."""
+"""Files that survive a kill: whole-file writes are atomic, JSON lines are appended whole.
+
+No write follows a link at the file's own name, and the user's umask decides who may read what is written.
+"""
 
 import contextlib
 import errno
 import hashlib
 import json
 import os
+import secrets
 import stat
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 from core import disk
 from core.errors import BadInput
 from core.reading import LINE_BYTES, LOG_BYTES, Unreadable, opened, parse_json, printable, read_bytes
 
+NOT_A_FILE: Final = "is a link or no regular file, which is not written to; remove it"
+
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
     """Write `content` to a temporary name beside `path`, flush it to disk, and rename it into place.
 
+    A link at `path` is replaced, never followed.
+
     Raises:
       BadInput: there is a device, a folder or a pipe of that name, which the file would take the place of.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
+    if _is_no_place(path):
         raise BadInput(f"{path}: cannot be written (it is there, and no regular file)")
     with disk.named(path, instead=True):  # not its temporary name
         payload = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
         _write_atomic(Path(path), payload)
 
 
+def _is_no_place(path: str | os.PathLike) -> bool:
+    """/dev/stdout is a link too, and whoever may write there would lose it."""
+    if os.path.islink(path):
+        return os.path.dirname(os.path.abspath(path)) == "/dev"
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
 def _write_atomic(path: Path, payload: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def open_own(path: str | os.PathLike, flags: int) -> int:
+    """A descriptor of a regular file; with O_CREAT made where there is none, and nothing of it is changed.
+
+    Raises:
+      BadInput: it is a link, a FIFO, a device or a folder; nothing was followed and nothing waited for.
+    """
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise BadInput(f"{path}: {NOT_A_FILE}") from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadInput(f"{path}: {NOT_A_FILE}")
+    return descriptor
+
+
+def open_lock(path: str | os.PathLike) -> IO[bytes]:
+    """A file to be locked, made where there is none. Its content is left alone; one that may only be read will do.
+
+    Raises BadInput as `open_own`.
+    """
+    try:
+        return os.fdopen(open_own(path, os.O_RDWR | os.O_CREAT), "r+b", buffering=0)
+    except PermissionError:
+        return os.fdopen(open_own(path, os.O_RDONLY), "rb", buffering=0)
+
+
+def append_to(path: str | os.PathLike) -> IO[bytes]:
+    """A log that grows at its end, made where there is none. Raises BadInput as `open_own`."""
+    return os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -100,12 +149,18 @@ class JsonLines:
 
     A last line torn by a kill is closed with a newline before the first row of the next attempt, so that
     the torn line spoils nothing but itself.
+
+    Raises BadInput as `open_own`; os.devnull takes rows that nobody wants.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        is_new = not self.path.exists()
-        self._descriptor: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        is_new, flags = not self.path.exists(), os.O_RDWR | os.O_APPEND
+        self._descriptor: int | None = (
+            os.open(os.devnull, flags)
+            if self.path == Path(os.devnull)
+            else open_own(self.path, flags | os.O_CREAT)
+        )
         if is_new:
             _sync_folder(self.path.parent)
         size = os.fstat(self._descriptor).st_size

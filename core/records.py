@@ -31,13 +31,19 @@ class Ledger(TypedDict):
 
 
 class CorpusRecord(TypedDict):
-    """What a run reads: SHA-256 of its tokens, of the text behind them and of its skills ("" without any)."""
+    """What a run reads: SHA-256 of its tokens, of the text behind them and of its skills ("" without any).
+
+    train_tokens are those of the train split.
+    lost is the share of the bytes of held-out text that decoding does not give back; null where a cache is older.
+    """
 
     name: str
     fingerprint: str
     corpus_fingerprint: str
     vocabulary: int
     skills: NotRequired[str]
+    train_tokens: NotRequired[int]
+    lost: NotRequired[float | None]
 
 
 class Utilization(TypedDict):
@@ -139,8 +145,9 @@ class RunResult(TypedDict):
 
     role is run, trunk or branch. tokens is D, of which a branch trained only trained_tokens itself. train_loss is the
     mean of the last 5% of tokens. evals are those at the end. flops are totals by convention, shared tokens included.
-    attempts is how many there were. checkpoints are those that lie there at the end. files and sha256 are checksums
-    (core/seal.py).
+    attempts is how many there were. corpus_tokens are the distinct tokens of the train split, unique_tokens those that
+    the run read, epochs its passes over what it may read of the split (core/epochs.py). checkpoints are those that lie
+    there at the end. files and sha256 are checksums (core/seal.py).
     """
 
     run: str
@@ -157,6 +164,9 @@ class RunResult(TypedDict):
     compile_seconds: float
     tokens_per_second: float
     attempts: int
+    corpus_tokens: NotRequired[int | None]
+    unique_tokens: NotRequired[int]
+    epochs: NotRequired[float]
     checkpoints: NotRequired[list[int]]
     files: NotRequired[dict[str, Cover]]
     sha256: NotRequired[str]

@@ -3,6 +3,7 @@
 Training writes these files, launchers and analysis read them. No other room spells one of their names.
 
     runs/<sweep>/                 SweepDirectory
+        prepared.json             what each run is to read, as the launcher found it
         held_back.json            runs that wait for their forecast
         forecast/                 that forecast, the table and the fit behind it, its score
         report/                   made from the logs by analysis
@@ -67,6 +68,7 @@ WORKER_LOG: Final = "worker.log"
 LOCK: Final = ".lock"
 LEASE: Final = re.compile(r"\.lease\.(\d+)")
 
+PREPARED: Final = "prepared.json"
 HELD_BACK: Final = "held_back.json"
 FORECAST: Final = "forecast"
 FORECAST_RESULT: Final = "forecast.json"
@@ -252,6 +254,7 @@ class SweepDirectory:
 
     path: Path
 
+    prepared = Inside(PREPARED)
     held_back = Inside(HELD_BACK)
     forecast_folder = Inside(FORECAST)
     forecast = Inside(FORECAST, FORECAST_RESULT)
@@ -288,6 +291,18 @@ class SweepDirectory:
             raise BadInput(f"{self.path}: cannot be read ({error.strerror})") from None
         paths = [self.path / name for name in names if not name.startswith(".")]
         return [RunDirectory(path) for path in paths if os.path.isdir(path)]
+
+    def read_prepared(self) -> dict[str, str]:
+        """SHA-256 of the tokens that each run is to read, by run_id; empty where nothing was prepared."""
+        return _checked(dict[str, str], self.prepared) if self.prepared.exists() else {}
+
+    def write_prepared(self, fingerprints: Mapping[str, str]) -> None:
+        """Add these to what was prepared before."""
+        try:
+            before = self.read_prepared()
+        except BadInput:  # damaged, and written anew from what is here
+            before = {}
+        write_json(self.prepared, {**before, **fingerprints})
 
     def read_held_back(self) -> HeldBack:
         return held_back_of(read_json(self.held_back), self.held_back)

@@ -10,6 +10,7 @@ too, is remembered, and
 Another signal changes nothing for PATIENCE_SECONDS, so that cleaning up is not broken off.
 """
 
+import atexit
 import contextlib
 import os
 import shlex
@@ -51,6 +52,7 @@ def listen(status: int, *, resumes: bool = False) -> None:
     _State.status, _State.resumes, _State.listens = status, resumes, True
     for number in (signal.SIGINT, signal.SIGTERM) if resumes else (signal.SIGINT,):
         signal.signal(number, _heard)
+    atexit.register(_done)
     # A forked child is no command: it ends by the signal itself, and says nothing.
     os.register_at_fork(after_in_child=_forget)
     sys.excepthook, sys.unraisablehook = _uncaught, _in_a_destructor
@@ -108,6 +110,16 @@ def deferred() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Processes that are started in here do not hear Ctrl-C: this one does, and ends them."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+@contextlib.contextmanager
 def _heard_for_a_while() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -147,6 +159,13 @@ def _end_at_once() -> None:
     with contextlib.suppress(OSError):
         os.write(voice.terminal(), f"{line()}\n".encode())
     os._exit(_State.status)
+
+
+def _done() -> None:
+    """The last moments of the interpreter: the work is done, and its status stands."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _heard:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _forget() -> None:

@@ -1,7 +1,7 @@
 """Runs and sweeps: what an experiment returns."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated
 
 from core.bounds import Allowed
@@ -64,11 +64,17 @@ class Sweep:
 
     def with_settings(self, settings: Mapping[str, str]) -> "Sweep":
         """Every run with the same fields replaced, by dotted key; branches follow their trunks' new names."""
-        if not settings:
-            return self
+        return self.each(lambda run: with_settings(run, settings)) if settings else self
+
+    def located(self) -> "Sweep":
+        """Every run with its paths from the root on."""
+        return self.each(lambda run: run.located())
+
+    def each(self, change: Callable[[RunSpec], RunSpec]) -> "Sweep":
+        """Every run changed; branches follow their trunks' new names."""
         changed: dict[str, RunSpec] = {}
         for run in sorted(self.runs, key=lambda run: run.parent is not None):
-            following = with_settings(run, settings)
+            following = change(run)
             if following.parent in changed:
                 following = dataclasses.replace(following, parent=changed[following.parent].run_id)
             changed[run.run_id] = following

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from core.codec import to_json
 from core.errors import BadInput
+from core.files import append_to
 from core.reading import printable
 from launchers.local.devices import Place
 from training.packs.size import decide, known_rates
@@ -207,7 +208,7 @@ def _measure(requests: list[dict], place: Place, cache_root: Path, log: Path) ->
     """One answer a request, from a process that ends and so gives the device back; none where it failed."""
     command = [sys.executable, "-m", "training.packs.size", "--cache", str(cache_root.absolute())]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as errors:
+    with append_to(log) as errors:
         done = subprocess.run(
             command,
             input=json.dumps(requests),

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from core.codec import to_json
+from core.epochs import reading_of
 from core.errors import BadInput
 from core.files import read_object
-from core.numbers import finite, short_count
+from core.numbers import finite, number, short_count
 from core.reading import path_exists, printable
-from core.records import LOSS, Provenance, final_evaluation, provenance_of
+from core.records import LOSS, final_evaluation, provenance_of
 from core.rundir import ERROR, SPEC, RunDirectory, SweepDirectory
 from launchers.condition import UNUSED, condition, long_logs
 from launchers.slurm.queue import Queued, SlurmDoesNotAnswer, read_queue, submitted_runs
@@ -39,6 +41,7 @@ class RunStatus:
     note: str
     commit: str | None = None
     corpus: str | None = None
+    epochs: float | None = None
 
 
 def run_status(directory: Path) -> RunStatus:
@@ -60,13 +63,15 @@ def _one_line(error: Exception) -> str:
 
 def _status(run: RunDirectory, spec: RunSpec) -> RunStatus:
     started = path_exists(run.environment)
-    provenance = provenance_of(read_object(run.environment)) if started else Provenance()
+    environment = read_object(run.environment) if started else {}
+    provenance = provenance_of(environment)
     status = functools.partial(
         RunStatus,
         run=spec.run_id,
         total_tokens=spec.tokens,
         commit=provenance.commit or None,
         corpus=provenance.corpus or None,
+        epochs=_epochs(spec, environment.get("corpus")),
     )
     completion = run.completion()
     if completion.problem:
@@ -92,6 +97,13 @@ def _status(run: RunDirectory, spec: RunSpec) -> RunStatus:
     row: Mapping[str, object] = last or {}
     tokens = finite(row.get("tokens")) or 0.0
     return status(state=state, tokens=int(tokens), loss=finite(row.get("loss")), note=note)
+
+
+def _epochs(spec: RunSpec, corpus: object) -> float | None:
+    """How often the whole run reads its text, where env.json says how long that is."""
+    known = finite(corpus.get("train_tokens")) if isinstance(corpus, Mapping) else None
+    reading = reading_of(to_json(spec.data), spec.tokens, known)
+    return reading.epochs if reading else None
 
 
 def _last_line(run: RunDirectory) -> str:
@@ -156,14 +168,18 @@ def show_status(directory: Path, *, as_json: bool = False) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    for heading in ("run", "state", "tokens", "loss", "note"):
-        table.add_column(heading, justify="right" if heading in ("tokens", "loss") else "left", overflow="fold")
+    # Runs of an earlier version do not know it.
+    epochs = ("epochs",) if any(row.epochs is not None for row in rows) else ()
+    for heading in ("run", "state", "tokens", *epochs, "loss", "note"):
+        right = heading in ("tokens", "epochs", "loss")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for row in rows:
         total = f"/{short_count(row.total_tokens)}" if row.total_tokens else ""
         table.add_row(
             row.run,
             row.state,
             f"{short_count(row.tokens)}{total}",
+            *("" if row.epochs is None else number(row.epochs) for _ in epochs),
             "" if row.loss is None else f"{row.loss:.4f}",
             row.note,
         )

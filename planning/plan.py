@@ -4,6 +4,7 @@ python launch.py plan quickstart                         every run, its cost, th
 python launch.py plan quickstart --target 1e15           and how well its law would forecast 1e15 FLOPs
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from core.codec import to_json
+from core.epochs import Reading, repeated_line
 from core.errors import EXIT_COMPLETE, BadInput
 from core.files import read_json
 from core.rundir import SweepDirectory
@@ -22,6 +24,7 @@ from planning.costs import Costs
 from planning.design import NOISE, TRUNK_CORRELATION, Prior, draw_laws, expect, laws_of_fit
 from planning.flags import PlanFlags
 from training.cost import counted, training_flops
+from training.prepare import readings
 from training.program import shape_of
 
 SHOWN_LAWS = 64  # plausible laws over which the expected intervals are medians
@@ -44,7 +47,11 @@ def describe(study: AskedSweep, flags: PlanFlags) -> dict[str, Any]:
     specs, directory, cache = study.specs, study.directory, study.cache
     costs = Costs(specs, directory, cache, flags)
     states = {spec.run_id: SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs}
-    runs = [_run(spec, costs, states[spec.run_id]) for spec in specs]
+    known = readings(specs, cache)
+    runs = [
+        {**_run(spec, costs, states[spec.run_id]), **_read(reading)}
+        for spec, reading in zip(specs, known, strict=True)
+    ]
     todo = [spec for spec in specs if not states[spec.run_id]]
     shapes = _shapes(specs, costs, cache, flags)
     memory_of_sweep.refuse_too_large(specs, shapes, costs.device, flags)
@@ -57,6 +64,7 @@ def describe(study: AskedSweep, flags: PlanFlags) -> dict[str, Any]:
         "workers": costs.workers,
         "runs": runs,
         "shapes": shapes,
+        "repeated_text": repeated_line(known),
         "expected": expectation(specs, flags),
         "totals": {
             "runs": len(specs),
@@ -71,6 +79,12 @@ def describe(study: AskedSweep, flags: PlanFlags) -> dict[str, Any]:
             "packs": timeline.packs if timeline else None,
         },
     }
+
+
+def _read(reading: Reading | None) -> dict[str, Any]:
+    """Keys of a run; null where its corpus is not built yet."""
+    names = [field.name for field in dataclasses.fields(Reading)]
+    return dict.fromkeys(names) if reading is None else dataclasses.asdict(reading)
 
 
 def _run(spec: RunSpec, costs: Costs, done: bool) -> dict[str, Any]:

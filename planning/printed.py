@@ -113,6 +113,12 @@ def _sentences(plan: Mapping[str, Any]) -> list[str]:
             f"{short_seconds(totals['device_seconds'])}, less where the cache has the programs; the corpus is not in "
             f"it){money}"
         )
+    if plan["repeated_text"]:
+        said.append(plan["repeated_text"])
+    elif any(run["epochs"] is None for run in plan["runs"]):
+        said.append(
+            "epochs unknown until the corpus is built (python -m data.cache; run builds it and says them)"
+        )
     said += _what_it_teaches(plan["expected"])
     for basis in ("interpolated", "extrapolated"):
         shapes = [row for row in plan["shapes"] if row["basis"] == basis]

@@ -12,6 +12,7 @@ from core.records import CorpusRecord
 from core.rundir import RunDirectory
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
+from data.notes import lost_share
 from data.skills import stream_fingerprint
 from training import objectives
 from training.checkpoint import Checkpoints
@@ -28,7 +29,7 @@ from training.hooks.stop import Stop
 from training.log import Clock, MetricsLog
 from training.lost import Lost, lost_rows
 from training.member import Member
-from training.prepare import check_vocabulary
+from training.prepare import check_prepared, check_vocabulary
 from training.processes.group import Group
 from training.processes.mesh import data_share
 from training.records import git_commit, peak_flops, start_attempt
@@ -63,6 +64,7 @@ def begin(
         "data", lambda: _open_data(spec.data, execution.cache_root, evaluation_sequences(spec, mesh))
     )
     check_vocabulary(spec, cache)
+    check_prepared(directory, spec, cache)
     with stop.deferred():  # a checkpoint that is being read is read to its end
         return _begin(spec, directory, mesh, execution, group, cache, slice_, lane=lane, pack=pack)
 
@@ -87,6 +89,8 @@ def _begin(
         "corpus_fingerprint": cache.corpus_fingerprint,
         "vocabulary": cache.vocabulary,
         "skills": stream_fingerprint(spec.data.skills, spec.data.skill_tokens),
+        "train_tokens": cache.split("train").token_count,
+        "lost": lost_share(cache.statistics),
     }
     group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
     attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit(), pack))

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 from core.codec import from_json, to_json
 from core.errors import BadInput, writes
-from core.files import read_json, write_json
+from core.files import open_lock, open_own, read_json, write_json
 from core.records import Attempt, CorpusRecord
 from core.rundir import RunDirectory
 from model.kernels import choose
@@ -192,8 +192,9 @@ def run_lock(directory: Path, patience_seconds: float = 0.0) -> Iterator[None]:
 
     Raises:
       RunIsLocked: another process still holds it after `patience_seconds`.
+      BadInput: something else than a file is in the lock's place.
     """
-    with RunDirectory(directory).lock.open("w", encoding="utf-8") as file:
+    with open_lock(RunDirectory(directory).lock) as file:
         # `is_locked` of a watcher holds the lock for an instant: a second is always allowed.
         deadline = time.monotonic() + max(1.0, patience_seconds)
         locked = _file_lock(file, deadline)
@@ -209,7 +210,7 @@ def run_lock(directory: Path, patience_seconds: float = 0.0) -> Iterator[None]:
             yield
 
 
-def _file_lock(file: IO[str], deadline: float) -> bool | None:
+def _file_lock(file: IO[bytes], deadline: float) -> bool | None:
     """True once locked, False where another process has the lock until `deadline`, None where there are no locks."""
     while True:
         try:
@@ -228,8 +229,11 @@ def _file_lock(file: IO[str], deadline: float) -> bool | None:
 def is_locked(directory: Path) -> bool:
     """Whether a live process, here or on another machine, trains the run. Asks without taking the lock for long."""
     try:
-        with RunDirectory(directory).lock.open("r", encoding="utf-8") as file:
+        file = open_own(RunDirectory(directory).lock, os.O_RDONLY)
+        try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        finally:
+            os.close(file)
     except FileNotFoundError:
         return False
     except BlockingIOError:
@@ -237,6 +241,8 @@ def is_locked(directory: Path) -> bool:
     except OSError as error:
         if error.errno not in NO_LOCKS_HERE:
             raise
+    except BadInput:  # no file, so nobody has locked it; who wants to train the run is told
+        pass
     return holder_elsewhere(directory) is not None
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from core.codec import to_json
+from core.epochs import reading_of
 from core.records import RunResult
 from core.rundir import RunDirectory
 from training.cost import ledger_of
@@ -37,6 +39,8 @@ def write_result(
             )
     tail = [losses[tokens] for tokens in tail_steps(spec)]
     counts = ledger_of(spec)
+    train_tokens = files.read_environment()["corpus"].get("train_tokens")
+    reading = reading_of(to_json(spec.data), spec.tokens, train_tokens)
     result: RunResult = {
         "run": spec.run_id,
         "role": "trunk" if spec.is_trunk else "branch" if spec.parent else "run",
@@ -54,4 +58,8 @@ def write_result(
         "attempts": attempt,
         "checkpoints": files.checkpoint_tokens(),
     }
+    if reading:
+        result["corpus_tokens"] = reading.corpus_tokens
+        result["unique_tokens"] = reading.unique_tokens
+        result["epochs"] = reading.epochs
     files.write_result(files.seal(result))

@@ -43,6 +43,8 @@ class Arguments:
     """devices by axis: data=2,fsdp=2 (default: the rule)"""
     cores: str = ""
     """pin to these CPU cores, as 0,1; as many threads"""
+    folder: Path | None = None
+    """where relative paths of a specification start (default: here)"""
     profile: FlagCreatePairsOff[bool] = False
     """trace five steps of every run"""
 
@@ -87,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(options: Arguments) -> int:
     """Train what standard input names; returns the exit status."""
+    if options.folder is not None:
+        os.chdir(options.folder)
     if options.cores:
         try:
             os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})

@@ -8,7 +8,6 @@ loss along the way was measured at another learning rate and is not comparable. 
 import dataclasses
 import functools
 import hashlib
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,12 +26,15 @@ from analysis.logs.load_run import (
     number,
     read_run,
 )
+from analysis.logs.lossy import lossy_warning
 from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values, suspicions
+from core.epochs import known_corpora
 from core.errors import BadInput
 from core.identity import digest_of
 from core.records import BITS_PER_BYTE, LOSS
 from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC
 
+CACHE = "cache"  # where commands keep token caches unless --cache says otherwise
 # Settings in which equal runs may differ: distinct tokens have a column of their own, and a trunk's name follows them.
 TOLD_APART = {"data.unique_tokens", "parent"}
 
@@ -91,6 +93,21 @@ class SweepLogs:
         """What differs between runs that a law treats as equal, and which runs are missing from it."""
         return tuple([*_left_out_warning(self), *_note_warnings(self), *_difference_warnings(self.usable)])
 
+    @property
+    def epochs_unknown(self) -> str:
+        """Which usable runs do not say how often they read their text, one line; empty where all do.
+
+        Runs of an earlier version do not; a token cache may. They count as fresh text.
+        """
+        unknown = [run.run for run in self.usable if run.reading is None]
+        if not unknown:
+            return ""
+        verb = "does" if len(unknown) == 1 else "do"
+        return (
+            f"{len(unknown)} of {len(self.usable)} runs {verb} not say how often they read their text, such as "
+            f"{unknown[0]}, and no cache here holds their tokens: they count as fresh text"
+        )
+
     def table(
         self,
         required: Sequence[str] = REQUIRED,
@@ -115,7 +132,6 @@ class SweepLogs:
                 f"{self.path}: {len(runs)} of {len(self.runs)} runs can be used; at least 2 are needed"
                 + (f" ({said})" if said else "")
             )
-        repeated = any(at(run.spec, "data", "unique_tokens") for run in runs)
         readers: dict[str, Callable[[Run], Any]] = {
             "params": lambda run: run.count(params),
             "tokens": lambda run: run.tokens,
@@ -129,11 +145,9 @@ class SweepLogs:
             "depth": lambda run: number(at(run.spec, "model", "depth")),
             "bits_per_byte": lambda run: run.final(BITS_PER_BYTE),
         }
-        if repeated:
-            # 0 stands for the whole split, of which a run has seen as many distinct tokens as it trained on.
-            readers["unique_tokens"] = lambda run: min(
-                run.tokens or 0.0, number(at(run.spec, "data", "unique_tokens")) or math.inf
-            )
+        if any(run.reading is not None and run.reading.repeats for run in runs):
+            # A run of which it is not known counts as fresh text; `epochs_unknown` says so.
+            readers["unique_tokens"] = lambda run: run.reading.unique_tokens if run.reading else run.tokens
         columns: dict[str, np.ndarray] = {}
         for name in [*required, *(name for name in optional if name not in required)]:
             if name not in readers:
@@ -183,7 +197,18 @@ def load_sweep(path: str | os.PathLike, logs: Logs | None = None) -> SweepLogs:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from None
     if not found:
         raise BadInput(f"{path}: no runs in it (no folder with a {SPEC})")
-    return SweepLogs(path, tuple(_copies_named(found)), read)
+    return SweepLogs(path, _with_train_tokens(path, tuple(_copies_named(found))), read)
+
+
+def _with_train_tokens(path: Path, runs: tuple[Run, ...]) -> tuple[Run, ...]:
+    """What runs of an earlier version do not say, from token caches beside the folder of sweeps or in this one."""
+    if all(run.reading is not None or not run.provenance.corpus for run in runs):
+        return runs
+    known = known_corpora({path.absolute().parent.parent / CACHE, Path(CACHE).absolute()})
+    return tuple(
+        dataclasses.replace(run, train_tokens=known.get(run.provenance.corpus)) if run.reading is None else run
+        for run in runs
+    )
 
 
 def _copies_named(runs: Sequence[Run]) -> list[Run]:
@@ -240,7 +265,7 @@ def _difference_warnings(runs: Sequence[Run]) -> list[str]:
             ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
             shown = ", ".join(f"{_short(value)} in {count}" for value, count in ranked[:3])
             found.append(f"{what} differs between runs: {len(values)} {kinds} ({shown} runs)")
-    return found + _rival_warning(runs)
+    return found + lossy_warning(runs) + _rival_warning(runs)
 
 
 def _rival_warning(runs: Sequence[Run]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from analysis.logs.files import Read, reader
 from core.condition import Note, ReadFile, notes_of, notes_of_logs, notes_of_spec, once, tree_of
+from core.epochs import Reading, reading_of
 from core.numbers import finite
 from core.reading import Unreadable, printable
 from core.records import LOSS, Completion, Provenance, completion_of, final_evaluation, provenance_of
@@ -18,6 +19,7 @@ from core.rundir import ENVIRONMENT, ERROR, LEDGER, METRICS, RESULT, SPEC, RunDi
 
 DEFAULT_PARAMS = "non_embedding_plus_head"  # the N of the fits: Porian et al. 2024 (arXiv 2406.19146)
 DEFAULT_FLOPS = "exact"
+READING = tuple(field.name for field in dataclasses.fields(Reading))
 CORE_FILES = (SPEC, ENVIRONMENT, LEDGER, RESULT, ERROR)
 
 
@@ -32,6 +34,7 @@ class Run:
       cause: why it is not complete, one line; empty for a complete run.
       spec, env, ledger, result: the JSON files; {} where there is none.
       digest: SHA-256 over the names and bytes of these files and error.txt.
+      train_tokens: of the train split of its corpus; None where neither the run nor a token cache says.
       notes: what is wrong with its files; one that spoils the run is why it is unreadable.
     """
 
@@ -44,6 +47,7 @@ class Run:
     ledger: Mapping[str, Any]
     result: Mapping[str, Any]
     digest: str
+    train_tokens: float | None = None
     notes: tuple[Note, ...] = ()
 
     def count(self, convention: str = DEFAULT_PARAMS) -> float | None:
@@ -54,6 +58,17 @@ class Run:
     def tokens(self) -> float | None:
         """D: tokens trained on if complete, else planned."""
         return number(self.result.get("tokens"), self.spec.get("tokens"))
+
+    @functools.cached_property
+    def reading(self) -> Reading | None:
+        """The distinct tokens of the corpus, those that the run reads, and its epochs; None where that is not known."""
+        corpus, unique, epochs = (number(self.result.get(name)) for name in READING)
+        if unique is not None and epochs is not None:
+            return Reading(None if corpus is None else int(corpus), int(unique), epochs)
+        data = self.spec.get("data")
+        if not isinstance(data, Mapping) or self.tokens is None:
+            return None
+        return reading_of(data, self.tokens, self.train_tokens)
 
     def has_doubtful(self, file: str) -> bool:
         """Whether a file is not what it was: its rows are not used."""
@@ -151,6 +166,7 @@ def read_run(
         ledger=trees[LEDGER],
         result=completion.result or {},
         digest=_digest(own),
+        train_tokens=number(at(trees[ENVIRONMENT], "corpus", "train_tokens")),
         notes=tuple(damage),
     )
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from core import disk, stop
 from core.bounds import Allowed
+from core.epochs import repeated_line
 from core.errors import EXIT_FAILED, EXIT_STOPPED, BadInput
 from core.rundir import SweepDirectory
 from launchers.held_back import train_in_order
@@ -79,6 +80,10 @@ def train(
     Args:
       held: run_ids of those that wait for a forecast; none where nothing is to be forecast.
     """
+
+    def left() -> int:
+        return sum(not SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs)
+
     try:
         ended = train_in_order(specs, held, directory, lambda due: _train_now(due, directory, cache, flags))
     except stop.StopRequested:
@@ -87,12 +92,11 @@ def train(
         if (said := disk.line(error)) is None:
             raise
         print(f"error: {said}", file=sys.stderr)
-        ended = EXIT_FAILED
-    left = sum(not SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs)
-    if ended == EXIT_STOPPED or (stop.requested() and left):
+        ended = EXIT_STOPPED if left() else EXIT_FAILED
+    if ended == EXIT_STOPPED or (stop.requested() and left()):
         who = f"{stop.reason()}: " if stop.requested() else ""
         print(
-            f"{who}{left} of {len(specs)} runs are left, and what they have trained is saved; to go on: "
+            f"{who}{left()} of {len(specs)} runs are left, and what they have trained is saved; to go on: "
             f"{stop.this_command()}",
             file=sys.stderr,
         )
@@ -105,7 +109,7 @@ def train(
 def _train_now(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: RunFlags) -> int:
     # NumPy: a sweep that is complete is spared it
     from training.evaluate.tasks import overlap_line
-    from training.prepare import prepare  # brings JAX, which a mistyped flag does not wait for
+    from training.prepare import prepare, readings  # brings JAX, which a mistyped flag does not wait for
 
     options = local_options(flags, cache)
     runs = {spec.run_id: SweepDirectory(directory).run(spec.run_id).completion() for spec in specs}
@@ -114,8 +118,10 @@ def _train_now(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: Ru
             result = SweepDirectory(directory).run(run_id).result
             print(f"warning: {result}: {completion.problem}; finishing the run again", file=sys.stderr)
     missing = [spec for spec in specs if runs[spec.run_id].result is None]
-    for name, record in prepare(missing, cache).items():
+    for name, record in prepare(missing, cache, sweep=directory).items():
         print(overlap_line(name, record))
+    if said := repeated_line(readings(missing, cache)):
+        print(said, flush=True)
     summary = launch(directory, specs, options)
     counts = f"{len(summary.complete)} trained, {len(summary.skipped)} already complete"
     for word, group in (("failed", summary.failed), ("refused", summary.refused), ("stopped", summary.stopped)):

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from core import stop, voice
+from core import disk, stop, voice
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, writes
+from core.files import append_to, open_lock
 from core.rundir import SweepDirectory
 from launchers.local.devices import Place, places
 from launchers.local.progress import Progress
@@ -77,19 +78,18 @@ def sweep_lock(directory: Path) -> Iterator[None]:
     """
     with writes(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        file = SweepDirectory(directory).launcher_lock.open("a+", encoding="utf-8")
+        file = open_lock(SweepDirectory(directory).launcher_lock)
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.seek(0)
             raise BadInput(
-                f"{directory}: another launcher works on this sweep (process {file.read().strip() or 'unknown'}); "
-                "wait for it or stop it"
+                f"{directory}: another launcher works on this sweep (process "
+                f"{file.read().decode().strip() or 'unknown'}); wait for it or stop it"
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with disk.named(directory):
+            file.truncate(0)
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
         yield
 
 
@@ -103,13 +103,13 @@ class Worker:
         self.is_ready = False
         self._log = log
         command = [sys.executable, "-m", "training.worker", "--cache", str(options.cache_root.absolute())]
-        command += ["--checkpoint-seconds", str(options.checkpoint_seconds)]
+        command += ["--checkpoint-seconds", str(options.checkpoint_seconds), "--folder", os.getcwd()]
         if options.mesh:
             command += ["--mesh", options.mesh]
         command += ["--profile"] * options.profile
         if place.cores:
             command += ["--cores", ",".join(map(str, place.cores))]
-        with log.open("a", encoding="utf-8") as file:
+        with append_to(log) as file:
             self._said_before = file.tell()
             self.process = subprocess.Popen(
                 command,

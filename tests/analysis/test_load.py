@@ -123,7 +123,7 @@ def test_environments_of_several_attempts_are_read(sweep):
         path = run / "env.json"
         value = {
             "commit": "abc",
-            "corpus": {"fingerprint": "f"},
+            "corpus": {"fingerprint": "f", "train_tokens": 10**12},
             "attempts": attempts("0.3" if place == 7 else "0.2"),
         }
         path.write_text(json.dumps(value))
@@ -228,6 +228,38 @@ def test_unique_tokens_are_at_most_the_tokens_seen(sweep):
     columns = load_sweep(sweep).table().columns
     expected = np.where(columns["run"] == name, 1_000_000, columns["tokens"])
     np.testing.assert_array_equal(columns["unique_tokens"], expected)
+
+
+def known(sweep, tokens):
+    """The env.json of every run says how long the train split is."""
+    for run in sweep.iterdir():
+        rewrite(run / "env.json", lambda value: value["corpus"].update(train_tokens=tokens))
+
+
+def test_repeated_text_of_the_whole_split_is_seen(sweep):
+    known(sweep, 2_000_001)
+    table = load_sweep(sweep).table()
+    whole = 2_000_000 // 128 * 128
+    np.testing.assert_array_equal(table.columns["unique_tokens"], np.minimum(table.columns["tokens"], whole))
+    assert (table.columns["unique_tokens"] < table.columns["tokens"]).any()
+    assert table.warnings == ()
+
+
+def test_an_old_run_takes_it_from_a_token_cache_or_is_said_to_be_unknown(sweep):
+    for run in sweep.iterdir():
+        rewrite(run / "env.json", lambda value: value["corpus"].pop("train_tokens"))
+    loaded = load_sweep(sweep)
+    assert "unique_tokens" not in loaded.table().columns
+    assert {run.reading for run in loaded.runs} == {None}
+    assert "do not say how often they read their text" in loaded.epochs_unknown
+    folder = sweep.parent.parent / "cache" / "tokens" / "one"
+    folder.mkdir(parents=True)
+    meta = {"fingerprint": "f" * 64, "splits": {"train": {"tokens": 2_000_001}}}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    columns = load_sweep(sweep).table().columns
+    np.testing.assert_array_equal(
+        columns["unique_tokens"], np.minimum(columns["tokens"], 2_000_000 // 128 * 128)
+    )
 
 
 def test_hash_depends_on_logs_and_not_on_the_place(sweep, sweep_once):

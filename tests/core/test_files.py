@@ -94,8 +94,9 @@ def test_a_file_never_takes_the_place_of_a_device_a_pipe_or_a_folder(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
-    for name in ("folder", "pipe", "link"):
+    for path in (tmp_path / "folder", tmp_path / "pipe", "/dev/null", "/dev/stdout"):
         with pytest.raises(BadInput, match="no regular file"):
-            write_atomic(tmp_path / name, "x")
+            write_atomic(path, "x")
     assert (tmp_path / "pipe").is_fifo()
-    assert (tmp_path / "link").is_symlink()
+    write_atomic(tmp_path / "link", "x")  # replaced
+    assert (tmp_path / "pipe").is_fifo() and not (tmp_path / "link").is_symlink()

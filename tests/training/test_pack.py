@@ -178,6 +178,18 @@ def test_one_run_that_is_left_is_trained_exactly_as_alone(place, alone, packed, 
     assert "pack" not in json.loads((directory / "env.json").read_text())["attempts"][0]
 
 
+def test_a_run_with_one_step_to_take_is_trained(place, packed, tmp_path):
+    data, cache = place
+    short = dataclasses.replace(
+        spec(data), tokens=STEP, evaluation_marks=(), optim=OptimConfig(warmup_tokens=0)
+    )
+    (one, last) = directories(tmp_path, [short, four(data)[0]])
+    assert execute_alone(one, Execution(cache_root=cache)) == Outcome(0)
+    stopped = execute_alone(last, Execution(cache_root=cache, stop_requested=StopAfter(STEPS - 1)))
+    assert stopped.status == 75
+    assert execute_alone(last, Execution(cache_root=cache)) == Outcome(0)
+
+
 def test_a_stopped_pack_resumes_to_the_same_bits(place, packed, tmp_path):
     data, cache = place
     runs = directories(tmp_path, four(data))

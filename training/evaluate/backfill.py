@@ -41,10 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.sweep.is_dir():
         voice.keep(SweepDirectory(options.sweep).workers / "backfill.log")
     configure_jax(options.cache)
-    from training.evaluate.holes import fill  # here: JAX loads slowly, and a bad flag is refused before
+    from training.evaluate.holes import (  # here: JAX loads slowly, and a bad flag is refused before
+        fill,
+        task_names,
+    )
     from training.evaluate.tasks import overlap_line
 
-    summary = fill(options.sweep, options.tasks, options.items, options.cache, say)
+    names = task_names(options.sweep, options.tasks)
+    summary = fill(options.sweep, names, options.items, options.cache, say)
     for name, record in summary.records.items():
         say(overlap_line(name, record))
     say(

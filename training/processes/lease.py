@@ -9,6 +9,7 @@ another type) is watched likewise: a file that does not change for EXPIRY_SECOND
 
 import contextlib
 import datetime
+import errno
 import json
 import logging
 import os
@@ -21,7 +22,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from core.errors import EXIT_STOPPED
+from core import disk
+from core.errors import EXIT_STOPPED, BadInput
+from core.files import open_own
 from core.rundir import LEASE, RunDirectory
 
 # A holder counts this often; one whose count stands still for EXPIRY_SECONDS is dead. Both are choices: take-over
@@ -126,10 +129,13 @@ class Lease:
     def _write(self, *, released: bool) -> None:
         """One write of constant length through a fresh descriptor, so that other machines see it at once."""
         content = json.dumps({**self.owner, "count": f"{self.count:012}", "released": int(released)}) + "\n"
-        descriptor = os.open(lease_path(self.directory, self.generation), os.O_WRONLY)
+        path = lease_path(self.directory, self.generation)
+        descriptor = open_own(path, os.O_WRONLY)
         try:
-            os.pwrite(descriptor, content.encode(), 0)
-            os.fsync(descriptor)
+            with disk.named(path):
+                if os.pwrite(descriptor, content.encode(), 0) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -137,7 +143,7 @@ class Lease:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             self.count += 1
             # A full or unreachable disk is the training loop's to report; while it lasts, nobody sees this count.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, BadInput):
                 if generations(self.directory)[-1:] != [self.generation]:
                     if not self._ended.is_set():
                         self.on_loss()
@@ -149,7 +155,9 @@ class Lease:
         self._ended.set()
         self._thread.join()
         self.count += 1
-        with contextlib.suppress(OSError):  # not released is not lost: the next holder waits until it expires
+        with contextlib.suppress(
+            OSError, BadInput
+        ):  # not released is not lost: the next holder waits until it expires
             self._write(released=True)
 
 
@@ -218,7 +226,7 @@ def _create(directory: Path, newest: int, on_loss: Callable[[], None]) -> Lease 
     """Generation `newest` + 1; None where another process was first."""
     path = lease_path(directory, newest + 1)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except FileExistsError:
         return None
     existing = generations(directory)

@@ -1,5 +1,7 @@
 """Every run, and the table that the fits read."""
 
+import dataclasses
+
 from analysis.logs.load_run import Run, at, number
 from analysis.report.formats import csv_text
 from analysis.report.section import Block, File, Paragraph, Rows, Section
@@ -14,13 +16,20 @@ COLUMNS = (
     "run", "status", "parameters", "tokens", "FLOPs", "loss", "bits per byte", "seconds", "tokens/s", "attempts",
 )  # fmt: skip
 
+# Of runs.csv alone, where any run says; empty for one of an earlier version that does not.
+READING = ("corpus tokens", "unique tokens", "epochs")
+
 MOST_ROWS = 200  # in the page; runs.csv has them all
 
 
 def section(study: Study) -> Section:
     """The runs, unfinished ones first."""
     runs = study.sweep.runs
-    results: dict[str, str] = {RUNS: csv_text(COLUMNS, (_row(run, pretty=False) for run in runs))}
+    plain = [_row(run, pretty=False) for run in runs]
+    results: dict[str, str] = {RUNS: csv_text(COLUMNS, plain)}
+    if any(run.reading for run in runs):
+        more = [(*row, *_reading(run)) for row, run in zip(plain, runs, strict=True)]
+        results[RUNS] = csv_text(COLUMNS + READING, more)
     if study.table is not None:
         results[TABLE] = study.table_csv
     ordered = sorted(
@@ -30,7 +39,14 @@ def section(study: Study) -> Section:
     blocks: list[Block] = [Rows(COLUMNS, rows, text=frozenset({"status"}))]
     if len(ordered) > MOST_ROWS:
         blocks.append(Paragraph(f"And {len(ordered) - MOST_ROWS} more in {RUNS}."))
+    if study.sweep.epochs_unknown:
+        blocks.append(Paragraph(f"{study.sweep.epochs_unknown}."))
     return Section("Runs", tuple(blocks), results=results)
+
+
+def _reading(run: Run) -> tuple[object, ...]:
+    reading = run.reading
+    return (None,) * len(READING) if reading is None else dataclasses.astuple(reading)
 
 
 def _row(run: Run, pretty: bool) -> tuple[str, ...]:
