@@ -24,7 +24,7 @@ SOURCES = [ROOT / "launch.py", *(path for room in ROOMS for path in sorted((ROOT
 OPENERS = {"open": (1, 3), "fdopen": (1, 3), "NamedTemporaryFile": (0, 2), "TemporaryFile": (0, 2)}
 METHODS = {"read_text": 0, "write_text": 1, "TextIOWrapper": 1}
 STARTERS = {"run", "Popen", "check_output", "check_call", "call"}
-BINARY_MODULES = {"os", "webbrowser", "KvStore", "tarfile", "zipfile"}
+BINARY_MODULES = {"os", "webbrowser", "KvStore", "tensorstore", "tarfile", "zipfile"}
 
 
 def keyword(call: ast.Call, name: str) -> ast.expr | None:
