@@ -6,6 +6,7 @@ Training writes these files, launchers and analysis read them. No other room spe
         prepared.json             what each run is to read, as the launcher found it
         held_back.json            runs that wait for their forecast
         forecast/                 that forecast, the table and the fit behind it, its score
+        plan/expected.json        what the sweep was expected to teach before its first run
         report/                   made from the logs by analysis
         slurm/  skypilot/  ...    what was submitted
         .launcher.lock .workers/  of the local launcher
@@ -75,6 +76,8 @@ FORECAST_RESULT: Final = "forecast.json"
 FORECAST_TABLE: Final = "table.csv"
 FORECAST_FIT: Final = "fit.json"
 FORECAST_SCORE: Final = "score.json"
+PLAN: Final = "plan"
+EXPECTED: Final = "expected.json"
 REPORT: Final = "report"
 SLURM: Final = "slurm"
 LAUNCHER_LOCK: Final = ".launcher.lock"
@@ -261,6 +264,7 @@ class SweepDirectory:
     forecast_table = Inside(FORECAST, FORECAST_TABLE)
     forecast_fit = Inside(FORECAST, FORECAST_FIT)
     forecast_score = Inside(FORECAST, FORECAST_SCORE)
+    expected = Inside(PLAN, EXPECTED)
     report = Inside(REPORT)
     slurm = Inside(SLURM)
     launcher_lock = Inside(LAUNCHER_LOCK)
@@ -306,6 +310,13 @@ class SweepDirectory:
 
     def read_held_back(self) -> HeldBack:
         return held_back_of(read_json(self.held_back), self.held_back)
+
+    def read_expected(self) -> dict[str, Any]:
+        """What planning/plan.py expected; empty where there is none, or what is there cannot be read."""
+        try:
+            return read_object(self.expected)
+        except (BadInput, OSError):
+            return {}
 
     def write_held_back(self, held_back: HeldBack) -> None:
         write_json(self.held_back, held_back)

@@ -90,6 +90,8 @@ def choose(verb: str, arguments: Sequence[str], kind: type[Flags], about: str) -
     function = _arguments_of(experiment.sweep, defaults, kind)
     make, common, flags = cli.parse(function, rest, f"{prog} {name}", about=experiment.docstring)
     sweep = make().with_settings(settings([item for items in common.set for item in items]))
+    if sweep.collapsed and verb != "plan":  # which says so in its own place
+        print(sweep.collapsed)  # noqa: T201
     directory = sweep_directory(common.runs, name if common.name is None else common.name)
     sweep = located(sweep, directory)
     held = tuple(experiment.held_back(sweep)) if experiment.held_back is not None else ()

@@ -21,8 +21,9 @@ from experiments.command import AskedSweep
 from experiments.spec import RunSpec
 from planning import memory, memory_of_sweep
 from planning.costs import Costs
-from planning.design import NOISE, TRUNK_CORRELATION, Prior, draw_laws, expect, laws_of_fit
+from planning.design import TRUNK_CORRELATION, Prior, draw_laws, expect, laws_of_fit
 from planning.flags import PlanFlags
+from planning.noise import Noise, noise_here
 from training.cost import counted, training_flops
 from training.prepare import readings
 from training.program import shape_of
@@ -59,14 +60,16 @@ def describe(study: AskedSweep, flags: PlanFlags) -> dict[str, Any]:
     device_seconds = sum(timeline.busy_seconds) if timeline else None
     return {
         "experiment": study.name,
+        "collapsed": study.sweep.collapsed,
         "directory": str(directory),
         "device": costs.device,
         "workers": costs.workers,
         "runs": runs,
         "shapes": shapes,
         "repeated_text": repeated_line(known),
-        "expected": expectation(specs, flags),
+        "expected": expectation(specs, flags, directory.parent),
         "totals": {
+            "specs": sum(study.sweep.given.values()),
             "runs": len(specs),
             "to_train": len(todo),
             "flops": sum(map(training_flops, todo)),
@@ -138,8 +141,11 @@ def _shapes(specs: Sequence[RunSpec], costs: Costs, cache: Path, flags: PlanFlag
     return rows
 
 
-def expectation(specs: Sequence[RunSpec], flags: PlanFlags) -> dict[str, Any]:
+def expectation(specs: Sequence[RunSpec], flags: PlanFlags, runs: Path) -> dict[str, Any]:
     """What the whole sweep would teach about a Chinchilla law, for plausible laws (planning/design.py).
+
+    Args:
+      runs: folder of sweeps, whose residuals say how noisy a run is here.
 
     Raises:
       BadInput: a flag out of range, or a prior that cannot be used.
@@ -166,9 +172,22 @@ def expectation(specs: Sequence[RunSpec], flags: PlanFlags) -> dict[str, Any]:
             raise BadInput(f"--prior={flags.prior}: {error}") from None
     clusters = np.array([spec.parent or spec.run_id for spec in ends])
     correlation = TRUNK_CORRELATION if any(spec.parent for spec in ends) else 0.0
-    noise = flags.noise or NOISE
-    found = expect(laws, params, tokens, target, noise, clusters, correlation).to_json()
-    return {**found, "noise": noise, "trunk_correlation": correlation}
+    if flags.noise:
+        noise = Noise(flags.noise, flags.noise, "--noise")
+    else:
+        noise = noise_here(runs, ends[0].data.corpus)
+    low, high = (
+        expect(laws, params, tokens, target, sd, clusters, correlation).to_json()
+        for sd in (noise.low, noise.high)
+    )
+    return {
+        **low,
+        "half_width_90_high": high["half_width_90"],
+        "noise": noise.low,
+        "noise_high": noise.high,
+        "noise_from": noise.source,
+        "trunk_correlation": correlation,
+    }
 
 
 def _params(spec: RunSpec) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from analysis.logs.cells import read_cells
+from analysis.logs.groups import labelled
 from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run
 from core.errors import BadInput
@@ -84,10 +85,13 @@ def read_task_table(path: str | Path, axis: str | None = None) -> TaskTable:
 
 
 def sweep_rows(sweep: SweepLogs) -> tuple[list[dict[str, Any]], str]:
-    """Rows of every complete run's last evaluation of each task; exact match, or else choices."""
+    """Rows of every complete run's last evaluation of each task; exact match, or else choices.
+
+    Where runs differ in a setting that scale does not explain, each group of equal settings is a task of its own.
+    """
     digest = hashlib.sha256(sweep.sha256.encode())
     rows = []
-    for run in sweep.usable:
+    for run, label in labelled(sweep.usable):
         latest: dict[str, dict[str, tuple[float, float, float]]] = {}
         if run.has_doubtful(EVALUATIONS):
             continue
@@ -109,7 +113,13 @@ def sweep_rows(sweep: SweepLogs) -> tuple[list[dict[str, Any]], str]:
             _, value, items = scores[kind]
             guess = "chance" if kind == "exact_match" else "choice_chance"
             chance = scores.get(guess, (0.0, 0.0 if guess == "chance" else math.nan, 0.0))[1]
-            row = {"task": task, "n": items, "correct": round(value * items), "chance": chance, "run": run.run}
+            row = {
+                "task": f"{task} ({label})" if label else task,
+                "n": items,
+                "correct": round(value * items),
+                "chance": chance,
+                "run": run.run,
+            }
             row |= {"params": run.count(), "flops": run.flops(), "tokens": run.tokens, "loss": run.final()}
             row["seed"] = run.spec.get("seed", "")
             for metric, column in SWEEP_METRICS:

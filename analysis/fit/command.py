@@ -9,17 +9,19 @@ from rich.console import Console, RenderableType
 from rich.table import Table as Grid
 from tyro.conf import UseAppendAction, arg
 
-from analysis.commands import write_result
+from analysis.commands import for_each_group, write_result
 from analysis.fit.fit import Fit, fit_law
+from analysis.fit.identified import said, said_interval
 from analysis.fit.objectives import Robust, Space
 from analysis.fit.selection import Sensitivity
 from analysis.fit.selection import sensitivity as refits
 from analysis.laws import LAWS, get_law
 from analysis.laws.base import Law
-from analysis.logs.read import read_table
+from analysis.logs.read import fresh_rows, read_table
 from analysis.logs.table import OPTIONAL
 from core import cli
 from core.errors import BadInput
+from core.numbers import number
 
 OTHER_SIZES = ("params_total", "params_non_embedding")  # definitions of N that --sensitivity tries
 
@@ -91,27 +93,33 @@ def fit(
         "fixed": cli.numbers(fix, "--fix"),
         "seed": seed,
     }
-    read = read_table(table, (chosen.target,), optional_columns(chosen, cluster), renamed or None)
-    fitted = fit_law(
-        chosen,
-        read.columns,
-        bootstrap=bootstrap,
-        cluster=cluster,
-        wild=wild,
-        level=level,
-        table_warnings=read.warnings,
-        **options,
-    )
-    tried = refits(chosen, read.columns, **options) if sensitivity else None
     console = Console(soft_wrap=True)
-    for part in described(fitted, tried):
-        console.print(part)
-    if out is not None:
-        stored = {**fitted.to_json(), "input": read.source()}
-        if tried is not None:
-            stored["sensitivity"] = tried.to_json()
-        write_result(out, stored)
-        console.print(f"written: {out}", highlight=False)
+
+    def one(group: int, target: Path | None) -> None:
+        optional = optional_columns(chosen, cluster)
+        read = read_table(table, (chosen.target,), optional, renamed or None, group=group)
+        read = read if "unique_tokens" in chosen.inputs else fresh_rows(read)
+        fitted = fit_law(
+            chosen,
+            read.columns,
+            bootstrap=bootstrap,
+            cluster=cluster,
+            wild=wild,
+            level=level,
+            table_warnings=read.warnings,
+            **options,
+        )
+        tried = refits(chosen, read.columns, **options) if sensitivity else None
+        for part in described(fitted, tried):
+            console.print(part)
+        if target is not None:
+            stored = {**fitted.to_json(), "input": read.source()}
+            if tried is not None:
+                stored["sensitivity"] = tried.to_json()
+            write_result(target, stored)
+            console.print(f"written: {target}", highlight=False)
+
+    for_each_group(table, out, one)
 
 
 def optional_columns(law: Law, cluster: str | None) -> tuple[str, ...]:
@@ -129,10 +137,12 @@ def described(fitted: Fit, tried: Sensitivity | None) -> Iterator[RenderableType
         f"reached by {starts['reached_best']} of {starts['tried']} starts, {len(starts['other_minima'])} other "
         f"minima, scale-free gradient {starts['gradient']:.1e}, condition {starts['condition']:.2g}"
     )
-    if fitted.derived:
+    if fitted.derived and fitted.known:
         yield (
             f"compute-optimal: N grows as C^{fitted.derived['a_opt']:.4f}, D as C^{fitted.derived['b_opt']:.4f}"
         )
+    elif fitted.derived:
+        yield f"compute-optimal: not stated, since the law is not identified ({fitted.why_unknown})"
     if tried is not None:
         yield tried.grid()
     yield from (f"warning: {warning}" for warning in fitted.warnings)
@@ -148,13 +158,13 @@ def parameter_grid(fitted: Fit, tried: Sensitivity | None) -> Grid:
         grid.add_column("range over choices", justify="right")
     for name in fitted.law.names:
         low, high = fitted.intervals[name]
-        row = [name, f"{fitted.parameters[name]:.6g}"]
+        row = [name, fitted.said(name, 6)]
         if name in fitted.fixed:
             row += ["held", "", "held"]
         else:
-            row += [f"{fitted.standard_errors[name]:.3g}", f"{low:.4g} to {high:.4g}"]
-            row.append("yes" if fitted.identified[name] else "NO")
+            row += [number(fitted.standard_errors[name]), said_interval(fitted.law, name, (low, high), 4)]
+            row.append("yes" if fitted.identified[name] else f"NO: {fitted.unknown[name]}")
         if tried is not None:
-            row.append("{:.4g} to {:.4g}".format(*tried.spans[name]))
+            row.append(" to ".join(said(fitted.law, name, end, 4) for end in tried.spans[name]))
         grid.add_row(*row)
     return grid

@@ -21,6 +21,7 @@ from core import cli
 from core.errors import BadInput
 
 MOST = 1e30  # of any input: products of several stay finite
+UNIDENTIFIED = "from a law that its table does not identify"  # how the warning of such a forecast begins
 FAR = 10.0  # a forecast further than this factor beyond the fitted runs is warned of
 
 
@@ -30,6 +31,7 @@ def forecast(
     tokens: float,
     level: float = 0.9,
     others: Mapping[str, float] | None = None,
+    unidentified: bool = False,
 ) -> dict[str, Any]:
     """What a fit says of one run.
 
@@ -38,22 +40,27 @@ def forecast(
       params, tokens: N and D of the run, in the units of the fit's table.
       level: of the interval, in which the run itself should land: parameters and noise are both in it.
       others: further inputs of the law, e.g. unique_tokens.
+      unidentified: whether a law that its table does not identify may be asked; the forecast then says so.
 
     Returns:
       law, params, tokens, inputs, prediction, interval, level and warnings.
 
     Raises:
-      BadInput: no fit, an input that is missing or not positive, or no interval.
+      BadInput: no fit, one that is not identified, an input that is missing or not positive, or no interval.
     """
     inputs = {"params": params, "tokens": tokens, **(others or {})}
     for name, value in inputs.items():
         if not 0 < value <= MOST:
-            raise BadInput(f"--{name.replace('_', '-')} {value:g}: must be positive and finite, at most {MOST:g}")
+            raise BadInput(
+                f"--{name.replace('_', '-')} {value:g}: must be positive and finite, at most {MOST:g}"
+            )
     if not 0 < level < 1:
         raise BadInput(f"--level {level:g}: must be between 0 and 1")
     fitted = Fit.from_json(fit)
     if fitted.law.target != "loss":
         raise BadInput(f"law {fitted.law.name} predicts {fitted.law.target}, not loss; forecasts are of loss")
+    if not (fitted.known or unidentified):
+        raise BadInput(fitted.no_forecast)
     row = {name: np.array([value]) for name, value in {"flops": 6.0 * params * tokens, **inputs}.items()}
     value = float(fitted.predict(row)[0])
     low, high = (float(end[0]) for end in fitted.predict_interval(row, level=level))
@@ -62,6 +69,8 @@ def forecast(
             f"the fit gives no finite prediction with an interval at {params:g} params, {tokens:g} tokens"
         )
     warnings = [f"fit: {warning}" for warning in fitted.warnings]
+    if not fitted.known:
+        warnings.insert(0, f"{UNIDENTIFIED} ({fitted.why_unknown})")
     if not low <= value <= high:
         warnings.append("the prediction lies outside its own interval: the resamples are skewed")
     return {
@@ -85,15 +94,15 @@ def beyond(
       {"params", "tokens", "flops"} or None, and a warning or "".
     """
     # polars: only where the table of the fit is at hand
-    from analysis.logs.read import read_table
+    from analysis.logs.read import read_table, settings_of
 
     source = fit.get("input") if isinstance(fit.get("input"), Mapping) else {}
     assert isinstance(source, Mapping)
     path = source.get("path")
     candidates = [Path(path), folder / path] if isinstance(path, str) and path else []
     there = [candidate for candidate in candidates if candidate.exists()]
-    for candidate in there:
-        table = read_table(candidate, optional=())
+    for candidate, group in [(path, group) for path in there for group in range(len(settings_of(path)))]:
+        table = read_table(candidate, optional=(), group=group)
         if table.sha256 != source.get("sha256"):
             continue
         n, d = table.columns["params"], table.columns["tokens"]

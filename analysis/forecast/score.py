@@ -11,11 +11,12 @@ import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from analysis.commands import digest_of, read_object, write_result
+from analysis.logs.load import load_sweep
 from analysis.logs.load_run import Run, read_run
 from analysis.logs.read import read_table
 from core import cli
@@ -25,6 +26,7 @@ from core.records import BITS_PER_BYTE
 
 TALLY = "forecasts.jsonl"
 TOLERANCE = 0.02  # relative difference in params and tokens up to which a run is the one that was forecast
+Row = TypeVar("Row")
 NEEDED = ("params", "tokens", "prediction", "interval", "level", "date", "fit")
 
 
@@ -103,6 +105,19 @@ def fit_unchanged(forecast: Mapping[str, Any], folder: Path) -> bool | None:
     return any(hashlib.sha256(path.read_bytes()).hexdigest() == source.get("sha256") for path in candidates)
 
 
+def _only(rows: Sequence[Row], path: Path, params: float, tokens: float, tolerance: float) -> Row:
+    """The one row of the size that was forecast."""
+    if not rows:
+        raise BadInput(
+            f"{path}: no row within {tolerance:.0%} of the forecast's {params:g} params and {tokens:g} tokens"
+        )
+    if len(rows) > 1:
+        raise BadInput(
+            f"{path}: {len(rows)} rows are within {tolerance:.0%} of the forecast; give one run's directory"
+        )
+    return rows[0]
+
+
 def landed_of(path: str | Path, params: float, tokens: float, tolerance: float) -> dict[str, Any]:
     """The run that a forecast is about: a run directory, or the one row of a table or sweep that fits.
 
@@ -114,23 +129,19 @@ def landed_of(path: str | Path, params: float, tokens: float, tolerance: float) 
         run = read_run(path)
         if run is not None:
             return _checked(_of_run(run), params, tokens, tolerance)
+        # of any group of settings: a forecast is about one run
+        near = [
+            run
+            for run in load_sweep(path).usable
+            if abs((run.count() or 0.0) / params - 1) <= tolerance
+            and abs((run.tokens or 0.0) / tokens - 1) <= tolerance
+        ]
+        return _of_run(_only(near, path, params, tokens, tolerance))
     table = read_table(path, optional=("run",))
     n, d = table.columns["params"], table.columns["tokens"]
     rows = np.flatnonzero((np.abs(n / params - 1) <= tolerance) & (np.abs(d / tokens - 1) <= tolerance))
-    if not rows.size:
-        raise BadInput(
-            f"{path}: no row within {tolerance:.0%} of the forecast's {params:g} params and {tokens:g} tokens"
-        )
-    if rows.size > 1:
-        raise BadInput(
-            f"{path}: {rows.size} rows are within {tolerance:.0%} of the forecast; give one run's directory"
-        )
-    row = int(rows[0])
+    row = _only(rows.tolist(), path, params, tokens, tolerance)
     name = str(table.columns["run"][row]) if "run" in table.columns else f"row {row + 1}"
-    if path.is_dir():
-        run = read_run(path / name)
-        assert run is not None
-        return _of_run(run)
     return {
         "run": name,
         "params": float(n[row]),

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.commands import write_result
+from analysis.commands import for_each_group, write_result
+from analysis.fit.identified import known_to_within_itself
 from analysis.isoflop.find import Isoflop, Method, find_valleys
 from analysis.isoflop.slices import Kind
-from analysis.logs.read import read_table
+from analysis.logs.read import fresh_rows, read_table
 from analysis.logs.table import Table
 from core import cli
 from core.errors import BadInput
@@ -63,11 +64,17 @@ def isoflop(
     ):
         if not good:
             raise BadInput(f"{name} {value}: must be {allowed}")
-    read = read_table(table, optional=("flops",))
-    result = find_valleys(read.columns, method, bootstrap, seed, level, slices, tolerance, min_points, noise)
-    result = dataclasses.replace(result, warnings=(*read.warnings, *result.warnings))
-    write_result(out, result.to_json(read.source()))
-    sys.stdout.write(summary(result, read))
+
+    def one(group: int, target: Path | None) -> None:
+        read = fresh_rows(read_table(table, optional=("flops", "unique_tokens"), group=group))
+        result = find_valleys(
+            read.columns, method, bootstrap, seed, level, slices, tolerance, min_points, noise
+        )
+        result = dataclasses.replace(result, warnings=(*read.warnings, *result.warnings))
+        write_result(target or out, result.to_json(read.source()))
+        sys.stdout.write(summary(result, read))
+
+    for_each_group(table, out, one)
 
 
 def summary(result: Isoflop, table: Table) -> str:
@@ -83,8 +90,14 @@ def summary(result: Isoflop, table: Table) -> str:
             lines.append(f"  {valley.flops:.3g} FLOPs: no valley; {valley.why}")
     for name, what in (("a_opt", "params"), ("b_opt", "tokens")):
         value, interval = result.derived[name], result.intervals[name]
-        if value is not None:
-            shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+        if value is None:
+            continue
+        if interval and not known_to_within_itself(value, interval):
+            lines.append(
+                f"  how the best {what} grow is not identified: as C^{interval[0]:.3f} to C^{interval[1]:.3f}"
+            )
+        else:
+            shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else " (no interval)"
             lines.append(f"  best {what} grow as C^{value:.3f}{shown}")
     lines += [f"  warning: {warning}" for warning in result.warnings]
     return "\n".join(lines) + "\n"

@@ -10,13 +10,14 @@ import functools
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from analysis.logs.files import Logs, Read, folders_of, reader
+from analysis.logs.groups import SettingsGroup, groups_of, sentence
 from analysis.logs.load_curves import EVALUATION_COLUMNS, METRIC_COLUMNS, Curves, read_curves
 from analysis.logs.load_run import (
     DEFAULT_FLOPS,
@@ -35,8 +36,6 @@ from core.records import BITS_PER_BYTE, LOSS
 from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC
 
 CACHE = "cache"  # where commands keep token caches unless --cache says otherwise
-# Settings in which equal runs may differ: distinct tokens have a column of their own, and a trunk's name follows them.
-TOLD_APART = {"data.unique_tokens", "parent"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +45,7 @@ class SweepLogs:
     path: Path
     runs: tuple[Run, ...]
     read: Read
+    chosen: frozenset[str] | None = None  # of a part: the runs that its fits may take
 
     @property
     def name(self) -> str:
@@ -53,8 +53,9 @@ class SweepLogs:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Over every run's name and core files: the same logs give the same hash wherever they lie."""
-        lines = "".join(f"{run.run} {run.digest}\n" for run in self.runs)
+        """Over name and core files of every run (of a part, its runs): the same logs, the same hash anywhere."""
+        taken = [run for run in self.runs if self.chosen is None or run.run in self.chosen]
+        lines = "".join(f"{run.run} {run.digest}\n" for run in taken)
         return hashlib.sha256(lines.encode()).hexdigest()
 
     @functools.cached_property
@@ -63,7 +64,16 @@ class SweepLogs:
         good = [run for run in self.runs if not self._unusable(run) and not run.trunk]
         if any(run.cooled for run in good):
             good = [run for run in good if run.cooled]
-        return tuple(good)
+        return tuple(run for run in good if self.chosen is None or run.run in self.chosen)
+
+    @functools.cached_property
+    def groups(self) -> tuple[SettingsGroup, ...]:
+        """The usable runs by the settings that a law of size and data does not know: one group where none differ."""
+        return groups_of(self.usable)
+
+    def of(self, group: SettingsGroup) -> "SweepLogs":
+        """The same sweep, of which fits take the runs of one group."""
+        return dataclasses.replace(self, chosen=frozenset(run.run for run in group.runs))
 
     @staticmethod
     def _unusable(run: Run) -> str:
@@ -91,7 +101,12 @@ class SweepLogs:
     @functools.cached_property
     def warnings(self) -> tuple[str, ...]:
         """What differs between runs that a law treats as equal, and which runs are missing from it."""
-        return tuple([*_left_out_warning(self), *_note_warnings(self), *_difference_warnings(self.usable)])
+        if self.chosen is not None:
+            return tuple(_difference_warnings(self.usable))
+        split = [sentence(self.groups)] if len(self.groups) > 1 else []
+        return tuple(
+            [*split, *_left_out_warning(self), *_note_warnings(self), *_difference_warnings(self.usable)]
+        )
 
     @property
     def epochs_unknown(self) -> str:
@@ -114,17 +129,26 @@ class SweepLogs:
         optional: Sequence[str] = OPTIONAL,
         params: str = DEFAULT_PARAMS,
         flops: str = DEFAULT_FLOPS,
+        group: int = 0,
     ) -> Table:
         """One row a usable run, in the order of run names: the table that fits read.
+
+        Of runs that differ in a setting that a law does not know only one group is taken, and a warning says so.
 
         Args:
           required, optional: column names; a sweep can give params, tokens, loss, flops, unique_tokens,
             run, seed, width, depth, bits_per_byte, params_total and params_non_embedding.
           params, flops: the ledger's conventions.
+          group: which of `groups`, where there are several.
 
         Raises:
           BadInput: fewer than two usable runs, a required column that a sweep does not have or lacks in a run.
         """
+        if self.chosen is None and len(self.groups) > 1:
+            table = self.of(self.groups[group]).table(required, optional, params, flops)
+            own = [warning for warning in table.warnings if warning not in self.warnings]
+            taken = f"of the groups, {self.groups[group].label} is taken here"
+            return dataclasses.replace(table, warnings=(*self.warnings, taken, *own))
         runs = self.usable
         if len(runs) < 2:
             said = "; ".join(f"{run}: {cause}" for run, cause in list(self.left_out().items())[:3])
@@ -248,14 +272,7 @@ def _note_warnings(sweep: SweepLogs) -> list[str]:
 def _difference_warnings(runs: Sequence[Run]) -> list[str]:
     settings: dict[str, tuple[str, Callable[[Run], Any]]] = {
         "the recorded code": ("commits", lambda run: run.provenance.commit),
-        "the recorded corpus": ("fingerprints", lambda run: run.provenance.corpus),
         "the set of package versions": ("sets", lambda run: run.provenance.versions),
-        "the tokenizer": ("tokenizers, and nats per token cannot be compared", _setting("data", "tokenizer")),
-        "the corpus": ("corpora", _setting("data", "corpus")),
-        "the domain": ("domains", _setting("data", "domain")),
-        "the held-out slice": ("lengths", _setting("data", "validation_tokens")),
-        "the sequence length": ("lengths", _setting("data", "sequence_length")),
-        "the schedule": ("schedules", _setting("optim", "schedule")),
     }
     found = []
     for what, (kinds, setting) in settings.items():
@@ -265,47 +282,7 @@ def _difference_warnings(runs: Sequence[Run]) -> list[str]:
             ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
             shown = ", ".join(f"{_short(value)} in {count}" for value, count in ranked[:3])
             found.append(f"{what} differs between runs: {len(values)} {kinds} ({shown} runs)")
-    return found + lossy_warning(runs) + _rival_warning(runs)
-
-
-def _rival_warning(runs: Sequence[Run]) -> list[str]:
-    """Runs of one size, token count and seed that differ in some setting: a law would take them for repeats."""
-    groups: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
-        mark = (run.count(), run.tokens, str(run.spec.get("seed")))  # of any type where the file is damaged
-        groups.setdefault(mark, []).append(run)
-    together = [[_flat(run.spec) for run in rivals] for rivals in groups.values() if len(rivals) > 1]
-    settings = sorted(
-        {
-            key
-            for rivals in together
-            for other in rivals[1:]
-            for key in {*rivals[0], *other}
-            if rivals[0].get(key) != other.get(key)
-        }
-        - TOLD_APART
-    )
-    if not settings:
-        return []
-    count = sum(map(len, together))
-    return [
-        f"{count} runs share size, tokens and seed with another and differ in {', '.join(settings[:4])}: a law takes "
-        "them for repeats of one run"
-    ]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _setting(*keys: str) -> Callable[[Run], Any]:
-    return lambda run: at(run.spec, *keys)
+    return found + lossy_warning(runs)
 
 
 def _short(value: str) -> str:

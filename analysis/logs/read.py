@@ -1,5 +1,6 @@
 """Anything that a fit takes as a table: a file of numbers, or the directory of a sweep."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,12 +9,15 @@ from analysis.logs.load import load_sweep
 from analysis.logs.table import OPTIONAL, REQUIRED, Table, table_of_file
 from core.errors import BadInput
 
+FEWEST_FRESH = 5  # rows below which leaving out repeated text leaves nothing to look at
+
 
 def read_table(
     path: str | os.PathLike,
     required: Sequence[str] = REQUIRED,
     optional: Sequence[str] = OPTIONAL,
     rename: Mapping[str, str] | None = None,
+    group: int = 0,
 ) -> Table:
     """Read a table and refuse whatever a fit could not stand on.
 
@@ -22,6 +26,7 @@ def read_table(
       required: columns that must be there, at least two rows of them.
       optional: columns that are taken where they are there.
       rename: name in the file -> name here, e.g. {"val_loss": "loss"}.
+      group: of a sweep, which of its groups of equal settings (`settings_of`); no law may take several.
 
     Raises:
       BadInput: nothing readable there, a missing column, a cell that is no finite number, or a value that is
@@ -33,4 +38,38 @@ def read_table(
         return table_of_file(path, required, optional, rename)
     if rename:
         raise BadInput(f"{path}: columns of a sweep cannot be renamed")
-    return load_sweep(path).table(required, optional)
+    return load_sweep(path).table(required, optional, group=group)
+
+
+def settings_of(path: str | os.PathLike) -> list[str]:
+    """Labels of the groups of equal settings that a sweep's runs make, the largest first; [""] of a file or one group.
+
+    Raises:
+      BadInput: a directory that is no sweep.
+    """
+    if not Path(path).is_dir():
+        return [""]
+    groups = load_sweep(path).groups
+    return [group.label for group in groups] if len(groups) > 1 else [""]
+
+
+def fresh_rows(table: Table) -> Table:
+    """The rows that read no token twice, for a law of fresh text; with a warning where there are others.
+
+    Where too few are left, all stay, and the warning says that.
+    """
+    if "unique_tokens" not in table.columns or "tokens" not in table.columns:
+        return table
+    fresh = table.columns["unique_tokens"] >= table.columns["tokens"]
+    if fresh.all():
+        return table
+    epochs = float((table.columns["tokens"] / table.columns["unique_tokens"]).max())
+    said = (
+        f"{int((~fresh).sum())} of {table.rows} rows read their text more than once, up to {epochs:.3g} times"
+    )
+    if fresh.sum() < FEWEST_FRESH:
+        said += f": taken all the same, since only {int(fresh.sum())} rows are left without them; no law of fresh text"
+        return dataclasses.replace(table, warnings=(said, *table.warnings))
+    said += ": left out, since a law of fresh text takes at most one epoch"
+    columns = {name: values[fresh] for name, values in table.columns.items()}
+    return dataclasses.replace(table, columns=columns, rows=int(fresh.sum()), warnings=(said, *table.warnings))

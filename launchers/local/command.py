@@ -3,14 +3,14 @@
 import dataclasses
 import math
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from core import disk, stop
 from core.bounds import Allowed
 from core.epochs import repeated_line
-from core.errors import EXIT_FAILED, EXIT_STOPPED, BadInput
+from core.errors import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from core.rundir import SweepDirectory
 from launchers.held_back import train_in_order
 from launchers.local.launch import LocalOptions, launch
@@ -50,7 +50,7 @@ def local_options(flags: RunFlags, cache: Path) -> LocalOptions:
     """
     if not flags.checkpoint_seconds > 0:
         raise BadInput(f"--checkpoint-seconds={flags.checkpoint_seconds}: must be positive")
-    pack, devices = parse_pack(flags.pack), 1
+    pack, devices = parse_pack(flags.pack), 0
     if flags.mesh:
         from training.processes.mesh import parse_mesh  # brings JAX, which a run without a mesh is spared here
 
@@ -73,21 +73,29 @@ def local_options(flags: RunFlags, cache: Path) -> LocalOptions:
 
 
 def train(
-    specs: Sequence[RunSpec], held: Collection[str], directory: Path, cache: Path, flags: RunFlags
+    specs: Sequence[RunSpec],
+    held: Collection[str],
+    directory: Path,
+    cache: Path,
+    flags: RunFlags,
+    begin: Callable[[], None] = lambda: None,
 ) -> int:
     """Train every run that is missing, those that wait for a forecast last; returns an exit status.
 
     Args:
       held: run_ids of those that wait for a forecast; none where nothing is to be forecast.
+      begin: is called before anything is trained, once nothing is left to be refused.
     """
 
     def left() -> int:
         return sum(not SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs)
 
     try:
-        ended = train_in_order(specs, held, directory, lambda due: _train_now(due, directory, cache, flags))
+        ended = train_in_order(
+            specs, held, directory, lambda due: _train_now(due, directory, cache, flags, begin)
+        )
     except stop.StopRequested:
-        ended = EXIT_STOPPED
+        ended = EXIT_STOPPED if held or left() else EXIT_COMPLETE
     except OSError as error:
         if (said := disk.line(error)) is None:
             raise
@@ -106,7 +114,9 @@ def train(
     return ended
 
 
-def _train_now(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: RunFlags) -> int:
+def _train_now(
+    specs: Sequence[RunSpec], directory: Path, cache: Path, flags: RunFlags, begin: Callable[[], None]
+) -> int:
     # NumPy: a sweep that is complete is spared it
     from training.evaluate.tasks import overlap_line
     from training.prepare import prepare, readings  # brings JAX, which a mistyped flag does not wait for
@@ -122,6 +132,7 @@ def _train_now(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: Ru
         print(overlap_line(name, record))
     if said := repeated_line(readings(missing, cache)):
         print(said, flush=True)
+    begin()
     summary = launch(directory, specs, options)
     counts = f"{len(summary.complete)} trained, {len(summary.skipped)} already complete"
     for word, group in (("failed", summary.failed), ("refused", summary.refused), ("stopped", summary.stopped)):

@@ -92,15 +92,16 @@ def test_runs_at_constant_rate_are_not_mixed_with_cooled_ones(sweep):
     assert loaded.table().rows == 20
 
 
-def test_rival_settings_at_one_size_are_warned_of(sweep):
+def test_a_setting_that_was_varied_at_one_size_splits_the_runs(sweep):
     twin = sweep / "twin"
     shutil.copytree(sweep / run_name(32, 1_048_576, 0), twin)
     rewrite(twin / "result.json", lambda result: result.update(run="twin"))
     rewrite(twin / "spec.json", lambda spec: spec["optim"].update(learning_rate=1e-2))
-    (warning,) = load_sweep(sweep).warnings
-    assert warning.startswith(
-        "2 runs share size, tokens and seed with another and differ in optim.learning_rate"
-    )
+    loaded = load_sweep(sweep)
+    (warning,) = loaded.warnings
+    assert warning.startswith("runs differ in optim.learning_rate, which a law of size and data does not know")
+    assert [len(group.runs) for group in loaded.groups] == [20, 1]
+    assert loaded.table().rows == 20
 
 
 def test_trunks_carry_branches_and_are_no_rows(sweep):
@@ -199,15 +200,15 @@ def test_missing_logs_give_empty_curves(sweep):
     ("file", "keys", "value", "said"),
     [
         ("env", ("commit",), "ffff", "the recorded code differs between runs: 2 commits"),
-        ("env", ("corpus", "fingerprint"), "ffff", "the recorded corpus differs between runs"),
+        ("env", ("corpus", "fingerprint"), "ffff", "runs differ in the recorded corpus"),
         (
             "env",
             ("attempts", 0, "packages", "jax"),
             "0.11.0",
             "the set of package versions differs between runs",
         ),
-        ("spec", ("data", "tokenizer"), "char", "nats per token cannot be compared"),
-        ("spec", ("data", "validation_tokens"), 9, "the held-out slice differs between runs"),
+        ("spec", ("data", "tokenizer"), "char", "runs differ in data.tokenizer"),
+        ("spec", ("data", "validation_tokens"), 9, "runs differ in data.validation_tokens"),
     ],
 )
 def test_differences_between_runs_are_warned_of(sweep, file, keys, value, said):

@@ -30,17 +30,24 @@ def section(study: Study) -> Section:
     if any(run.reading for run in runs):
         more = [(*row, *_reading(run)) for row, run in zip(plain, runs, strict=True)]
         results[RUNS] = csv_text(COLUMNS + READING, more)
-    if study.table is not None:
-        results[TABLE] = study.table_csv
+    for one in study.parts or (study,):
+        if one.table is not None:
+            results[one.table_name] = one.table_csv
     ordered = sorted(
         runs, key=lambda run: (run.status == "complete", run.count() or 0.0, run.tokens or 0.0, run.run)
     )
-    rows = [_row(run, pretty=True) for run in ordered[:MOST_ROWS]]
-    blocks: list[Block] = [Rows(COLUMNS, rows, text=frozenset({"status"}))]
+    shown = ordered[:MOST_ROWS]
+    header: tuple[str, ...] = COLUMNS
+    rows = [_row(run, pretty=True) for run in shown]
+    if any(run.reading and run.reading.repeats for run in runs):
+        header = (*COLUMNS, "epochs")
+        rows = [
+            (*row, format(run.reading.epochs, ".3g") if run.reading else "")
+            for row, run in zip(rows, shown, strict=True)
+        ]
+    blocks: list[Block] = [Rows(header, rows, text=frozenset({"status"}))]
     if len(ordered) > MOST_ROWS:
         blocks.append(Paragraph(f"And {len(ordered) - MOST_ROWS} more in {RUNS}."))
-    if study.sweep.epochs_unknown:
-        blocks.append(Paragraph(f"{study.sweep.epochs_unknown}."))
     return Section("Runs", tuple(blocks), results=results)
 
 

@@ -50,7 +50,7 @@ class TokenizerRun:
 
 def section(study: Study) -> Section | None:
     """A table and a figure in bits per byte, where the runs use more than one tokenizer."""
-    if not study.columns or tokenizers(study.sweep) < 2:
+    if tokenizers(study.sweep) < 2:
         return None
     runs = scored(study.sweep.usable, study.evaluations)
     names = list(dict.fromkeys(one.tokenizer for one in runs))
