@@ -50,10 +50,9 @@ def sweep(
     scaling = ScalingRule.read(rule, data=DataConfig(corpus=corpus, validation_tokens=65_536))
     return Sweep(
         run
-        for size in params
-        for depth in depths
+        for model in [shape(scaling, size, depth) for size in params for depth in depths]
         for seed in range(seeds)
-        for run in over_tokens(scaling, shape(scaling, size, depth), tokens, seed, trunk)
+        for run in over_tokens(scaling, model, tokens, seed, trunk)
     )
 
 
