@@ -10,6 +10,7 @@ from scipy.stats import false_discovery_control
 from analysis.emergence.collapse import loss_collapse
 from analysis.emergence.effect import big_bench, largest_share, onset
 from analysis.emergence.hypotheses import FEWEST_CLUSTERS, STAGES, p_values
+from analysis.emergence.inverse import fall_p
 from analysis.emergence.metric import MetricCheck, check
 from analysis.emergence.noise import Design
 from analysis.emergence.power import power
@@ -35,6 +36,7 @@ class Judged:
     delayed_onset: float | None
     sharp: float | None
     checks: tuple[MetricCheck, ...]
+    inverse: float | None = None
 
 
 def design_of(task: TaskRows) -> Design | None:
@@ -85,7 +87,9 @@ def judge(task: TaskRows, settings: Settings, stages: tuple[int, ...]) -> Judged
     # The claim is that an ability is there and that it came suddenly: both parts must hold (an
     # intersection-union test), so the larger p-value is the claim's.
     delayed, sharp = (max(float(part[0]), seen.p) for part in (p.delayed_onset_D, p.sharp_D))
-    return Judged(task, design, observed, seen, delayed, sharp, done)
+    return Judged(
+        task, design, observed, seen, delayed, sharp, done, fall_p(design, task.correct_R, task.family_R)
+    )
 
 
 def _nll_first(item: tuple[str, Any]) -> tuple[bool, str]:
@@ -103,8 +107,11 @@ def decide(tasks: tuple[TaskRows, ...], settings: Settings) -> list[tuple[Judged
 
 def judge_all(tasks: tuple[TaskRows, ...], settings: Settings) -> list[dict[str, Any]]:
     """Verdicts of all tasks, in the order given; the entries of `tasks` in emergence.json."""
+    decided = decide(tasks, settings)
+    q_inverse = _by_axis([judged for judged, _, _ in decided], "inverse")
     return [
-        _entry(judged, q_delayed, q_sharp, settings) for judged, q_delayed, q_sharp in decide(tasks, settings)
+        _entry(judged, q_delayed, q_sharp, fall, settings)
+        for (judged, q_delayed, q_sharp), fall in zip(decided, q_inverse, strict=True)
     ]
 
 
@@ -127,7 +134,13 @@ def unbroken(checks: tuple[MetricCheck, ...], settings: Settings) -> bool:
     return bool(checks) and all(checked.p > settings.metric_alpha / len(checks) for checked in checks)
 
 
-def verdict_of(judged: Judged, q_delayed: float | None, q_sharp: float | None, settings: Settings) -> str:
+def verdict_of(
+    judged: Judged,
+    q_delayed: float | None,
+    q_sharp: float | None,
+    settings: Settings,
+    q_inverse: float | None = None,
+) -> str:
     """The verdict, from presence, q-values and the metric check."""
     if q_delayed is None:
         return "not enough scales"
@@ -136,7 +149,7 @@ def verdict_of(judged: Judged, q_delayed: float | None, q_sharp: float | None, s
     if judged.presence is None:
         return "delayed onset" if departs else "smooth"
     if not judged.presence.present:
-        return "none"
+        return "inverse" if q_inverse is not None and q_inverse <= settings.alpha else "none"
     if not (departs or sharp):
         return "smooth"
     if unbroken(judged.checks, settings):
@@ -145,16 +158,20 @@ def verdict_of(judged: Judged, q_delayed: float | None, q_sharp: float | None, s
 
 
 def _entry(
-    judged: Judged, q_delayed: float | None, q_sharp: float | None, settings: Settings
+    judged: Judged,
+    q_delayed: float | None,
+    q_sharp: float | None,
+    q_inverse: float | None,
+    settings: Settings,
 ) -> dict[str, Any]:
     task, design, observed = judged.task, judged.design, judged.observed
-    verdict = verdict_of(judged, q_delayed, q_sharp, settings)
+    verdict = verdict_of(judged, q_delayed, q_sharp, settings, q_inverse)
     entry: dict[str, Any] = {
         "task": task.name,
         "axis": task.axis,
         "verdict": verdict,
-        "p": {"delayed_onset": judged.delayed_onset, "sharp": judged.sharp},
-        "q": {"delayed_onset": q_delayed, "sharp": q_sharp},
+        "p": {"delayed_onset": judged.delayed_onset, "sharp": judged.sharp, "inverse": judged.inverse},
+        "q": {"delayed_onset": q_delayed, "sharp": q_sharp, "inverse": q_inverse},
         "presence": None,
         "effect": None,
         "onset": None,

@@ -1,5 +1,6 @@
 """The command line of analysis.fit: a table in, fit.json and a printed table out."""
 
+import dataclasses
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,14 +11,18 @@ from rich.table import Table as Grid
 from tyro.conf import UseAppendAction, arg
 
 from analysis.commands import write_result
+from analysis.fit.checks import with_derived
+from analysis.fit.clusters import INDEPENDENT
 from analysis.fit.fit import Fit, fit_law
 from analysis.fit.objectives import Robust, Space
 from analysis.fit.selection import Sensitivity
 from analysis.fit.selection import sensitivity as refits
 from analysis.laws import LAWS, get_law
 from analysis.laws.base import Law
+from analysis.logs.cells import advice
+from analysis.logs.flags import RunFlags, RunTableFlags
 from analysis.logs.read import read_table
-from analysis.logs.table import OPTIONAL
+from analysis.logs.table import OPTIONAL, Table
 from core import cli
 from core.errors import BadInput
 
@@ -56,33 +61,40 @@ def fit(
     level: float = 0.95,
     seed: int = 0,
     fix: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=VALUE")] = (),
-    column: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=HEADER")] = (),
+    reading: RunFlags = RunTableFlags(),  # noqa: B008 (frozen)
     sensitivity: bool = False,
     out: Path | None = None,
 ) -> None:
     """Fit a scaling law to a table, with a certificate and with intervals.
 
     Args:
-      table: CSV, JSON lines or the directory of a sweep
+      table: CSV, JSON, parquet or the directory of a sweep
       law: one of the laws above
       robust: Huber, absolute or squared residuals
       delta: where Huber turns from square to absolute
       space: residuals of the logarithm (default for losses) or of the value itself
       drop_worst: leave out that many rows of the largest loss
       bootstrap: resamples; without, asymptotic and profile intervals
-      cluster: column whose labels are resampled together, e.g. run
+      cluster: column whose rows of one label share their luck; run, where its labels repeat; none for independent rows
       wild: flip residuals instead of drawing rows
       level: of the intervals
       seed: of starts and resamples
       fix: hold a parameter at a value
-      column: read column HEADER as NAME
       sensitivity: refit under other objectives and exclusions, beside the error
       out: write fit.json here
     """
     chosen = get_law(law)
     if not 0 <= seed < 2**32:
         raise BadInput(f"seed {seed} is not allowed; it is 0 to 2^32 - 1")
-    renamed = {header: name for name, header in cli.pairs(column, "--column")}
+    asked = reading.reading()
+    optional = optional_columns(chosen, cluster)
+    needed = {*chosen.inputs, "weight", *asked.best_of}
+    asked = dataclasses.replace(
+        asked,
+        signed=frozenset({chosen.target} if space == "linear" else ()),
+        labels=frozenset({cluster} if cluster and cluster != INDEPENDENT else ()),
+        spare=frozenset(optional) - needed,
+    )
     options: dict[str, Any] = {
         "robust": robust,
         "delta": delta,
@@ -91,7 +103,8 @@ def fit(
         "fixed": cli.numbers(fix, "--fix"),
         "seed": seed,
     }
-    read = read_table(table, (chosen.target,), optional_columns(chosen, cluster), renamed or None)
+    read = read_table(table, (chosen.target,), optional, reading=asked)
+    refuse_missing_inputs(chosen, read)
     fitted = fit_law(
         chosen,
         read.columns,
@@ -107,16 +120,29 @@ def fit(
     for part in described(fitted, tried):
         console.print(part)
     if out is not None:
-        stored = {**fitted.to_json(), "input": read.source()}
+        stored = {**fitted.to_json(), **asked.to_json(), "input": read.source()}
         if tried is not None:
             stored["sensitivity"] = tried.to_json()
         write_result(out, stored)
         console.print(f"written: {out}", highlight=False)
 
 
+def refuse_missing_inputs(law: Law, read: Table) -> None:
+    """Raise BadInput where the table has not what the law reads, with advice on what it has."""
+    known, _ = with_derived(law.inputs, read.columns)
+    missing = [name for name in law.inputs if name not in known]
+    if missing:
+        left_out = [warning for warning in read.warnings if " was left out: " in warning]
+        told = f"; {'; '.join(left_out)}" if left_out else advice(missing, read.header)
+        present = ", ".join(read.header or sorted(read.columns))
+        raise BadInput(
+            f"{read.path}: law {law.name} needs the column {', '.join(missing)}; it has {present}{told}"
+        )
+
+
 def optional_columns(law: Law, cluster: str | None) -> tuple[str, ...]:
     """Every column that may serve: inputs (some follow from others), labels, other definitions of N."""
-    labels = [cluster] if cluster else []
+    labels = [cluster] if cluster and cluster != INDEPENDENT else []
     return tuple(dict.fromkeys([*law.inputs, "params", "tokens", *OPTIONAL, *labels, *OTHER_SIZES]))
 
 

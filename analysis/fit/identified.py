@@ -15,9 +15,17 @@ def identified(
     """Verdict per parameter: the interval is finite, clear of the bounds and not absurdly wide."""
     return {
         parameter.name: parameter.name in fixed
-        or (parameter.name not in at_bound and _bounded(parameter, *intervals[parameter.name]))
+        or (parameter.name not in at_bound and _bounded(parameter, *_unsigned(law, parameter, intervals)))
         for parameter in law.parameters
     }
+
+
+def _unsigned(
+    law: Law, parameter: Parameter, intervals: Mapping[str, tuple[float, float]]
+) -> tuple[float, float]:
+    """An interval, above zero also for the floor of a law whose target may be negative."""
+    low, high = intervals[parameter.name]
+    return (low + law.shift, high + law.shift) if parameter.name == law.floor else (low, high)
 
 
 def _bounded(parameter: Parameter, low: float, high: float) -> bool:

@@ -10,8 +10,9 @@ import numpy as np
 from analysis.commands import write_result
 from analysis.isoflop.find import Isoflop, Method, find_valleys
 from analysis.isoflop.slices import Kind
+from analysis.logs.flags import RunFlags, RunTableFlags
 from analysis.logs.read import read_table
-from analysis.logs.table import Table
+from analysis.logs.table import REQUIRED, Table
 from core import cli
 from core.errors import BadInput
 
@@ -32,6 +33,8 @@ def isoflop(
     tolerance: float = 0.1,
     min_points: int = 4,
     noise: float | None = None,
+    keep_all: bool = False,
+    reading: RunFlags = RunTableFlags(),  # noqa: B008 (frozen)
     seed: int = 0,
     out: Path,
 ) -> None:
@@ -42,7 +45,7 @@ def isoflop(
     where each size has one token count, envelope where it has several).
 
     Args:
-      table: CSV, JSON lines or a sweep's directory
+      table: CSV, JSON, parquet or a sweep's directory
       method: how the best size is found
       bootstrap: repetitions behind the intervals; 0 for none
       level: of the intervals
@@ -50,6 +53,7 @@ def isoflop(
       tolerance: relative spread of FLOPs within a budget
       min_points: sizes that a budget needs
       noise: relative noise of one run's loss; estimated if not given
+      keep_all: hold no row apart that does not belong to the curve of its budget
       seed: of the noise that is put on again
       out: the JSON file to write
     """
@@ -63,10 +67,13 @@ def isoflop(
     ):
         if not good:
             raise BadInput(f"{name} {value}: must be {allowed}")
-    read = read_table(table, optional=("flops",))
-    result = find_valleys(read.columns, method, bootstrap, seed, level, slices, tolerance, min_points, noise)
+    asked = reading.reading()
+    read = read_table(table, optional=("flops",), reading=asked)
+    columns = {name: values for name, values in read.columns.items() if name in (*REQUIRED, "flops")}
+    options = (method, bootstrap, seed, level, slices, tolerance, min_points, noise)
+    result = find_valleys(columns, *options, keep_all=keep_all, row_numbers=read.row_numbers)
     result = dataclasses.replace(result, warnings=(*read.warnings, *result.warnings))
-    write_result(out, result.to_json(read.source()))
+    write_result(out, {**result.to_json(read.source()), **asked.to_json()})
     sys.stdout.write(summary(result, read))
 
 

@@ -27,7 +27,8 @@ from analysis.logs.load_run import (
     number,
     read_run,
 )
-from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values, suspicions
+from analysis.logs.suspicions import suspicions
+from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values
 from core.errors import BadInput
 from core.records import BITS_PER_BYTE, LOSS
 from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC
