@@ -44,11 +44,11 @@ class HeldApart:
 
     def words(self, number: int) -> str:
         """One line, with the row's number in its file."""
-        side = "above" if self.loss > self.expected else "below"
+        off = self.loss / self.expected - 1
         return (
             f"row {number} ({self.params:.3g} params, {self.tokens:.3g} tokens) is held apart: its loss "
-            f"{self.loss:.4g} is {abs(self.loss / self.expected - 1):.1%} {side} the {self.expected:.4g} that the other sizes at "
-            f"{self.flops:.3g} FLOPs say (undertrained, diverged, or mistyped?); --keep-all takes it"
+            f"{self.loss:.4g} is {abs(off):.1%} {'above' if off > 0 else 'below'} the {self.expected:.4g} that the "
+            f"other sizes at {self.flops:.3g} FLOPs say (undertrained, diverged, or mistyped?); --keep-all takes it"
         )
 
 

@@ -40,10 +40,18 @@ def best_rows(
     )
 
 
+def setting_columns(cells: Mapping[str, Sequence[Any]], rows: int) -> list[str]:
+    """Columns that take a few values again and again: what is measured hardly takes one twice."""
+    found = []
+    for name, written in cells.items():
+        values = {"" if cell is None else str(cell).strip() for cell in written}
+        if not name.lower().startswith((*REPEATS, *OUTCOMES)) and 1 < len(values) <= rows / 2:
+            found.append(name)
+    return found
+
+
 def setting_warning(columns: Mapping[str, np.ndarray], cells: Mapping[str, Sequence[Any]]) -> list[str]:
     """A warning where rows share every input of the law and differ in other columns of the table.
-
-    A setting takes a few values again and again; what is measured (a time, another loss) hardly takes one twice.
 
     Args:
       columns: those that are read. cells: all columns of the table as they were written.
@@ -60,13 +68,13 @@ def setting_warning(columns: Mapping[str, np.ndarray], cells: Mapping[str, Seque
     if not shared.any():
         return []
     differing = []
-    for name, written in cells.items():
-        if name in columns or name.lower().startswith(REPEATS):
+    for name in setting_columns(cells, rows):
+        if name in columns:
             continue
-        texts = np.array(["" if cell is None else str(cell).strip() for cell in written])
-        values, code = np.unique(texts, return_inverse=True)
-        pairs = np.unique(np.stack([group[shared], code.reshape(-1)[shared]]), axis=1).shape[1]
-        if 1 < values.size <= rows / 2 and pairs > np.unique(group[shared]).size:
+        texts = ["" if cell is None else str(cell).strip() for cell in cells[name]]
+        code = np.unique(np.array(texts), return_inverse=True)[1].reshape(-1)
+        pairs = np.unique(np.stack([group[shared], code[shared]]), axis=1).shape[1]
+        if pairs > np.unique(group[shared]).size:
             differing.append(name)
     if not differing:
         return []
