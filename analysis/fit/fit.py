@@ -237,7 +237,7 @@ def fit_law(
     else:
         errors = _asymptotic(estimation, point, spread, seed, level)
     intervals = errors.intervals(law.names)
-    if not bootstrap and (estimation.rows <= PROFILE_ROWS if profile is None else profile):
+    if not bootstrap and spread.told and (estimation.rows <= PROFILE_ROWS if profile is None else profile):
         intervals.update(profile_intervals(estimation, point, certificate.hessian, level, spread))
     intervals.update({name: (value, value) for name, value in fixed.items()})
     parameters = dict(zip(law.names, estimation.natural(point).tolist(), strict=True))

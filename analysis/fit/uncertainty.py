@@ -117,6 +117,11 @@ class Sandwich:
     inverse: np.ndarray
     degrees: int | None = None
 
+    @property
+    def told(self) -> bool:
+        """Whether an interval can be given at all: few clusters say nothing of their spread."""
+        return self.degrees is None or bool(np.isfinite(self.covariance).any())
+
     def factor(self, position: int) -> float:
         """By how much the objective's curvature overstates what is known of a parameter (residual variance, for
         least squares): the variance of the estimate over the inverse curvature."""

@@ -28,12 +28,11 @@ class TableFlags:
         Raises:
           BadInput: a column that is not NAME=HEADER, or a name that is given twice.
         """
-        named = cli.pairs(self.column, "--column")
-        for name, header in named:
-            others = [other for given, other in named if given == name and other != header]
-            if others:
-                raise BadInput(f"--column {name}={header}: {name} is read from {others[0]} already")
-        return Reading(rename=dict(named), drop_missing=self.drop_missing)
+        named: dict[str, str] = {}
+        for name, header in cli.pairs(self.column, "--column"):
+            if named.setdefault(name, header) != header:
+                raise BadInput(f"--column {name}={header}: {name} is read from {named[name]} already")
+        return Reading(rename=named, drop_missing=self.drop_missing)
 
 
 @dataclasses.dataclass(frozen=True)
