@@ -72,7 +72,7 @@ def task_records(
     if counted and "chance" not in columns:
         values["chance"] = np.full(cells.rows, _chance(chance, values, kept, scales, warnings))
     for name in scales:
-        if name in ("params", "tokens") and np.isfinite(values[name][kept]).all():
+        if name in ("params", "tokens", "flops") and np.isfinite(values[name][kept]).all():
             warnings += unit_question(name, values[name][kept])
     records = []
     for row in kept.tolist():

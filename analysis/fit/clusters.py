@@ -23,6 +23,7 @@ FLIPS = 999
 LEAST_ROWS = 3  # of one size, in a row of token counts
 CORRELATED = 0.01  # p-value of the test below which a warning is given
 WINSOR = 3.0
+CORRELATED_RESIDUALS = "residuals within one size are correlated"
 
 
 def clusters_of(
@@ -30,7 +31,7 @@ def clusters_of(
 ) -> tuple[str | np.ndarray | None, list[str]]:
     """What rows are clustered by, and a line on it where that was not asked for.
 
-    By default that is the column `run` where its labels repeat; a row without a label is on its own.
+    By default that is the column `run` where its labels repeat, each with one size. A row without a label is on its own.
     """
     if isinstance(cluster, str) and cluster == INDEPENDENT:
         return None, []
@@ -42,13 +43,25 @@ def clusters_of(
     names, counts = np.unique(labels, return_counts=True)
     if counts.max() <= 1:
         return None, []
-    if names.size == 1:
-        return None, [f"all {labels.size} rows are of one run and share its luck: intervals are too narrow"]
+    if "params" in columns and _sizes(labels, np.asarray(columns["params"])) > names.size:
+        line = "labels of run stand for several sizes each: rows are taken as independent"
+        return None, [f"{line}; --cluster {RUN} takes those of a label together"]
+    if names.size < FEWEST:
+        runs = f"{names.size} run{'s' * (names.size > 1)}"
+        return None, [
+            f"up to {counts.max()} rows share a run and its luck, and {runs} are too few to take errors from: "
+            "intervals are those of independent rows, and too narrow"
+        ]
     line = (
         f"up to {counts.max()} rows share a run: they are not independent, and errors are those of {names.size} runs "
         f"(--cluster {INDEPENDENT} takes rows as independent)"
     )
     return labels, [line]
+
+
+def _sizes(labels: np.ndarray, params: np.ndarray) -> int:
+    """How many different (label, size) there are."""
+    return len(set(zip(labels.tolist(), params.tolist(), strict=True)))
 
 
 def left_out(estimation: Estimation, minima: np.ndarray, labels: np.ndarray, spread: Sandwich) -> Sandwich:
@@ -118,7 +131,7 @@ def correlation_warning(columns: Mapping[str, np.ndarray], residuals: np.ndarray
         return []
     correlation = products.sum() / np.sqrt((value[next_to] ** 2).sum() * (value[next_to + 1] ** 2).sum())
     return [
-        f"residuals within one size are correlated ({correlation:+.2f} from one token count to the next, p = {p:.2g}): "
+        f"{CORRELATED_RESIDUALS} ({correlation:+.2f} from one token count to the next, p = {p:.2g}): "
         "rows may be checkpoints of one run, or the law misses a shape, and intervals are too narrow; a column run, or "
         "--cluster params, takes the rows of a size together"
     ]

@@ -12,7 +12,7 @@ from tyro.conf import UseAppendAction, arg
 
 from analysis.commands import write_result
 from analysis.fit.checks import with_derived
-from analysis.fit.clusters import INDEPENDENT
+from analysis.fit.clusters import CORRELATED_RESIDUALS, INDEPENDENT
 from analysis.fit.fit import Fit, fit_law
 from analysis.fit.objectives import Robust, Space
 from analysis.fit.selection import Sensitivity
@@ -26,6 +26,16 @@ from analysis.logs.table import OPTIONAL, Table
 from core import cli
 from core.errors import BadInput
 
+RUN_NAMES = (
+    "run",
+    "model",
+    "name",
+    "experiment",
+    "job",
+    "id",
+    "trial",
+    "checkpoint",
+)  # how such a column begins
 OTHER_SIZES = ("params_total", "params_non_embedding")  # definitions of N that --sensitivity tries
 
 
@@ -115,6 +125,7 @@ def fit(
         table_warnings=read.warnings,
         **options,
     )
+    fitted = dataclasses.replace(fitted, warnings=(*fitted.warnings, *run_column(fitted.warnings, read)))
     tried = refits(chosen, read.columns, **options) if sensitivity else None
     console = Console(soft_wrap=True)
     for part in described(fitted, tried):
@@ -138,6 +149,14 @@ def refuse_missing_inputs(law: Law, read: Table) -> None:
         raise BadInput(
             f"{read.path}: law {law.name} needs the column {', '.join(missing)}; it has {present}{told}"
         )
+
+
+def run_column(warnings: Sequence[str], read: Table) -> list[str]:
+    """Where rows look like checkpoints of one run: the column that may say so."""
+    named = [name for name in read.header if name.lower().startswith(RUN_NAMES)]
+    if not named or "run" in read.columns or not any(CORRELATED_RESIDUALS in warning for warning in warnings):
+        return []
+    return [f"the column {named[0]} may say which rows are of one run: --column run={named[0]}"]
 
 
 def optional_columns(law: Law, cluster: str | None) -> tuple[str, ...]:

@@ -20,13 +20,8 @@ NO_NUMBERS = ("run", "weight", "seed")
 def suspicions(columns: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """Warnings about values that are possible yet probably mistaken: units, duplicates, loss that rises."""
     found: list[str] = []
-    for name in ("params", "tokens"):
+    for name in ("params", "tokens", "flops"):
         found.extend(unit_question(name, columns[name]) if name in columns else [])
-    if "flops" in columns and columns["flops"].max() < SMALLEST_FLOPS:
-        found.append(
-            f"flops is at most {columns['flops'].max():g}: is it in PF-days or in 1e18? flops are counted one by one "
-            "here"
-        )
     if {"params", "tokens", "flops"} <= columns.keys():
         ratio = float(np.median(columns["flops"] / (6.0 * columns["params"] * columns["tokens"])))
         if not 1.0 / FLOPS_FACTOR < ratio < FLOPS_FACTOR:
@@ -49,6 +44,9 @@ def suspicions(columns: Mapping[str, np.ndarray]) -> tuple[str, ...]:
 def unit_question(name: str, values: np.ndarray) -> list[str]:
     """A question where parameters, tokens or FLOPs were most likely written in millions or billions."""
     least, most = float(values.min()), float(values.max())
+    if name == "flops":
+        asked = f"flops is at most {most:g}: is it in PF-days or in 1e18? flops are counted one by one here"
+        return [asked] if most < SMALLEST_FLOPS else []
     if most < SMALLEST_COUNT:
         told = f"at most {most:g}"
     elif name == "params" and least < SMALLEST_PARAMS:

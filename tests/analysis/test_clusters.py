@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.fit.clusters import correlation_warning
+from analysis.fit.clusters import clusters_of, correlation_warning
 from analysis.fit.fit import fit_law
 from bench.calibrate_clusters import TRUTH, checkpoints
 
@@ -62,7 +62,18 @@ def test_few_runs_are_warned_of():
     fit = fit_law("chinchilla", columns, starts=START)
     assert any("4 clusters for 5 free parameters" in line for line in fit.warnings)
     columns["run"] = np.repeat(["a", "a", "b", "c"], 12)
-    fit = fit_law("chinchilla", columns, starts=START)
+    fit = fit_law("chinchilla", columns, starts=START, cluster="run")
     assert any("3 clusters are too few" in line for line in fit.warnings)
     assert fit.draws is None
     assert not any(fit.identified.values())
+
+
+def test_labels_that_are_no_runs_cluster_nothing_unasked():
+    columns = checkpoints(4, 12, 0.005, 0.0005, np.random.default_rng(0))
+    labels, (line,) = clusters_of({**columns, "run": np.repeat(["family a", "family b"], 24)}, None)
+    assert labels is None
+    assert "several sizes each" in line
+    three = {name: values[:36] for name, values in columns.items()}
+    labels, (line,) = clusters_of(three, None)
+    assert labels is None
+    assert "3 runs are too few" in line

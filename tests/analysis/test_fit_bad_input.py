@@ -106,7 +106,7 @@ def test_warnings_of_a_thin_table():
 
 
 def test_rows_of_one_run_are_taken_together_and_that_is_said():
-    runs = {**table(), "run": np.repeat(["a", "b", "c", "d"], 6)}
+    runs = {**table(), "params": np.repeat([1e8, 2e8, 4e8, 8e8], 6), "run": np.repeat(["a", "b", "c", "d"], 6)}
     labels, (line,) = clusters_of(runs, None)
     np.testing.assert_array_equal(labels, runs["run"])
     assert "6 rows share a run" in line
