@@ -40,11 +40,15 @@ def task_records(
         name for name in AXES if name in columns and name != "loss"
     ]  # fmt: skip
     scales = scales[:1] if scales[:1] == ["scale"] else scales
-    counted = share is not None or "correct" in columns
+    counted = share is not None or any(name in columns for name in ACCURACY)
+    counted |= not any(name in columns for name in CONTINUOUS)
     needed = [*scales, *(("n", share or "correct") if counted else ())]
     needed += ["chance"] if counted and "chance" in columns else []
     wanted = [*needed, *(name for name in (*CONTINUOUS, "loss") if name in columns)]
-    _refuse_missing(cells, [name for name in ("task", *(needed if counted else ())) if name not in columns])
+    missing = [name for name in ("task", *(needed if counted else ())) if name not in columns]
+    if counted and share is None and chance is None and "chance" not in columns:
+        missing.append("chance")  # a table of accuracies is asked about it
+    _refuse_missing(cells, missing if scales or axis == "loss" else [*missing, "scale"])
     doubled = [name for name in ("task", *wanted) if name in cells.repeated]
     if doubled:
         raise BadInput(f"column {', '.join(doubled)} appears more than once, with different cells")
@@ -65,8 +69,8 @@ def task_records(
     if not kept.size:
         raise BadInput("the task table has no rows")
     values = {name: column.values for name, column in read.items()}
-    if counted and not drop_missing:
-        _refuse_absent(columns, read, needed)
+    if not drop_missing:
+        _refuse_absent(columns, read, wanted, needed if counted else scales)
     if share is not None:
         values["correct"] = _counted(share, values, kept, warnings)
     if counted and "chance" not in columns:
@@ -84,10 +88,11 @@ def task_records(
 
 def _refuse_missing(cells: Cells, names: Sequence[str]) -> None:
     if names:
+        cells.refuse_headless(names)
         present = ", ".join(list(cells.columns)[:20]) or "none"
         raise BadInput(
             f"the task table has no column {', '.join(names)}; it has {present}; needed are task, a scale, n and "
-            f"correct (or accuracy), or task, a scale and one of {', '.join(CONTINUOUS)} alone"
+            f"correct (or accuracy) and chance (or --chance), or task, a scale and one of {', '.join(CONTINUOUS)} alone"
             f"{advice(names, cells.columns)}"
         )
 
@@ -105,9 +110,17 @@ def _refuse_words(name: str, cells: Sequence[Any], read: Spelled) -> None:
         raise BadInput(f"row {row + 1}: {name} is {cells[row]}; a finite number is needed")
 
 
-def _refuse_absent(columns: dict[str, list[Any]], read: dict[str, Spelled], needed: Sequence[str]) -> None:
-    for name in needed:
-        rows = np.flatnonzero(read[name].nothing)
+def _refuse_absent(
+    columns: dict[str, list[Any]], read: dict[str, Spelled], wanted: Sequence[str], needed: Sequence[str]
+) -> None:
+    """Raise BadInput at a cell that says nothing; only where a column is not needed may it be empty."""
+    for name in wanted:
+        absent = read[name].nothing.copy()
+        if name not in needed:
+            absent[absent] = [
+                bool(str(columns[name][row] or "").strip()) for row in np.flatnonzero(absent).tolist()
+            ]
+        rows = np.flatnonzero(absent)
         if rows.size:
             cell = columns[name][int(rows[0])]
             blank = cell is None or not str(cell).strip()

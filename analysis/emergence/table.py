@@ -224,7 +224,10 @@ def _checked(number: int, row: Mapping[str, Any], column: str, axis: str, accura
         if not 0.0 <= chance < 1.0:
             raise BadInput(f"row {number}: chance is {chance:g}; it must be at least 0 and below 1")
         if correct < 0 or abs(correct - round(correct)) > WHOLE_TOLERANCE:
-            raise BadInput(f"row {number}: correct is {correct:g}; it must be a whole number, at least 0")
+            asked = " (an accuracy? --column accuracy=HEADER reads it as one)" if 0 < correct < 1 else ""
+            raise BadInput(
+                f"row {number}: correct is {correct:g}; it must be a whole number, at least 0{asked}"
+            )
         if round(correct) > round(n):
             raise BadInput(f"row {number}: correct is {correct:g}, above n = {n:g}; it must be at most n")
         parsed |= {"n": float(round(n)), "correct": float(round(correct)), "chance": chance}

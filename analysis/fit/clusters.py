@@ -31,7 +31,7 @@ def clusters_of(
 ) -> tuple[str | np.ndarray | None, list[str]]:
     """What rows are clustered by, and a line on it where that was not asked for.
 
-    By default that is the column `run` where its labels repeat, each with one size. A row without a label is on its own.
+    By default that is the column `run` where its labels repeat, each with one size. An empty label is no run.
     """
     if isinstance(cluster, str) and cluster == INDEPENDENT:
         return None, []

@@ -99,13 +99,17 @@ class Cells:
         """
         if not names:
             return
+        self.refuse_headless(names)
+        told = advice((*names, *also), self.columns)
+        raise BadInput(f"{self.path}: no column {', '.join(names)}; it has {self._present()}{told}")
+
+    def refuse_headless(self, names: Iterable[str]) -> None:
+        """Raise BadInput where the first row is numbers, and so does not name columns, `names` among them."""
         if all_numbers(list(map(str, self.columns))):
             raise BadInput(
                 f"{self.path}: the first row is numbers ({self._present()}); a line above it must name the columns, "
                 f"{', '.join(names)} among them"
             )
-        told = advice((*names, *also), self.columns)
-        raise BadInput(f"{self.path}: no column {', '.join(names)}; it has {self._present()}{told}")
 
     def _present(self) -> str:
         return ", ".join(list(self.columns)[:20]) + (", ..." if len(self.columns) > 20 else "") or "none"
@@ -113,7 +117,8 @@ class Cells:
 
 def advice(names: Iterable[str], present: Iterable[str]) -> str:
     """How columns that are missing may be read from others that are there."""
-    by_lower = {name.lower().replace(" ", "_").replace("-", "_"): name for name in reversed(list(present))}
+    others = [name for name in present if name not in ALIASES]
+    by_lower = {name.lower().replace(" ", "_").replace("-", "_"): name for name in reversed(others)}
     flags = []
     for name in names:
         near = [by_lower[alias] for alias in (name, *ALIASES.get(name, "").split()) if alias in by_lower]

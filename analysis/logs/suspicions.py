@@ -20,6 +20,7 @@ NO_NUMBERS = ("run", "weight", "seed")
 def suspicions(columns: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """Warnings about values that are possible yet probably mistaken: units, duplicates, loss that rises."""
     found: list[str] = []
+    columns = {name: values for name, values in columns.items() if values.dtype.kind == "f"}
     for name in ("params", "tokens", "flops"):
         found.extend(unit_question(name, columns[name]) if name in columns else [])
     if {"params", "tokens", "flops"} <= columns.keys():
@@ -59,7 +60,7 @@ def unit_question(name: str, values: np.ndarray) -> list[str]:
 
 def _duplicates(columns: Mapping[str, np.ndarray]) -> int:
     # A repeated (params, tokens) with another loss is a second seed; the same loss to the last digit is a copy.
-    numbers = [columns[name] for name in columns if name not in NO_NUMBERS and columns[name].dtype.kind == "f"]
+    numbers = [columns[name] for name in columns if name not in NO_NUMBERS]
     if not numbers:
         return 0
     stacked = np.stack(numbers, axis=1)
