@@ -20,6 +20,9 @@ from tyro.conf import UseAppendAction, arg
 from analysis.commands import digest_of, read_object, write_result
 from analysis.fit.fit import Fit
 from analysis.laws.base import Law
+from analysis.logs.flags import Flags, TableFlags
+from analysis.logs.read import read_table
+from analysis.logs.table import Reading
 from core import cli
 from core.errors import BadInput
 
@@ -147,10 +150,6 @@ def beyond(
     Returns:
       {"params", "tokens", "flops"}, of what the table has, or None, and a warning or "".
     """
-    # polars: only where the table of the fit is at hand
-    from analysis.logs.read import read_table
-    from analysis.logs.table import Reading
-
     source = fit.get("input") if isinstance(fit.get("input"), Mapping) else {}
     assert isinstance(source, Mapping)
     path = source.get("path")
@@ -160,12 +159,9 @@ def beyond(
         reading = dataclasses.replace(
             Reading.from_json(fit), signed=frozenset({"loss"}), spare=frozenset(COUNTED)
         )
-        rename = {} if candidate.is_dir() else reading.rename
         try:
             # what the fit was of is read along: rows without it were dropped
-            table = read_table(
-                candidate, ("loss",), COUNTED, reading=dataclasses.replace(reading, rename=rename)
-            )
+            table = read_table(candidate, ("loss",), COUNTED, reading=reading)
         except BadInput:
             continue
         if table.sha256 != source.get("sha256"):
@@ -200,6 +196,7 @@ def command(
     flops: float | None = None,
     input: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=VALUE")] = (),
     level: float = 0.9,
+    reading: Flags = TableFlags(),  # noqa: B008 (frozen)
     out: Path,
 ) -> None:
     """A prediction written before the run that it is about.
@@ -211,10 +208,16 @@ def command(
       flops: C of the run to come, for a law of FLOPs, or in place of one of the two
       input: another input of the law, such as unique_tokens=1e9
       level: of the interval
+      reading: of the table that was fitted, from which the run's distance is taken; as it was read then if not given
       out: the JSON file to write
     """
     others = cli.numbers(input, "--input")
     stored, sha256 = read_object(fit, "a fit.json")
+    asked = reading.reading()
+    if asked.rename:
+        before = stored.get("columns")
+        stored = {**stored, "columns": {**(before if isinstance(before, dict) else {}), **asked.rename}}
+    stored |= {"drop_missing": True} if asked.drop_missing else {}
     try:
         value = forecast(stored, params, tokens, level, others, flops)
     except BadInput as error:

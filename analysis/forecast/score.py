@@ -276,6 +276,10 @@ def score_run(
 def read_alike(path: Path, asked: Reading, before: Reading, signed: bool) -> Reading:
     """How a table is read: as asked, and else as the table of the fit was, where it has the same headers."""
     if path.is_dir():
+        if asked.rename:
+            raise BadInput(
+                f"{path}: the loss of a run is the one in its result.json; its columns cannot be renamed"
+            )
         return asked
     header = read_cells(path).columns
     rename = {name: there for name, there in before.rename.items() if there in header} | dict(asked.rename)

@@ -41,7 +41,7 @@ class Isoflop:
       intervals: of a_opt and b_opt, by resampling; None where there are too few.
       noise: relative standard deviation of one run's loss behind the verdicts; None where unknown.
       warnings: one line each.
-      held_apart: rows that do not belong to the curve of their budget.
+      held_apart: rows that do not belong to the curve of their budget, by the numbers that the warnings call them.
     """
 
     method: str
@@ -115,7 +115,8 @@ def find_valleys(
         rest = find_valleys({name: values[kept] for name, values in columns.items()}, *options, keep_all=True)
         lines = [entry.words(int(numbers[entry.row])) for entry in apart]
         named = tuple(dataclasses.replace(entry, row=int(numbers[entry.row])) for entry in apart)
-        return dataclasses.replace(rest, warnings=(*lines, *rest.warnings), held_apart=named)
+        slices = tuple(dataclasses.replace(piece, rows_R=kept[piece.rows_R]) for piece in rest.slices)
+        return dataclasses.replace(rest, slices=slices, warnings=(*lines, *rest.warnings), held_apart=named)
     if method == "hull":
         return _hull(columns, bootstrap, generator, level, tolerance)
     if method == "envelope":

@@ -97,6 +97,7 @@ class SweepLogs:
         optional: Sequence[str] = OPTIONAL,
         params: str = DEFAULT_PARAMS,
         flops: str = DEFAULT_FLOPS,
+        rename: Mapping[str, str] | None = None,
     ) -> Table:
         """One row a usable run, in the order of run names: the table that fits read.
 
@@ -104,6 +105,7 @@ class SweepLogs:
           required, optional: column names; a sweep can give params, tokens, loss, flops, unique_tokens,
             run, seed, width, depth, bits_per_byte, params_total and params_non_embedding.
           params, flops: the ledger's conventions.
+          rename: name in the table -> column of a sweep, e.g. {"params": "params_total"}.
 
         Raises:
           BadInput: fewer than two usable runs, a required column that a sweep does not have or lacks in a run.
@@ -134,6 +136,10 @@ class SweepLogs:
             readers["unique_tokens"] = lambda run: min(
                 run.tokens or 0.0, number(at(run.spec, "data", "unique_tokens")) or math.inf
             )
+        for header in (rename or {}).values():
+            if header not in readers:
+                raise BadInput(f"{self.path}: a sweep has no column {header}; it has {', '.join(readers)}")
+        readers |= {name: readers[header] for name, header in dict(rename or {}).items()}
         columns: dict[str, np.ndarray] = {}
         for name in [*required, *(name for name in optional if name not in required)]:
             if name not in readers:

@@ -33,11 +33,9 @@ def read_table(
         counted), column and value.
     """
     path = Path(path)
+    renamed = {**reading.rename, **{name: header for header, name in (rename or {}).items()}}
     if not path.is_dir():
-        renamed = {**reading.rename, **{name: header for header, name in (rename or {}).items()}}
         return table_of_file(path, required, optional, dataclasses.replace(reading, rename=renamed))
-    if rename or reading.rename:
-        raise BadInput(f"{path}: columns of a sweep cannot be renamed")
     if reading.best_of:
         raise BadInput(f"{path}: --best-of is for tables; the report of a sweep keeps its settings apart")
-    return load_sweep(path).table(required, optional)
+    return load_sweep(path).table(required, optional, rename=renamed)

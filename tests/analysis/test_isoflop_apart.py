@@ -73,8 +73,17 @@ def test_the_exponent_and_its_interval_are_those_of_the_clean_table(method):
         bad["loss"][row] *= factor
         found = find_valleys(bad, method, bootstrap=400)
         assert [entry.row for entry in found.held_apart] == [row + 1]
+        # slices still point into the table that was given
+        for piece in found.slices:
+            np.testing.assert_allclose(bad["params"][piece.rows_R], np.exp(piece.log_params_S))
         assert found.derived["a_opt"] == pytest.approx(clean.derived["a_opt"], abs=0.02)
         assert np.ptp(found.intervals["a_opt"]) < 2 * np.ptp(clean.intervals["a_opt"])
+
+
+def test_of_two_runs_of_one_size_the_bad_one_is_named():
+    columns = {name: np.concatenate([values, values[20:21]]) for name, values in table(2).items()}
+    columns["loss"][45] *= 1.1
+    assert rows_apart(columns) == {45}
 
 
 def test_a_budget_in_which_much_is_wrong_loses_no_rows():
