@@ -10,6 +10,12 @@ from core.errors import BadInput
 # What tells repeats of one run apart, by the beginning of its name: their spread is the noise of a run.
 REPEATS = ("seed", "rep", "trial", "run", "fold", "random", "id", "name", "index")
 OUTCOMES = ("loss", "weight")
+# What is set before a run, by the beginning of its name: also where a random search takes no value twice.
+SET_BEFORE = (
+    "lr", "learning", "peak_lr", "max_lr", "bs", "batch", "wd", "weight_decay", "warmup", "beta", "momentum", "dropout",
+    "clip", "sched", "optim", "decay", "cooldown", "width", "depth", "layers", "n_layers", "heads", "seq_len",
+    "context", "vocab", "tokenizer", "corpus", "dataset", "mix", "arch", "epochs",
+)  # fmt: skip
 SHOWN = 4
 
 
@@ -41,11 +47,13 @@ def best_rows(
 
 
 def setting_columns(cells: Mapping[str, Sequence[Any]], rows: int) -> list[str]:
-    """Columns that take a few values again and again: what is measured hardly takes one twice."""
+    """Columns of settings: known by name, or of few values that come again, as what is measured hardly does."""
     found = []
     for name, written in cells.items():
         values = {"" if cell is None else str(cell).strip() for cell in written}
-        if not name.lower().startswith((*REPEATS, *OUTCOMES)) and 1 < len(values) <= rows / 2:
+        told = name.lower().startswith(SET_BEFORE)
+        measured = name.lower().startswith(REPEATS) or name.lower() in OUTCOMES
+        if len(values) > 1 and (told or (not measured and len(values) <= rows / 2)):
             found.append(name)
     return found
 

@@ -218,6 +218,17 @@ def test_settings_and_repeats_are_told_apart(tmp_path, extra, warned):
     assert any(f"differ in {extra}:" in warning for warning in warnings) == warned
 
 
+def test_a_random_search_is_a_spread_over_settings(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{n},1e9,{rng.uniform(3, 3.1)},{rng.uniform(1e-4, 1e-2)},{rng.uniform()}"
+        for n in (1e7, 2e7)
+        for _ in range(9)
+    ]
+    warnings = read_table(write(tmp_path, "params,tokens,loss,weight_decay,hours\n" + "\n".join(rows))).warnings
+    assert any("differ in weight_decay:" in warning for warning in warnings)
+
+
 def test_flags_of_columns():
     assert TableFlags(("loss=val_loss", "params=N")).reading().rename == {"loss": "val_loss", "params": "N"}
     with pytest.raises(BadInput, match="loss is read from a already"):
