@@ -11,6 +11,8 @@ from scipy.special import stdtr
 from analysis.emergence.noise import Design
 
 FEWEST_FAMILIES = 3
+FEWEST_FALLING = 3  # scales of a fall before a rise
+PREFIX_LEVEL = 0.01
 
 
 def fall_p(design: Design, correct_R: np.ndarray, family_R: np.ndarray | None = None) -> float:
@@ -24,6 +26,26 @@ def fall_p(design: Design, correct_R: np.ndarray, family_R: np.ndarray | None = 
     count = len(left)
     spread = float(np.sqrt((count - 1) / count * np.square(np.array(left) - slope).sum()))
     return max(p, float(stdtr(count - 1, slope / spread))) if spread > 0 else p
+
+
+def fall_before_rise(
+    design: Design, correct_R: np.ndarray, family_R: np.ndarray | None = None
+) -> tuple[int, int] | None:
+    """The scales, by number, between which accuracy falls before it rises; None where it does not, beyond noise.
+
+    Every run of scales from the smallest on is held to the test of a fall, at `PREFIX_LEVEL` over all of them.
+    """
+    y_K = correct_R @ design.gather_RK / design.n_K
+    lowest = int(y_K.argmin())
+    lengths = range(FEWEST_FALLING, design.scales)
+    found = []
+    for length in lengths:
+        rows = design.scale_R < length
+        part = Design(design.x_K[:length], design.scale_R[rows], design.n_R[rows], design.chance)
+        found.append(fall_p(part, correct_R[rows], None if family_R is None else family_R[rows]))
+    if not found or lowest in (0, design.scales - 1) or min(found) * len(found) > PREFIX_LEVEL:
+        return None
+    return int(y_K[: lowest + 1].argmax()), lowest
 
 
 def _slope(design: Design, correct_R: np.ndarray, kept_R: np.ndarray) -> tuple[float, float]:

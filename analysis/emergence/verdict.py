@@ -10,7 +10,7 @@ from scipy.stats import false_discovery_control
 from analysis.emergence.collapse import loss_collapse
 from analysis.emergence.effect import big_bench, largest_share, onset
 from analysis.emergence.hypotheses import FEWEST_CLUSTERS, STAGES, p_values
-from analysis.emergence.inverse import fall_p
+from analysis.emergence.inverse import fall_before_rise, fall_p
 from analysis.emergence.metric import MetricCheck, check
 from analysis.emergence.noise import Design
 from analysis.emergence.power import power
@@ -23,6 +23,7 @@ from analysis.emergence.table import TaskRows
 
 SAME_SCALE = 1e-9
 MOST_REPLICATES = 19999
+RISES = ("smooth", "delayed onset", "sharp", "metric artefact")
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,12 @@ def _entry(
             }
             if sharp:
                 entry["effect"]["width"] = float(observed.sharp.parameters_BP[0, 3])
+        turns = fall_before_rise(design, task.correct_R, task.family_R) if verdict in RISES else None
+        if turns is not None:
+            top, low = (
+                f"{float(y_K[k]):.3g} at {task.axis} = {scale_of(design.x_K[k], task.axis):.3g}" for k in turns
+            )
+            entry["notes"].append(f"falls before it rises: from {top} to {low}")
         entry["power"] = power(design, float(observed.over.scale_B[0]), settings, task.axis)
         entry["seeds"] = seed_report(
             design.x_K, design.scale_R, task.correct_R, task.n_R, task.chance, _stream(settings, task, 3)
@@ -217,6 +224,8 @@ def _entry(
             task.loss_R, task.coordinate_R, task.correct_R, task.n_R, _stream(settings, task, 4)
         )
     entry["sentence"] = sentence(entry, judged.checks, settings)
+    fell = [note for note in entry["notes"] if note.startswith("falls before it rises")]
+    entry["sentence"] += "".join(f" It {note}." for note in fell)
     return entry
 
 

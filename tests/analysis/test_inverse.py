@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.emergence.inverse import fall_p
+from analysis.emergence.inverse import fall_before_rise, fall_p
 from analysis.emergence.noise import Overdispersion, draw
 from analysis.emergence.truths import design
 
@@ -34,6 +34,23 @@ def test_a_fall_is_seen():
     plan = design(12, 4.0, 1)
     assert share_called(plan, np.linspace(0.5, 0.35, 12)) >= 0.95
     assert share_called(plan, np.array([0.5] * 8 + [0.45, 0.4, 0.35, 0.3])) >= 0.9
+
+
+def test_a_fall_before_a_rise_is_told_with_both_turning_points():
+    plan = design(10, 4.0, 1)
+    plan = type(plan)(plan.x_K, plan.scale_R, np.full(10, 1000.0), 0.25)
+    u_shaped = np.array([0.5, 0.45, 0.4, 0.35, 0.3, 0.3, 0.4, 0.5, 0.6, 0.7])
+    top, low = fall_before_rise(plan, np.round(u_shaped * 1000))
+    assert (top, low) == (0, 4)
+    rng = np.random.default_rng(0)
+    rising = np.linspace(0.3, 0.6, 10)
+    told = sum(fall_before_rise(plan, rng.binomial(1000, rising).astype(float)) is not None for _ in range(500))
+    flat = sum(
+        fall_before_rise(plan, rng.binomial(1000, np.full(10, 0.3)).astype(float)) is not None
+        for _ in range(500)
+    )
+    assert told == 0
+    assert flat / 500 <= 0.02
 
 
 def test_rows_of_few_families_are_not_independent():
