@@ -16,7 +16,14 @@ python launch.py bench                    tokens per second, beside PyTorch
 python -m analysis.report runs/quickstart    every fit and figure, from the logs
 """
 
+import functools
 import sys
+
+from core import begin
+
+if __name__ == "__main__":
+    begin.verb(sys.argv[1:], resumed=("run", "backfill"))
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -43,13 +50,15 @@ def run(arguments: Sequence[str]) -> int:
     """Train an experiment here; the same command again resumes what is missing."""
     from experiments.command import choose
     from launchers.local.command import RunFlags, train
+    from planning.expected import write_expected
 
     study, flags = choose("run", arguments, RunFlags, about(run))
     if flags.dry_run:
         from planning.plan import PlanFlags, show
 
         return show(study, PlanFlags(flags.workers, flags.cores_per_worker, flags.pack, mesh=flags.mesh))
-    return train(study.specs, study.held_back, study.directory, study.cache, flags)
+    begin = functools.partial(write_expected, study)
+    return train(study.specs, study.held_back, study.directory, study.cache, flags, begin)
 
 
 def submit(arguments: Sequence[str]) -> int:
@@ -57,9 +66,12 @@ def submit(arguments: Sequence[str]) -> int:
     from experiments.command import choose
     from launchers.held_back import due_now
     from launchers.submit import SubmitFlags, send
+    from planning.expected import write_expected
 
     study, flags = choose("submit", arguments, SubmitFlags, about(submit))
     print(send(due_now(study.specs, study.held_back, study.directory), study.directory, study.cache, flags))
+    if not flags.dry_run:
+        write_expected(study)
     return EXIT_COMPLETE
 
 

@@ -1,21 +1,47 @@
 """Files that commands of this room read and write as results."""
 
 import hashlib
-import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.files import canonical_sha256, write_json
+from core.reading import Unreadable, parse_json, read_bytes
+
+
+def for_each_group(table: str, out: Path | None, work: Callable[[int, Path | None], None]) -> None:
+    """Do the work of a command for each group of equal settings of a sweep; once for a file, or a sweep of one group.
+
+    Args:
+      work: takes the number of the group, and where its result goes: fit.json of the largest, fit-2.json of the next.
+
+    Raises:
+      BadInput: there is no such table, or the work of every group was refused.
+    """
+    # polars: only where tables are read
+    from analysis.logs.read import settings_of
+
+    labels, refused = settings_of(table), []
+    for group, label in enumerate(labels):
+        if label:
+            sys.stdout.write(f"{label}:\n")
+            sys.stdout.flush()
+        try:
+            work(group, out.with_stem(f"{out.stem}-{group + 1}") if out and group else out)
+        except BadInput as error:
+            refused.append(error)
+            if len(labels) > 1:
+                sys.stdout.write(f"none: {error}\n")
+    if len(refused) == len(labels):
+        raise refused[0]
 
 
 def write_result(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Write a result file; a place that cannot be written to is the user's mistake (BadInput)."""
-    try:
+    """Write a result file; a place that is not there is the user's mistake (BadInput)."""
+    with writes(path):
         write_json(path, value)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def read_object(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
@@ -25,13 +51,13 @@ def read_object(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
       BadInput: no such file, or no JSON object.
     """
     try:
-        payload = Path(path).read_bytes()
-        value = json.loads(payload)
+        payload = read_bytes(path)
+        value = parse_json(payload)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
+    except Unreadable:
+        raise
+    except ValueError:
         raise BadInput(f"{path}: not JSON; {what} is needed") from None
     if not isinstance(value, dict):
         raise BadInput(f"{path}: not a JSON object; {what} is needed")

@@ -131,6 +131,8 @@ def command(
         raise BadInput(f"--seed {seed}: must be at least 0")
     (first, first_source), (second, second_source) = _read_fit(loss_fit), _read_fit(task_fit)
     chain = Chain(first, second)
+    if not first.known:
+        raise BadInput(f"{loss_fit}: {first.no_forecast}")
     ends = chain.predict_interval(inputs, level, seed=seed)
     low, high = (float(end[0]) for end in ends)
     prediction, loss = float(chain.predict(inputs)[0]), float(first.predict(inputs)[0])

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from analysis.logs.groups import labelled
 from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run
 from core import cli
@@ -62,9 +63,9 @@ def task_table(sweep: SweepLogs, score: Score = "exact_match", axis: Axis = "par
         task, _, metric = row["name"].removeprefix("task/").rpartition("/")
         ends.setdefault(row["run"], {}).setdefault(task, {})[metric] = row["value"]
     table = []
-    for run in sweep.runs:
-        if run.status != "complete" or run.run not in ends:
-            continue
+    scored = [run for run in sweep.runs if run.status == "complete" and run.run in ends]
+    ended = [run for run in scored if not run.trunk] or scored  # a trunk has not been cooled down
+    for run, label in labelled(ended):
         known = RunDirectory(run.path).read_tasks()
         scale = _scale(run, axis)
         for task, values in ends[run.run].items():
@@ -73,7 +74,7 @@ def task_table(sweep: SweepLogs, score: Score = "exact_match", axis: Axis = "par
                 continue
             table.append(
                 {
-                    "task": task,
+                    "task": f"{task} ({label})" if label else task,
                     "axis": axis,
                     "scale": scale,
                     "n": record["items"],

@@ -1,0 +1,6 @@
+"""What measures or calibrates the other rooms."""
+
+from core import begin
+from core.errors import EXIT_INTERRUPTED
+
+begin.module(EXIT_INTERRUPTED)

@@ -12,7 +12,7 @@ from typing import Any
 from analysis.figures.style import render
 from bench.coordinate_drawing import coordinate_figure
 from core import cli
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.files import read_json, write_atomic
 
 COLUMNS = ("parametrization", "width", "name", "scale")
@@ -54,10 +54,8 @@ def draw(measurements: Path, /, *, out: Path) -> None:
     rows = read_rows(measurements)
     source = hashlib.sha256(measurements.read_bytes()).hexdigest()
     svg, png = render(coordinate_figure(rows), "coordinates", source)
-    try:
+    with writes(out):
         write_atomic(out, png if out.suffix == ".png" else svg)
-    except OSError as error:
-        raise BadInput(f"{out}: cannot be written ({error.strerror})") from None
 
 
 if __name__ == "__main__":

@@ -1,35 +1,85 @@
-"""Files that survive a kill: whole-file writes are atomic, JSON lines are appended whole."""
+"""Files that survive a kill: whole-file writes are atomic, JSON lines are appended whole.
+
+No write follows a link at the file's own name, and the user's umask decides who may read what is written.
+"""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
+from core import disk
 from core.errors import BadInput
+from core.reading import LINE_BYTES, LOG_BYTES, Unreadable, opened, parse_json, printable, read_bytes
+
+NOT_A_FILE: Final = "is a link or no regular file, which is not written to; remove it"
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
-    """Write `content` to a temporary name beside `path`, flush it to disk, and rename it into place."""
-    path = Path(path)
+    """Write `content` to a temporary name beside `path`, flush it to disk, and rename it into place.
+
+    A link at `path` is replaced, never followed.
+    """
+    with disk.named(path, instead=True):  # not its temporary name
+        _write_atomic(Path(path), content.encode() if isinstance(content, str) else content)
+
+
+def _write_atomic(path: Path, payload: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    payload = content.encode() if isinstance(content, str) else content
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def open_own(path: str | os.PathLike, flags: int) -> int:
+    """A descriptor of a regular file; with O_CREAT made where there is none, and nothing of it is changed.
+
+    Raises:
+      BadInput: it is a link, a FIFO, a device or a folder; nothing was followed and nothing waited for.
+    """
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise BadInput(f"{path}: {NOT_A_FILE}") from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadInput(f"{path}: {NOT_A_FILE}")
+    return descriptor
+
+
+def open_lock(path: str | os.PathLike) -> IO[bytes]:
+    """A file to be locked, made where there is none. Its content is left alone; one that may only be read will do.
+
+    Raises BadInput as `open_own`.
+    """
+    try:
+        return os.fdopen(open_own(path, os.O_RDWR | os.O_CREAT), "r+b", buffering=0)
+    except PermissionError:
+        return os.fdopen(open_own(path, os.O_RDONLY), "rb", buffering=0)
+
+
+def append_to(path: str | os.PathLike) -> IO[bytes]:
+    """A log that grows at its end, made where there is none. Raises BadInput as `open_own`."""
+    return os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -50,11 +100,13 @@ def read_json(path: str | os.PathLike) -> Any:
       BadInput: the file is missing, unreadable or not JSON; the message names it.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        return parse_json(read_bytes(path))
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise BadInput(f"{path}: not readable as JSON ({error})") from None
+    except Unreadable:
+        raise
+    except ValueError as error:
+        raise Unreadable(path, f"not readable as JSON ({printable(str(error))})") from None
 
 
 def read_object(path: str | os.PathLike) -> dict[str, Any]:
@@ -65,8 +117,18 @@ def read_object(path: str | os.PathLike) -> dict[str, Any]:
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise BadInput(f"{path}: holds no object but {type(value).__name__}")
+        raise Unreadable(path, f"holds no object but {type(value).__name__}")
     return value
+
+
+def _sync_folder(folder: Path) -> None:
+    """The names in a folder reach the disk; where a file system cannot do that, they do so later."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class JsonLines:
@@ -74,11 +136,20 @@ class JsonLines:
 
     A last line torn by a kill is closed with a newline before the first row of the next attempt, so that
     the torn line spoils nothing but itself.
+
+    Raises BadInput as `open_own`; os.devnull takes rows that nobody wants.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        self._descriptor: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        is_new, flags = not self.path.exists(), os.O_RDWR | os.O_APPEND
+        self._descriptor: int | None = (
+            os.open(os.devnull, flags)
+            if self.path == Path(os.devnull)
+            else open_own(self.path, flags | os.O_CREAT)
+        )
+        if is_new:
+            _sync_folder(self.path.parent)
         size = os.fstat(self._descriptor).st_size
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
             os.write(self._descriptor, b"\n")
@@ -88,14 +159,25 @@ class JsonLines:
         if self._descriptor is None:
             raise ValueError(f"{self.path} is closed")
         payload = (json.dumps(row, allow_nan=True) + "\n").encode()
-        written = os.write(self._descriptor, payload)
-        if written != len(payload):
-            raise OSError(f"{self.path}: only {written} of {len(payload)} bytes written (disk full?)")
+        with disk.named(self.path):
+            written = os.write(self._descriptor, payload)
+            if written != len(payload):  # the next write would say why
+                raise OSError(errno.ENOSPC, f"only {written} of {len(payload)} bytes written (disk full?)")
+
+    def sync(self) -> None:
+        """Flush all rows to disk: they are there after a power cut, before whatever is written next."""
+        if self._descriptor is not None and stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            with disk.named(self.path):
+                os.fsync(self._descriptor)
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Flush to disk and close."""
+        try:
+            self.sync()
+        finally:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
 
     def __enter__(self) -> "JsonLines":
         return self
@@ -124,8 +206,8 @@ def json_lines(lines: Iterable[bytes | str]) -> Iterator[JsonLine]:
         if not line.strip():
             continue
         try:
-            parsed = JsonLine(number, json.loads(line), "")
-        except (ValueError, RecursionError) as error:
+            parsed = JsonLine(number, parse_json(line), "")
+        except ValueError as error:
             parsed = JsonLine(number, None, str(error))
         yield parsed
 
@@ -144,22 +226,26 @@ def read_rows(path: str | os.PathLike) -> tuple[list[dict[str, Any]], int]:
       BadInput: it cannot be read; the message names it.
     """
     try:
-        with Path(path).open("rb") as file:
-            return whole_rows(file)
+        with opened(path, LOG_BYTES) as file:
+            return whole_rows(lines_of(file))
     except FileNotFoundError:
         return [], 0
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def lines_of(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file; one that is longer than any we write comes in pieces, which are no JSON."""
+    while line := file.readline(LINE_BYTES):
+        yield line
 
 
 def read_json_lines(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
     """Yield the rows of a JSON-lines file, none where there is no file; a torn line is left out with a warning."""
-    path = Path(path)
-    if not path.exists():
+    try:
+        with opened(path, LOG_BYTES) as file:
+            for line in json_lines(lines_of(file)):
+                if isinstance(line.value, dict):
+                    yield line.value
+                else:
+                    warnings.warn(f"{path}: line {line.number} is torn and was left out", stacklevel=2)
+    except FileNotFoundError:
         return
-    with path.open("rb") as file:
-        for line in json_lines(file):
-            if isinstance(line.value, dict):
-                yield line.value
-            else:
-                warnings.warn(f"{path}: line {line.number} is torn and was left out", stacklevel=2)

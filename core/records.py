@@ -4,13 +4,16 @@ Keys without `NotRequired` are in every file that this version writes. A reader 
 """
 
 import dataclasses
+import functools
 import json
+import typing
 from collections.abc import Mapping
 from typing import Any, Final, NotRequired, TypedDict
 
 from core.codec import typed
 from core.errors import BadInput
 from core.numbers import finite
+from core.reading import parse_json, printable, shown
 
 # Names of evaluations. A task's are task/<name>/<metric>.
 LOSS: Final = "val/loss"  # nats per token
@@ -28,13 +31,19 @@ class Ledger(TypedDict):
 
 
 class CorpusRecord(TypedDict):
-    """What a run reads: SHA-256 of its tokens, of the text behind them and of its skills ("" without any)."""
+    """What a run reads: SHA-256 of its tokens, of the text behind them and of its skills ("" without any).
+
+    train_tokens are those of the train split.
+    lost is the share of the bytes of held-out text that decoding does not give back; null where a cache is older.
+    """
 
     name: str
     fingerprint: str
     corpus_fingerprint: str
     vocabulary: int
     skills: NotRequired[str]
+    train_tokens: NotRequired[int]
+    lost: NotRequired[float | None]
 
 
 class Utilization(TypedDict):
@@ -124,12 +133,21 @@ class TaskRecord(TypedDict):
     overlap: dict[str, int]
 
 
+class Cover(TypedDict):
+    """The first `bytes` bytes of a file have this SHA-256. Logs only grow: a later backfill adds rows behind them."""
+
+    bytes: int
+    sha256: str
+
+
 class RunResult(TypedDict):
     """result.json: what the finished run came to.
 
     role is run, trunk or branch. tokens is D, of which a branch trained only trained_tokens itself. train_loss is the
     mean of the last 5% of tokens. evals are those at the end. flops are totals by convention, shared tokens included.
-    attempts is how many there were.
+    attempts is how many there were. corpus_tokens are the distinct tokens of the train split, unique_tokens those that
+    the run read, epochs its passes over what it may read of the split (core/epochs.py). checkpoints are those that lie
+    there at the end. files and sha256 are checksums (core/seal.py).
     """
 
     run: str
@@ -146,6 +164,12 @@ class RunResult(TypedDict):
     compile_seconds: float
     tokens_per_second: float
     attempts: int
+    corpus_tokens: NotRequired[int | None]
+    unique_tokens: NotRequired[int]
+    epochs: NotRequired[float]
+    checkpoints: NotRequired[list[int]]
+    files: NotRequired[dict[str, Cover]]
+    sha256: NotRequired[str]
 
 
 class HeldBackRun(TypedDict):
@@ -190,24 +214,46 @@ class Completion:
     problem: str = ""
 
 
-def completion_of(run: str, payload: bytes | None) -> Completion:
-    """The rule: a run is complete if its result.json is there, is a JSON object and is of this run.
+def completion_of(run: str, payload: bytes | None, spec: Mapping[str, Any] | None = None) -> Completion:
+    """The rule: a run is complete if its result.json is there, is of this run and its spec, and has its final loss.
 
     Args:
       run: run_id, the name of the directory.
       payload: bytes of result.json; None where there is none.
+      spec: content of spec.json; None where it is not known.
     """
     if payload is None:
         return Completion()
     try:
-        value = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        return Completion(problem=f"not readable as JSON ({error})")
+        value = parse_json(payload)
+    except ValueError as error:
+        return Completion(problem=f"not readable as JSON ({printable(str(error))})")
     if not isinstance(value, dict):
         return Completion(problem=f"holds no object but {type(value).__name__}")
     if value.get("run") != run:
-        return Completion(problem=f"belongs to run {value.get('run')!r}")
-    return Completion(value)
+        return Completion(problem=f"belongs to run {shown(value.get('run'))}")
+    problem = _contradiction(value, spec or {})
+    return Completion(problem=problem) if problem else Completion(value)
+
+
+@functools.cache
+def _types_of_a_result() -> dict[str, Any]:
+    return typing.get_type_hints(RunResult)
+
+
+def _contradiction(result: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    """What a result of a run that is trained to its end cannot say; what it does not say, an older version left out."""
+    try:
+        for key, hint in _types_of_a_result().items():
+            if key in result:
+                typed(hint, result[key], key)
+    except BadInput as error:
+        return str(error)
+    if final_evaluation(result) is None:
+        return f"has no {LOSS} (evals={shown(result.get('evals'))})"
+    if "tokens" not in result or result["tokens"] != spec.get("tokens", result["tokens"]):
+        return f"says tokens={shown(result.get('tokens'))}, the spec {shown(spec.get('tokens'))}"
+    return ""
 
 
 def final_evaluation(result: Mapping[str, Any], name: str = LOSS) -> float | None:
@@ -241,7 +287,13 @@ def provenance_of(environment: Mapping[str, Any]) -> Provenance:
 
     def text(tree: Any, key: str) -> str:
         value = tree.get(key) if isinstance(tree, Mapping) else None
-        return value if isinstance(value, str) else "" if value is None else json.dumps(value, sort_keys=True)
+        return (
+            printable(value)
+            if isinstance(value, str)
+            else ""
+            if value is None
+            else json.dumps(value, sort_keys=True)
+        )
 
     return Provenance(
         started=text(environment, "started"),

@@ -1,0 +1,6 @@
+"""Corpora, tokenizers, token caches, tasks."""
+
+from core import begin
+from core.errors import EXIT_STOPPED
+
+begin.module(EXIT_STOPPED, resumes=True)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from core.errors import BadInput
 from core.files import write_atomic, write_json
-from data import corpora
+from data import blocks, corpora
 from data.config import DataConfig
 from data.documents import SPLITS
 from data.index import CorpusIndex, SplitIndex, index_documents, read_documents
 from data.integrity import CACHE_FORMAT, META, TOKENIZER, checksum, describe
 from data.pool import map_in_order
+from data.roundtrip import encode_texts
 from data.source import Source
 from data.tokenizers import Tokenizer, load, make
 
@@ -42,11 +44,13 @@ class EncodeTask:
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """Tokens of consecutive documents, separators included; tokens of each document; bytes of each token."""
+    """Tokens of consecutive documents, separators included; tokens of each document; bytes of each token; bytes that
+    decoding does not give back."""
 
     tokens: np.ndarray
     counts: np.ndarray
     token_bytes: np.ndarray
+    lost: int
 
 
 def build_tokens(
@@ -58,7 +62,7 @@ def build_tokens(
       BadInput: the corpus or the tokenizer cannot be used.
       OSError: the disk does not take it.
     """
-    with _progress_bar(progress) as bar:
+    with _progress_bar(progress and sys.stderr.isatty()) as bar:
         stage = bar.add_task(f"reading {config.corpus}", total=None)
         source = corpora.locate(config.corpus, config.domain, corpus_folder, workers)
         index = index_documents(source, workers=workers)
@@ -71,7 +75,7 @@ def build_tokens(
             write_atomic(folder / TOKENIZER, content)
         total = sum(int(part.lengths.sum()) for part in index.splits.values())
         bar.update(stage, description="tokens", total=total, refresh=True)
-        splits, statistics = {}, {}
+        splits, statistics, lost = {}, {}, {}
         for name in SPLITS:
             writer = _SplitWriter(folder, name, with_bytes=name != "train" and config.tokenizer != "byte")
             tasks = list(_tasks(config, index, name, tokenizer, folder, writer.with_bytes))
@@ -89,11 +93,13 @@ def build_tokens(
                 "bytes": int(part.lengths.sum()),
                 "tokens": int(counts.sum()),
             }
+            lost[name] = writer.lost
             statistics[name] = {
                 domain: _totals(part, counts, part.domains == number)
                 for number, domain in sorted(enumerate(index.domains), key=lambda item: item[1])
                 if (part.domains == number).any()
             }
+    files = sorted(folder.iterdir())
     meta = {
         "format": CACHE_FORMAT,
         "fingerprint": _fingerprint(index.fingerprint, tokenizer),
@@ -105,9 +111,10 @@ def build_tokens(
         "separator": tokenizer.separator,
         "dtype": _dtype_for(tokenizer.vocabulary).str,
         "splits": splits,
-        "statistics": {"splits": statistics, "dropped": index.dropped},
-        "files": {file.name: describe(file) for file in sorted(folder.iterdir())},
+        "statistics": {"splits": statistics, "dropped": index.dropped, "lost": lost, **source.left_out},
+        "files": {file.name: describe(file) for file in files},
     }
+    write_json(folder / blocks.BLOCKS, blocks.to_json({file.name: blocks.digests(file) for file in files}))
     write_json(folder / META, meta | {"checksum": checksum(meta)})
 
 
@@ -117,16 +124,17 @@ def encode(task: EncodeTask) -> Encoded:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one worker a core already
     tokenizer = _loaded(task.specification, task.tokenizer_path)
     texts = list(read_documents(task.source, task.part))
-    encoded = tokenizer.encode(texts)
+    done = encode_texts(tokenizer, texts, task.specification, task.with_bytes)
+    encoded = done.tokens
     dtype = np.dtype(task.dtype)
     end = np.array([tokenizer.separator], dtype)
     tokens = np.concatenate([piece for ids in encoded for piece in (ids.astype(dtype), end)])
     counts = np.array([len(ids) + 1 for ids in encoded], np.int64)
     if not task.with_bytes:
-        return Encoded(tokens, counts, np.zeros(0, np.uint32))
+        return Encoded(tokens, counts, np.zeros(0, np.uint32), done.lost)
     nothing = np.zeros(1, np.uint32)
-    weights = tokenizer.token_bytes(texts)
-    return Encoded(tokens, counts, np.concatenate([piece for own in weights for piece in (own, nothing)]))
+    weights = np.concatenate([piece for own in done.token_bytes for piece in (own, nothing)])
+    return Encoded(tokens, counts, weights, done.lost)
 
 
 class _SplitWriter:
@@ -135,6 +143,7 @@ class _SplitWriter:
     def __init__(self, folder: Path, name: str, *, with_bytes: bool) -> None:
         self._folder, self._name, self.with_bytes = folder, name, with_bytes
         self.counts: list[int] = []
+        self.lost = 0
 
     def __enter__(self) -> None:
         self._tokens = (self._folder / f"{self._name}.tokens").open("wb")
@@ -145,6 +154,7 @@ class _SplitWriter:
         if self._weights is not None:
             self._weights.write(encoded.token_bytes.astype("<u4").tobytes())
         self.counts += encoded.counts.tolist()
+        self.lost += encoded.lost
 
     def __exit__(self, *exception: object) -> None:
         self._tokens.close()

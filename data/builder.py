@@ -8,6 +8,8 @@ import tensorflow_datasets as tfds
 
 from core.errors import BadInput
 from data.documents import SPLITS, Documents
+from data.notes import dropped
+from data.textfiles.find import said
 
 
 class DocumentBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -42,11 +44,11 @@ class DocumentBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
             if len(present) == len(SPLITS):
                 break
         if not present:
-            reasons = ", ".join(
-                f"{count} {reason}" for reason, count in sorted(self._documents.dropped.items())
-            )
+            left_out = getattr(self._documents, "left_out", {})
+            reasons = dropped({"dropped": dict(sorted(self._documents.dropped.items())), **left_out})
+            skipped = said(left_out.get("skipped_files", {}), "; not read: ")
             raise BadInput(
-                f"data.corpus: no usable document in {self._documents.origin} (dropped: {reasons or 'none'})"
+                f"data.corpus: no usable document in {self._documents.origin} (dropped: {reasons or 'none'}{skipped})"
             )
         return {split: self._generate_examples(split) for split in SPLITS if split in present}
 

@@ -4,13 +4,11 @@
 
 Each split is one stream: its documents in the order of their digests, each followed by the separator token.
 A folder appears under its name only when everything in it is written and flushed; a build that was killed
-leaves nothing that could be taken for one. Opening checks lengths, the header's checksum and 64 blocks of every
-file, so that a truncated or overwritten file is found before it is trained on, and built again.
+leaves nothing that could be taken for one. Opening checks the header and every byte of files up to `WHOLE_BYTES`; of
+longer ones each block is checked when it is read for the first time. What is damaged is built again.
 """
 
 import contextlib
-import dataclasses
-import errno
 import functools
 import hashlib
 import json
@@ -18,51 +16,36 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core import cli
+from core import cli, disk
+from core.epochs import CACHES
 from core.errors import BadInput, exit_on_bad_input
-from core.files import read_json
-from data import corpora
+from core.files import read_object, write_atomic, write_json
+from data import blocks, corpora
+from data.blocks import DamagedCache
 from data.config import DataConfig
 from data.documents import SPLITS
-from data.integrity import CACHE_FORMAT, META, TOKENIZER, build_folder, checksum, damage, only_one
+from data.integrity import (
+    CACHE_FORMAT,
+    META,
+    TOKENIZER,
+    build_folder,
+    checksum,
+    damage,
+    damage_of_size,
+    only_one,
+)
+from data.notes import dropped, notes
+from data.streams import CheckedArray, TokenSplit
 from data.tokenizers import Tokenizer, identity, load
 
-_DISK_FAULTS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenSplit:
-    """One split of a cache.
-
-    Attributes:
-      tokens: the stream, memory-mapped; uint8, uint16 or uint32, whichever just holds the vocabulary. (token_count,)
-      token_count: tokens, separators included.
-      byte_count: UTF-8 bytes of all its documents.
-      document_offsets: where each document starts in `tokens`, and the end; int64 (documents + 1,).
-      token_bytes: UTF-8 bytes that each token stands for, uint32 (token_count,); None for train, and for bytes,
-        where it is 1 for every token but the separator.
-    """
-
-    tokens: np.ndarray
-    token_count: int
-    byte_count: int
-    document_offsets: np.ndarray
-    token_bytes: np.ndarray | None
+WHOLE_BYTES = 256 * 2**20  # 0.2 s
+MARK = "damaged.txt"  # wrong bytes were found where a cache was read: whoever opens it next reads all of it
 
 
 class TokenCache:
@@ -75,7 +58,8 @@ class TokenCache:
       vocabulary: number of token ids, the separator included.
       separator: id of the token that ends each document; 0 but for a tokenizer.json of someone else's.
       dtype: NumPy's name of the type of the streams.
-      statistics: {"splits": {split: {domain: {"documents", "bytes", "tokens"}}}, "dropped": {reason: count}}.
+      statistics: {"splits": {split: {domain: {"documents", "bytes", "tokens"}}}, "dropped": {reason: count}}, and since
+        it is counted "lost": {split: bytes that decoding does not give back} and `data.documents.LeftOut`.
       skills: token stream of each skill of the configuration that it was opened for.
     """
 
@@ -86,7 +70,8 @@ class TokenCache:
           DamagedCache: something is missing, or is not what was written.
         """
         self.folder = folder
-        self._meta = _checked_meta(folder)
+        self._meta = _header(folder)
+        self._blocks = _checked_blocks(folder, self._meta["files"])
         self.fingerprint: str = self._meta["fingerprint"]
         self.corpus_fingerprint: str = self._meta["corpus_fingerprint"]
         self.vocabulary: int = self._meta["vocabulary"]
@@ -107,22 +92,53 @@ class TokenCache:
         if name not in SPLITS:
             raise BadInput(f"split={name!r}: must be one of {', '.join(SPLITS)}")
         record = self._meta["splits"][name]
-        weights = self.folder / f"{name}.bytes"
-        return TokenSplit(
-            tokens=_map(self.folder / f"{name}.tokens", np.dtype(self._meta["dtype"])),
-            token_count=record["tokens"],
-            byte_count=record["bytes"],
-            document_offsets=_map(self.folder / f"{name}.offsets", np.dtype("<i8")),
-            token_bytes=_map(weights, np.dtype("<u4")) if weights.name in self._meta["files"] else None,
-        )
+        kinds = {"tokens": self._meta["dtype"], "offsets": "<i8", "bytes": "<u4"}
+        arrays = {
+            kind: CheckedArray(
+                self.folder / f"{name}.{kind}",
+                np.dtype(dtype),
+                functools.partial(self._check, f"{name}.{kind}"),
+            )
+            for kind, dtype in kinds.items()
+            if f"{name}.{kind}" in self._meta["files"]
+        }
+        return TokenSplit(arrays, record["tokens"], record["bytes"])
+
+    def _check(self, name: str, starts: np.ndarray | None = None, length: int = 0) -> None:
+        """Check a file before it is read, or stretches of `length` bytes of it.
+
+        Raises:
+          BadInput: wrong bytes. The cache is marked, so that whoever opens it next builds it again.
+        """
+        checked = self._blocks.get(name)
+        if checked is None:
+            return
+        try:
+            checked.check_all() if starts is None else checked.check(starts, length)
+        except DamagedCache as fault:
+            with contextlib.suppress(OSError):
+                write_atomic(self.folder / MARK, f"{fault}\n")
+            raise BadInput(f"{self.folder}: {fault}; the same command builds this cache again") from None
 
     def verify(self) -> None:
         """Read every byte and compare its SHA-256 with the one written. Raises DamagedCache."""
-        _check_files(self.folder, self._meta, whole=True)
+        fault = _first_damage(self.folder, self._meta["files"], whole=True)
+        for checked in self._blocks.values():
+            checked.check_all()  # which block it is
+        if fault:
+            raise DamagedCache(fault)
 
 
-class DamagedCache(Exception):
-    """A cache folder that is not what was written; the message says which file and how."""
+def train_tokens(config: DataConfig, root: Path) -> int | None:
+    """Tokens of the train split where the cache of `config` is there already; None where it has to be built first."""
+    caches, name = Path(root) / CACHES, _readable((config.corpus, config.domain, config.tokenizer))
+    # Only where some cache has this name: to ask a corpus of TFDS for its signature may download it.
+    if not any(caches.glob(f"{name}-*/{META}")):
+        return None
+    try:
+        return int(_header(_folder(config, root))["splits"]["train"]["tokens"])
+    except (DamagedCache, BadInput):
+        return None
 
 
 def open_or_build(
@@ -153,18 +169,17 @@ def open_or_build(
 
 
 def _open_or_build_corpus(config: DataConfig, root: Path, workers: int | None, progress: bool) -> TokenCache:
-    corpus_key = corpora.signature(config.corpus, config.domain)
-    key = json.dumps([CACHE_FORMAT, corpus_key, identity(config.tokenizer)])
-    folder = root / "tokens" / _folder_name((config.corpus, config.domain, config.tokenizer), key)
+    folder = _folder(config, root)
     with _disk_faults(root):
-        if (folder / META).exists() and (cache := _open_if_whole(folder)):
+        if os.path.lexists(folder / META) and (cache := _open_if_whole(folder)):
             return cache
         with only_one(folder, notify=progress):
-            if (folder / META).exists() and (cache := _open_if_whole(folder)):
+            if os.path.lexists(folder / META) and (cache := _open_if_whole(folder)):
                 return cache
             # TFDS, seconds: most processes find the cache built
             from data.build import build_tokens
 
+            corpus_key = corpora.signature(config.corpus, config.domain)
             corpus_folder = root / "corpora" / _folder_name((config.corpus, config.domain), corpus_key)
             build_folder(
                 folder,
@@ -177,12 +192,11 @@ def _open_or_build_corpus(config: DataConfig, root: Path, workers: int | None, p
 
 @contextlib.contextmanager
 def _disk_faults(root: Path) -> Iterator[None]:
-    """A disk that is full or may not be written is the user's to mend: one line that names it."""
+    """A place that is no folder is the user's mistake; what the disk refuses names its file, or at least the place."""
     try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FAULTS:
-            raise
+        with disk.named(root):
+            yield
+    except NotADirectoryError as error:
         raise BadInput(f"cache folder {root}: {error.strerror}; must be writable and have room") from None
 
 
@@ -194,35 +208,75 @@ def _open_if_whole(folder: Path) -> TokenCache | None:
         return None
 
 
-def _checked_meta(folder: Path) -> dict[str, Any]:
+def _header(folder: Path) -> dict[str, Any]:
+    if not (folder / META).is_file():
+        raise DamagedCache(f"{META} is no file")
     try:
-        meta = read_json(folder / META)
+        meta = read_object(folder / META)
     except BadInput as error:
         raise DamagedCache(str(error)) from None
-    if not isinstance(meta, dict) or meta.get("checksum") != checksum(meta):
+    if meta.get("checksum") != checksum(meta):
         raise DamagedCache(f"{META} does not match its checksum")
-    _check_files(folder, meta)
     return meta
 
 
-def _check_files(folder: Path, meta: dict[str, Any], *, whole: bool = False) -> None:
-    for name, record in meta["files"].items():
-        fault = damage(folder / name, record, whole=whole)
-        if fault:
+def _checked_blocks(folder: Path, records: Mapping[str, Any]) -> dict[str, blocks.Blocks]:
+    """The checksums of the files of a cache, checked but for what of long files is yet to be read.
+
+    A cache of an earlier version has none: they are made while its files are read, where these are not long.
+
+    Raises:
+      DamagedCache: a file is missing or is not what was written.
+    """
+    marked = os.path.lexists(folder / MARK)
+    known = blocks.read(folder)
+    small = {name: marked or record["size"] <= WHOLE_BYTES for name, record in records.items()}
+    found: dict[str, blocks.Blocks] = {}
+    made: dict[str, tuple[str, np.ndarray]] = {}
+    for name, record in records.items():
+        path = folder / name
+        sha256, checksums = known.get(name, ("", np.zeros(0, np.uint32)))
+        if fault := damage_of_size(path, record):
             raise DamagedCache(fault)
+        if sha256 != record["sha256"]:
+            if not small[name]:
+                if fault := damage(path, record):
+                    raise DamagedCache(fault)
+                continue
+            sha256, checksums = blocks.digests(path)
+            if sha256 != record["sha256"]:
+                raise DamagedCache(f"{name} does not hold what was written")
+        made[name] = (sha256, checksums)
+        found[name] = blocks.opened(path, sha256, checksums)
+        if small[name]:
+            found[name].check_all()
+    with contextlib.suppress(OSError):  # a folder that is only read
+        if made.keys() != known.keys():
+            write_json(folder / blocks.BLOCKS, blocks.to_json(made))
+        if marked:
+            (folder / MARK).unlink()
+    return found
 
 
-def _map(path: Path, dtype: np.dtype) -> np.ndarray:
-    """A read-only view of a file; an empty file, which cannot be mapped, is an empty array."""
-    if not os.path.getsize(path):
-        return np.zeros(0, dtype)
-    return np.memmap(path, dtype=dtype, mode="r")
+def _first_damage(folder: Path, records: Mapping[str, Any], *, whole: bool) -> str:
+    faults = (damage(folder / name, record, whole=whole) for name, record in records.items())
+    return next(filter(None, faults), "")
+
+
+def _folder(config: DataConfig, root: Path) -> Path:
+    """Where the token cache of `config` lies, built or not."""
+    corpus_key = corpora.signature(config.corpus, config.domain)
+    key = json.dumps([CACHE_FORMAT, corpus_key, identity(config.tokenizer)])
+    return Path(root) / CACHES / _folder_name((config.corpus, config.domain, config.tokenizer), key)
 
 
 def _folder_name(parts: tuple[str, ...], key: str) -> str:
     """A readable name that ends in 12 hex digits of the key's hash."""
-    readable = "-".join(re.sub(r"[^A-Za-z0-9]+", "_", os.path.basename(part)) for part in parts)
-    return f"{readable[:60]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    return f"{_readable(parts)}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def _readable(parts: tuple[str, ...]) -> str:
+    return "-".join(re.sub(r"[^A-Za-z0-9]+", "_", os.path.basename(part)) for part in parts)[:60]
 
 
 def main(
@@ -244,16 +298,17 @@ def main(
       verify: read every byte and compare it with what was written.
     """
     from rich.console import Console  # for this command alone
+    from rich.markup import escape
     from rich.table import Table
 
-    data = DataConfig(corpus=corpus, domain=domain, tokenizer=tokenizer)
+    data = DataConfig(corpus=corpus, domain=domain, tokenizer=tokenizer).located()
     cache = open_or_build(data, root, workers=workers)
     if verify:
         try:
             cache.verify()
         except DamagedCache as fault:
             raise BadInput(f"{cache.folder}: {fault}; delete this folder and build it again") from None
-    table = Table(title=f"{data.corpus}, tokenizer {data.tokenizer}, vocabulary {cache.vocabulary:,}")
+    table = Table(title=escape(f"{data.corpus}, tokenizer {data.tokenizer}, vocabulary {cache.vocabulary:,}"))
     for column in ("split", "domain", "documents", "bytes", "tokens", "bytes per token"):
         table.add_column(column, justify="left" if column in ("split", "domain") else "right")
     for split, rows in cache.statistics["splits"].items():
@@ -263,8 +318,11 @@ def main(
             table.add_row(split, name, *counts, f"{ratio:.3f}")
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in cache.statistics["dropped"].items())
-    console.print(f"dropped: {dropped or 'none'}", highlight=False)
+    console.print(
+        f"dropped: {dropped(cache.statistics) or 'none'}", highlight=False, markup=False, soft_wrap=True
+    )
+    for line in notes(cache.statistics, data.corpus, data.tokenizer):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"fingerprint {cache.fingerprint}\nfolder {cache.folder}", highlight=False, soft_wrap=True)
 
 

@@ -3,8 +3,10 @@
 import dataclasses
 
 from core.errors import BadInput
+from core.paths import absolute
 from data import corpora
 
+FILE = "file:"
 TOKENIZER_FORMS = "byte, char, word:SIZE, bpe:SIZE or file:PATH"
 # word: separator, unknown and one word; bpe: separator and every byte.
 SMALLEST_SIZES = {"word": 3, "bpe": 257}
@@ -46,7 +48,7 @@ class DataConfig:
             raise BadInput(f"data.domain={self.domain!r}: of {self.corpus} it must be one of {allowed}")
         kind, _, rest = self.tokenizer.partition(":")
         sized = kind in SMALLEST_SIZES and rest.isascii() and rest.isdigit()
-        if not (self.tokenizer in ("byte", "char") or sized or (kind == "file" and rest)):
+        if not (self.tokenizer in ("byte", "char") or sized or (self.tokenizer.startswith(FILE) and rest)):
             raise BadInput(f"data.tokenizer={self.tokenizer!r}: must be {TOKENIZER_FORMS}")
         if sized and int(rest) < SMALLEST_SIZES[kind]:
             raise BadInput(f"data.tokenizer={self.tokenizer!r}: SIZE must be at least {SMALLEST_SIZES[kind]}")
@@ -71,3 +73,15 @@ class DataConfig:
             from data.skills import parse_skills  # only runs with skills pay for loading the tasks
 
             parse_skills(self.skills)
+
+    def located(self) -> "DataConfig":
+        """The same with every path from the root on: it means the same wherever a worker stands.
+
+        Raises:
+          BadInput: nobody knows the home of a path.
+        """
+        tokenizer = self.tokenizer
+        if tokenizer.startswith(FILE):
+            path = absolute(tokenizer.removeprefix(FILE), f"data.tokenizer={tokenizer!r}")
+            tokenizer = f"{FILE}{path}"
+        return dataclasses.replace(self, corpus=corpora.located(self.corpus), tokenizer=tokenizer)

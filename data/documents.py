@@ -8,10 +8,12 @@ import collections
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 SPLITS = ("train", "validation", "test")
 MAXIMUM_BYTES = 512 * 1024  # longer Python files are generated tables (unicode names, codecs, bindings)
+
+NAMED = 3  # of what is left out for one reason, so many are named
 
 NOT_UTF8 = "not UTF-8"
 NUL_BYTE = "NUL byte"
@@ -53,6 +55,20 @@ class Documents(Protocol):
     def dropped(self) -> Mapping[str, int]: ...
 
     def __iter__(self) -> Iterator[Document]: ...
+
+
+class SkippedFiles(TypedDict):
+    """Files of a folder that were not read for one reason: how many, and the names of the first."""
+
+    files: int
+    first: list[str]
+
+
+class LeftOut(TypedDict, total=False):
+    """What of a corpus is not in its documents, by reason: the first documents that were dropped, and files."""
+
+    dropped_first: dict[str, list[str]]
+    skipped_files: dict[str, SkippedFiles]
 
 
 def digest(payload: bytes) -> bytes:
@@ -109,6 +125,7 @@ class Texts:
 
     Attributes:
       origin: what is read, for a message.
+      left_out: which documents were dropped, the first of them.
       held_out_percent: of the documents, each for validation and test. A user's corpus is small more often than large;
         5% each way still fills an evaluation.
     """
@@ -118,13 +135,18 @@ class Texts:
     def __init__(self, origin: str) -> None:
         self.origin = origin
         self.dropped: collections.Counter[str] = collections.Counter()
+        self.dropped_first: dict[str, list[str]] = {}
+
+    @property
+    def left_out(self) -> LeftOut:
+        return {"dropped_first": self.dropped_first}
 
     def payloads(self) -> Iterator[tuple[str, bytes]]:
         """Each text in UTF-8 with the path that names it, the same ones in the same order each time."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Document]:
-        self.dropped = collections.Counter()
+        self.dropped, self.dropped_first = collections.Counter(), {}
         return drop_duplicates(self._documents(), self.dropped)
 
     def _documents(self) -> Iterator[Document]:
@@ -132,6 +154,8 @@ class Texts:
             text, reason = decode(payload, maximum_bytes=None)
             if reason:
                 self.dropped[reason] += 1
+                if self.dropped[reason] <= NAMED:
+                    self.dropped_first.setdefault(reason, []).append(path)
                 continue
             identity = digest(payload)
             split = split_of(identity, self.held_out_percent)

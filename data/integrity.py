@@ -6,14 +6,18 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from core.epochs import CACHE_META
+from core.files import open_lock
+
 CACHE_FORMAT = 1  # raised when the same corpus and tokenizer would give other bytes on disk
-META = "meta.json"
+META = CACHE_META
 TOKENIZER = "tokenizer.json"
 
 _BLOCK = 4096
@@ -29,8 +33,8 @@ def checksum(meta: dict[str, Any]) -> str:
 def quick_digest(path: Path) -> str:
     """A digest of 64 blocks of 4 KiB, evenly spaced from the first to the last, and of the length.
 
-    Milliseconds whatever the size. It finds truncation, zeroed stretches and files of another build, not every
-    flipped bit: `full_digest` does.
+    Milliseconds whatever the size, but most damage lies between these blocks. It is for long files of caches that are
+    older than checksums by block (data/blocks.py).
     """
     state = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
@@ -60,32 +64,39 @@ def damage(path: Path, record: dict[str, Any], *, whole: bool = False) -> str:
     Args:
       whole: read every byte instead of 64 blocks.
     """
+    if fault := damage_of_size(path, record):
+        return fault
+    same = full_digest(path) == record["sha256"] if whole else quick_digest(path) == record["quick"]
+    return "" if same else f"{path.name} does not hold what was written"
+
+
+def damage_of_size(path: Path, record: dict[str, Any]) -> str:
+    """As `damage`, without reading: a file that is there, may be read and has its length."""
     try:
-        size = path.stat().st_size
+        status = path.stat()
     except FileNotFoundError:
         return f"{path.name} is missing"
-    if size != record["size"]:
-        return f"{path.name} has {size} bytes instead of {record['size']}"
-    if quick_digest(path) != record["quick"] or (whole and full_digest(path) != record["sha256"]):
-        return f"{path.name} does not hold what was written"
-    return ""
+    except OSError as error:
+        return f"{path.name} cannot be read ({error.strerror})"
+    if not stat.S_ISREG(status.st_mode):
+        return f"{path.name} is no file"
+    if status.st_size != record["size"]:
+        return f"{path.name} has {status.st_size} bytes instead of {record['size']}"
+    return "" if os.access(path, os.R_OK) else f"{path.name} cannot be read (no permission)"
 
 
 @contextlib.contextmanager
 def only_one(folder: Path, *, notify: bool) -> Iterator[None]:
     """Hold the lock beside `folder`; wait for whoever has it. The kernel frees it when its holder dies."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder.parent / f".{folder.name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with open_lock(folder.parent / f".{folder.name}.lock") as file:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if notify:
                 sys.stderr.write(f"waiting for another process that builds {folder}\n")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def build_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -94,7 +105,7 @@ def build_folder(folder: Path, write: Callable[[Path], None]) -> None:
     The caller holds `only_one(folder)`, so temporary folders found beside it are what a kill left behind.
     """
     for left_over in folder.parent.glob(f".{folder.name}.building-*"):
-        shutil.rmtree(left_over)
+        _remove(left_over)
     temporary = folder.parent / f".{folder.name}.building-{os.getpid()}-{time.time_ns():x}"
     temporary.mkdir(parents=True)
     try:
@@ -107,13 +118,21 @@ def build_folder(folder: Path, write: Callable[[Path], None]) -> None:
             displaced = temporary.with_name(f"{temporary.name}-old")
             os.rename(folder, displaced)
             os.rename(temporary, folder)
-            shutil.rmtree(displaced)
+            _remove(displaced)
         else:
             os.rename(temporary, folder)
         _flush(folder.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; of a link to one, as where a cache was moved to another disk, the link alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
 
 
 def _flush(path: Path) -> None:

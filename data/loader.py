@@ -22,9 +22,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from core.errors import BadInput
-from data.cache import TokenCache, TokenSplit
+from data.cache import TokenCache
 from data.config import DataConfig
 from data.skills import Pattern, parse_skills, pattern
+from data.streams import TokenSplit, Windows
 
 _ROUNDS = 4  # of the Feistel network inside index_shuffle; grain's own choice for its global shuffle
 _PREFETCHED_BATCHES = 8
@@ -88,7 +89,7 @@ class TrainLoader:
             )
         if len(cache.skills) != len(skills):
             raise BadInput(f"data.skills={config.skills!r}: the cache was opened for other skills")
-        streams = [windows, *(_cut(stream, length) for stream in cache.skills)]
+        streams = [windows, *(Windows(stream, length) for stream in cache.skills)]
         limits = [config.unique_tokens // length or len(windows), *(len(skill) for skill in streams[1:])]
         self._batches = _Batches(
             streams=streams,
@@ -154,7 +155,7 @@ class WindowOrder:
 class _Batches:
     """This process's share of every batch, as the random-access source that grain reads."""
 
-    streams: Sequence[np.ndarray]
+    streams: Sequence[Windows]
     orders: Sequence[WindowOrder]
     pattern: Pattern
     rows: int
@@ -167,12 +168,12 @@ class _Batches:
         start = step * self.rows
         positions = range(start + self.share.start, start + self.share.stop)
         if len(self.streams) == 1:
-            return _gather(self.streams[0], self.orders[0](positions))
-        batch = np.empty((len(positions), self.streams[0].shape[1]), np.int32)
+            return self.streams[0][self.orders[0](positions)]
+        batch = np.empty((len(positions), self.streams[0].width), np.int32)
         placed = [self.pattern(position) for position in positions]
         for source, (stream, order) in enumerate(zip(self.streams, self.orders, strict=True)):
             rows = [row for row, (own, _) in enumerate(placed) if own == source]
-            batch[rows] = _gather(stream, order([placed[row][1] for row in rows]))
+            batch[rows] = stream[order([placed[row][1] for row in rows])]
         return batch
 
 
@@ -202,7 +203,7 @@ def validation_batches(
         for start in range(0, len(chosen), batch_sequences):
             own = chosen[start + share.start : min(start + share.stop, len(chosen))]
             tokens = np.zeros((len(share), length + 1), np.int32)
-            tokens[: len(own)] = _gather(windows, own)
+            tokens[: len(own)] = windows[own]
             weights = np.zeros((len(share), length), np.float32)
             weights[: len(own)] = 1
             yield Batch(tokens, weights)
@@ -224,7 +225,7 @@ def validation_bytes(cache: TokenCache, config: DataConfig, split: str = "valida
     return int(weights[targets].sum(dtype=np.int64))
 
 
-def _held_out(cache: TokenCache, config: DataConfig, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _held_out(cache: TokenCache, config: DataConfig, split: str) -> tuple[Windows, np.ndarray]:
     """All windows of a held-out split, and which of them the slice reads."""
     length = config.sequence_length
     windows = _windows(cache, split, length)
@@ -232,34 +233,35 @@ def _held_out(cache: TokenCache, config: DataConfig, split: str) -> tuple[np.nda
     if wanted > len(windows):
         raise BadInput(
             f"data.validation_tokens={config.validation_tokens}: the {split} split has {len(windows) * length} "
-            f"tokens in whole sequences of {length}; must be at most that"
+            f"tokens in whole sequences of {length}; must be at most that ({_text_there(cache)})"
         )
     order = WindowOrder(len(windows), _HELD_OUT_ORDER, len(windows))
     return windows, order(range(wanted))
 
 
-def _windows(cache: TokenCache, split: str, length: int) -> np.ndarray:
-    """All windows of a split as one strided view of its stream: (N, T + 1), nothing copied."""
+def _windows(cache: TokenCache, split: str, length: int) -> Windows:
+    """All windows of a split."""
     part: TokenSplit = cache.split(split)
     count = (part.token_count - 1) // length
     if count < 1:
         raise BadInput(
-            f"data.sequence_length={length}: the {split} split has {part.token_count} tokens; must be less than that"
+            f"data.sequence_length={length}: too little text: the {split} split has {part.token_count} tokens; it "
+            f"needs {length + 1} or more ({_text_there(cache)})"
         )
     if count > 2**32:
         raise BadInput(
             f"data.sequence_length={length}: gives {count} windows of the {split} split; at most 2**32"
         )
-    return _cut(part.tokens, length)
+    return part.stream.windows(length)
 
 
-def _cut(stream: np.ndarray, length: int) -> np.ndarray:
-    count = (len(stream) - 1) // length
-    return np.lib.stride_tricks.sliding_window_view(np.asarray(stream), length + 1)[::length][:count]
-
-
-def _gather(windows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    return windows[chosen].astype(np.int32)
+def _text_there(cache: TokenCache) -> str:
+    """`the corpus has 5 documents, 2,310 bytes: 5 in train, 0 in validation, 0 in test`."""
+    rows = {split: domains.values() for split, domains in cache.statistics["splits"].items()}
+    documents = {split: sum(row["documents"] for row in own) for split, own in rows.items()}
+    size = sum(row["bytes"] for own in rows.values() for row in own)
+    shares = ", ".join(f"{count:,} in {split}" for split, count in documents.items())
+    return f"the corpus has {sum(documents.values()):,} documents, {size:,} bytes: {shares}"
 
 
 def _share(rows: int, index: int, count: int, name: str) -> range:

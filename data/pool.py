@@ -8,15 +8,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from core import stop
+from core.cores import usable_cores
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def map_in_order(
@@ -38,7 +34,8 @@ def map_in_order(
         remaining = iter(tasks)
         try:
             for task in remaining:
-                waiting.append(pool.submit(function, task))
+                with stop.kept_from_children():  # the first tasks start the workers
+                    waiting.append(pool.submit(function, task))
                 if len(waiting) >= 3 * workers:  # enough to keep every worker busy, little enough to hold
                     yield waiting.popleft().result()
             while waiting:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import BadInput
-from core.files import read_json, write_json
+from core.files import read_object, write_json
 from data.integrity import build_folder, damage, describe, only_one
 from data.tasks.protocol import Task
 from data.tasks.registry import load
@@ -115,9 +116,10 @@ def open_skills(
         decides = [SKILLS_FORMAT, skill.task.name, tokens, tokenizer.to_json(), tokenizer.separator, dtype.str]
         key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
         folder = root / "skills" / f"{re.sub(r'[^A-Za-z0-9]+', '_', skill.task.name)[:60]}-{key}"
-        with only_one(folder, notify=False):
-            if not _whole(folder):
-                build_folder(folder, functools.partial(_build, skill.task, tokens, tokenizer, dtype))
+        if not _whole(folder):  # looked at before the lock is taken: a folder may be one that is only read
+            with only_one(folder, notify=False):
+                if not _whole(folder):
+                    build_folder(folder, functools.partial(_build, skill.task, tokens, tokenizer, dtype))
         streams.append(np.memmap(folder / "train.tokens", dtype=dtype, mode="r"))
     return tuple(streams)
 
@@ -129,9 +131,15 @@ def stream_fingerprint(text: str, tokens: int) -> str:
 
 
 def _whole(folder: Path) -> bool:
-    if not (folder / "meta.json").exists():
+    """Whether the stream is there and holds what was written, by reading all of it."""
+    meta = folder / "meta.json"
+    if not os.path.lexists(meta):
         return False
-    fault = damage(folder / "train.tokens", read_json(folder / "meta.json")["train.tokens"])
+    try:
+        record = read_object(meta)["train.tokens"] if meta.is_file() else {}
+        fault = damage(folder / "train.tokens", record, whole=True)
+    except (BadInput, KeyError, TypeError):
+        fault = f"{meta.name} does not say what is in the folder"
     if fault:
         warnings.warn(f"{folder}: {fault}; building it again", stacklevel=3)
     return not fault

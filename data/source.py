@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.files import read_json, write_json
+from core import disk
+from core.errors import BadInput
+from core.files import read_json, read_object, write_json
 from data.documents import SPLITS, Documents
-from data.integrity import build_folder, damage, describe, only_one
+from data.integrity import build_folder, checksum, damage, describe, only_one
 
 MANIFEST = "manifest.json"
 
@@ -30,6 +32,7 @@ class Source:
       domain_feature: the feature that names a document's domain; empty where it has none.
       splits: names of those that hold documents.
       dropped: documents that its builder left out, by reason.
+      left_out: `LeftOut` of a corpus that says which they are, and which files it did not read.
     """
 
     directory: str
@@ -37,6 +40,7 @@ class Source:
     domain_feature: str
     splits: tuple[str, ...]
     dropped: Mapping[str, int]
+    left_out: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def build(
@@ -55,9 +59,10 @@ def build(
       BadInput: there is no usable document.
       OSError: the disk does not take it.
     """
-    with only_one(folder, notify=False):
-        if not _is_whole(folder):
-            build_folder(folder, lambda temporary: _write(temporary, kind, read(), domain, description))
+    if not _is_whole(folder):  # looked at before the lock is taken: a folder may be one that is only read
+        with only_one(folder, notify=False):
+            if not _is_whole(folder):
+                build_folder(folder, lambda temporary: _write(temporary, kind, read(), domain, description))
     record = read_json(folder / MANIFEST)
     return Source(
         directory=str(folder / record["directory"]),
@@ -65,6 +70,7 @@ def build(
         domain_feature="domain",
         splits=tuple(record["splits"]),
         dropped=record["dropped"],
+        left_out=record.get("left_out", {}),
     )
 
 
@@ -101,37 +107,49 @@ def _write(folder: Path, kind: str, documents: Documents, domain: str, descripti
         with _disk_faults():
             builder.download_and_prepare()
     prepared = Path(builder.data_dir)
-    write_json(
-        folder / MANIFEST,
-        {
-            "directory": os.fspath(prepared.relative_to(folder)),
-            "splits": [split for split in SPLITS if split in builder.info.splits],
-            "dropped": dict(sorted(documents.dropped.items())),
-            "files": {file.name: describe(file) for file in sorted(prepared.iterdir())},
-        },
-    )
+    manifest = {
+        "directory": os.fspath(prepared.relative_to(folder)),
+        "splits": [split for split in SPLITS if split in builder.info.splits],
+        "dropped": dict(sorted(documents.dropped.items())),
+        "left_out": getattr(documents, "left_out", {}),
+        "files": {file.name: describe(file) for file in sorted(prepared.iterdir())},
+    }
+    write_json(folder / MANIFEST, manifest | {"checksum": checksum(manifest)})
 
 
 @contextlib.contextmanager
 def _disk_faults() -> Iterator[None]:
-    """array_record reports a full disk as a RuntimeError with the system's words in it: make it the OSError it is."""
+    """A full disk is a RuntimeError of array_record, an OSError without a number of TFDS: make it the one it is."""
     try:
         yield
-    except RuntimeError as error:
-        for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            if os.strerror(code) in str(error):
-                raise OSError(code, os.strerror(code)) from error
-        raise
+    except (RuntimeError, OSError) as error:
+        code = errno.ENOSPC if str(error).startswith("Not enough disk space") else disk.number_of(error)
+        if code is None or (isinstance(error, OSError) and error.errno):
+            raise
+        raise OSError(code, os.strerror(code)) from error
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether `folder` holds a complete, undamaged build."""
-    if not (folder / MANIFEST).exists():
+    """Whether `folder` holds a complete, undamaged build, by reading all of it: tokens are about to be made from it."""
+    if not os.path.lexists(folder / MANIFEST):
         return False
-    manifest = read_json(folder / MANIFEST)
-    for name, record in manifest["files"].items():
-        fault = damage(folder / manifest["directory"] / name, record)
-        if fault:
-            warnings.warn(f"{folder}: {fault}; building the corpus again", stacklevel=2)
-            return False
-    return True
+    fault = _fault(folder)
+    if fault:
+        warnings.warn(f"{folder}: {fault}; building the corpus again", stacklevel=2)
+    return not fault
+
+
+def _fault(folder: Path) -> str:
+    if not (folder / MANIFEST).is_file():
+        return f"{MANIFEST} is no file"
+    try:
+        manifest = read_object(folder / MANIFEST)
+        if manifest.get("checksum", checksum(manifest)) != checksum(manifest):
+            return f"{MANIFEST} does not match its checksum"
+        files = [(folder / manifest["directory"] / name, record) for name, record in manifest["files"].items()]
+        faults = (damage(path, record, whole=True) for path, record in files)
+        return next(filter(None, faults), "")
+    except BadInput as error:
+        return str(error)
+    except (KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} does not say what is in the folder"

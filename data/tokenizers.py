@@ -1,29 +1,27 @@
 """Tokenizers: bytes, characters, words, byte-pair encoding, or any tokenizer.json.
 
 Token 0 ends a document for every kind trained here. Its text is the NUL byte, which no document holds, so no
-text can be mistaken for it. A tokenizer.json of someone else's keeps its own end-of-document token, or gets one
-after its last id. Every tokenizer knows how many UTF-8 bytes of text each token of a document stands for, the
-unknown ones included, so that nats per token convert into bits per byte exactly.
+text can be mistaken for it. A tokenizer.json of someone else's keeps its own end-of-document token where no text can
+spell it, or gets one after its last id. Every tokenizer knows how many UTF-8 bytes of text each token of a document
+stands for, the unknown ones included, so that nats per token convert into bits per byte exactly.
 """
 
 import collections
 import dataclasses
-import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from core.errors import BadInput
+from core.paths import expanded, read_regular
+from data.library_tokenizer import SEPARATOR_TEXT, UNKNOWN_TEXT, LibraryTokenizer, character_bytes, code_points
 
-SEPARATOR_TEXT = "\0"
-UNKNOWN_TEXT = "\0unknown"
+MOST_BYTES = 512 * 2**20  # of a tokenizer.json; the largest vocabularies take some 40 MB
 TRAINING_BYTES = 32 * 2**20  # a tokenizer is trained on the first documents of the train split, in stream order
 _RARE_PER_MILLION = 1  # rarer characters are unknown, so that the unknown token itself is trained
-_END_TOKENS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
 # Every character belongs to exactly one word: runs of spaces, runs of word characters, single other signs.
 _WORD_PATTERN = r"\s+|\w+|[^\w\s]"
 
@@ -51,6 +49,9 @@ class Tokenizer(Protocol):
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of `tokens`; separators and unknown tokens as NUL and U+FFFD."""
 
+    def decode_known(self, encoded: Sequence[np.ndarray]) -> list[str]:
+        """The text of each, unknown tokens left out: what the tokens give back of a text."""
+
     def to_json(self) -> str:
         """The whole tokenizer as text: a tokenizer.json of the library `tokenizers`; empty for bytes."""
 
@@ -71,6 +72,9 @@ class ByteTokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         return bytes(tokens).decode("utf-8", "replace")
 
+    def decode_known(self, encoded: Sequence[np.ndarray]) -> list[str]:
+        return [ids.astype(np.uint8).tobytes().decode() for ids in encoded]
+
     def to_json(self) -> str:
         return ""
 
@@ -90,14 +94,18 @@ class CharacterTokenizer:
         self._table[[ord(character) for character in self._characters]] = np.arange(2, self.vocabulary)
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        return [self._table[_code_points(text)] for text in texts]
+        return [self._table[code_points(text)] for text in texts]
 
     def token_bytes(self, texts: Sequence[str]) -> list[np.ndarray]:
-        return [_character_bytes(text) for text in texts]
+        return [character_bytes(text) for text in texts]
 
     def decode(self, tokens: Sequence[int]) -> str:
         alphabet = (SEPARATOR_TEXT, "\ufffd", *self._characters)
         return "".join(alphabet[token] for token in tokens)
+
+    def decode_known(self, encoded: Sequence[np.ndarray]) -> list[str]:
+        points = np.array([0, 0, *map(ord, self._characters)], "<u4")
+        return [points[ids[ids > 1]].tobytes().decode("utf-32-le") for ids in encoded]
 
     def to_json(self) -> str:
         from tokenizers import Regex, models, pre_tokenizers  # 0.1 s, which bytes are spared
@@ -110,67 +118,6 @@ class CharacterTokenizer:
         return tokenizer.to_str(pretty=False)
 
 
-class LibraryTokenizer:
-    """A tokenizer of the library `tokenizers`: words, byte-pair encoding, or the user's own file."""
-
-    def __init__(self, content: str) -> None:
-        from tokenizers import Tokenizer as LibraryModel  # 0.1 s
-
-        self._content = content
-        self._library = LibraryModel.from_str(content)
-        self._library.no_truncation()
-        self._library.no_padding()
-        # Text that spells a special token is text: no document can end itself.
-        self._library.encode_special_tokens = True
-        ids = self._library.get_vocab(with_added_tokens=True)
-        largest = max(ids.values(), default=-1)
-        ends = [ids[name] for name in (SEPARATOR_TEXT, *_END_TOKENS) if name in ids]
-        self.separator = ends[0] if ends else largest + 1
-        self.vocabulary = max(largest, self.separator) + 1
-        description = json.loads(content)
-        self._byte_level = "ByteLevel" in json.dumps(description.get("pre_tokenizer"))
-        self._unknown = ids.get(UNKNOWN_TEXT)
-
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        encodings = self._library.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, np.int64) for encoding in encodings]
-
-    def token_bytes(self, texts: Sequence[str]) -> list[np.ndarray]:
-        encodings = self._library.encode_batch(list(texts), add_special_tokens=False)
-        return [self._bytes_of(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        if self._library.decoder is not None:
-            return self._library.decode(list(tokens), skip_special_tokens=False)
-        replaced = {self._unknown: "\ufffd"}
-        return "".join(replaced.get(token) or self._library.id_to_token(token) or "" for token in tokens)
-
-    def to_json(self) -> str:
-        return self._content
-
-    @functools.cached_property
-    def _length_of_token(self) -> np.ndarray:
-        """Byte-level vocabularies write each byte as one character: a token's length is its bytes. (V,)"""
-        return np.array(
-            [len(self._library.id_to_token(token) or "") for token in range(self.vocabulary)], np.uint32
-        )
-
-    def _bytes_of(self, text: str, encoding: Any) -> np.ndarray:
-        total = len(text.encode())
-        if self._byte_level:
-            lengths = self._length_of_token[np.array(encoding.ids, np.int64)]
-            if int(lengths.sum()) == total:
-                return lengths
-        # By offsets: a token owns the text from its first character to the next token's first, so that
-        # characters which normalization drops are counted too, and the sum is the document's bytes.
-        starts = np.concatenate([[0], np.cumsum(_character_bytes(text), dtype=np.int64)])
-        bounds = starts[np.array([offset[0] for offset in encoding.offsets], np.int64)]
-        if not len(bounds):
-            return np.zeros(0, np.uint32)
-        bounds[0] = 0
-        return np.diff(np.append(np.maximum.accumulate(bounds), total)).astype(np.uint32)
-
-
 def identity(specification: str) -> str:
     """What, beside the corpus, decides the tokenizer: its specification, and for a file its content.
 
@@ -179,9 +126,14 @@ def identity(specification: str) -> str:
     """
     if not specification.startswith("file:"):
         return specification
-    path = Path(specification.removeprefix("file:")).expanduser()
+    return f"file, what it loses counted, {hashlib.sha256(_file_of(specification)).hexdigest()}"
+
+
+def _file_of(specification: str) -> bytes:
+    """The content of file:PATH."""
+    path = expanded(specification.removeprefix("file:"), f"data.tokenizer={specification!r}")
     try:
-        return f"file {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        return read_regular(path, MOST_BYTES)
     except OSError as error:
         raise BadInput(
             f"data.tokenizer={specification!r}: {error.strerror}; must be a tokenizer.json"
@@ -198,10 +150,9 @@ def make(specification: str, texts: Iterable[str]) -> Tokenizer:
     if kind == "byte":
         return ByteTokenizer()
     if kind == "file":
-        path = Path(rest).expanduser()
         try:
-            content = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            content = _file_of(specification).decode("utf-8")
+        except UnicodeDecodeError as error:
             raise BadInput(f"data.tokenizer={specification!r}: {error}; must be a tokenizer.json") from None
         return load(specification, content)
     sample = _first_bytes(texts, TRAINING_BYTES)
@@ -222,9 +173,11 @@ def load(specification: str, content: str) -> Tokenizer:
         if specification == "char":
             vocabulary = json.loads(content)["model"]["vocab"]
             return CharacterTokenizer(sorted(vocabulary, key=vocabulary.__getitem__)[2:])
-        return LibraryTokenizer(content)
+        return LibraryTokenizer(content, f"data.tokenizer={specification!r}")
+    except BadInput:
+        raise
     except Exception as error:  # noqa: BLE001 - the library raises bare Exception for a malformed file
-        raise BadInput(f"data.tokenizer={specification!r}: not a tokenizer.json ({error})") from None
+        raise BadInput(f"data.tokenizer={specification!r}: not a tokenizer.json ({str(error)[:200]})") from None
 
 
 def _train_characters(texts: Iterable[str]) -> CharacterTokenizer:
@@ -267,13 +220,3 @@ def _first_bytes(texts: Iterable[str], limit: int) -> Iterable[str]:
             return
         used += len(text.encode())
         yield text
-
-
-def _code_points(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
-
-
-def _character_bytes(text: str) -> np.ndarray:
-    """UTF-8 length of each character. (characters,)"""
-    points = _code_points(text)
-    return (1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)).astype(np.uint32)

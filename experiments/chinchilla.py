@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from core.errors import BadInput
 from data.config import DataConfig
-from experiments.grids import distinct_models, flops_per_token, over_tokens
+from experiments.grids import flops_per_token, models_of, over_tokens
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
 
@@ -74,7 +74,7 @@ def sweep(
         scan=scan,
     )
     runs = []
-    for model in distinct_models(rule, params):
+    for model in models_of(rule, params):
         cost = flops_per_token(rule, model)
         affordable = [count for count in tokens if not most_flops or count * cost <= most_flops]
         if tokens and not affordable:

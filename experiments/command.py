@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from core import cli
 from core.errors import BadInput
+from core.rundir import SweepDirectory
 from core.suggest import unknown
 from experiments import registry
 from experiments.spec import RunSpec, Sweep
@@ -87,9 +88,26 @@ def choose(verb: str, arguments: Sequence[str], kind: type[Flags], about: str) -
     function = _arguments_of(experiment.sweep, defaults, kind)
     make, common, flags = cli.parse(function, rest, f"{prog} {name}", about=experiment.docstring)
     sweep = make().with_settings(settings([item for items in common.set for item in items]))
-    held = tuple(experiment.held_back(sweep)) if experiment.held_back is not None else ()
+    if sweep.collapsed and verb != "plan":  # which says so in its own place
+        print(sweep.collapsed)  # noqa: T201
     directory = sweep_directory(common.runs, name if common.name is None else common.name)
+    sweep = located(sweep, directory)
+    held = tuple(experiment.held_back(sweep)) if experiment.held_back is not None else ()
     return AskedSweep(name, sweep, held, directory, common.cache), flags
+
+
+def located(sweep: Sweep, directory: Path) -> Sweep:
+    """The sweep with every path from the root on: what is typed here is what a worker reads elsewhere.
+
+    Before this was so, runs were named by the path as typed. Where the folder has such runs, they keep their names.
+
+    Args:
+      directory: runs/<sweep>.
+    """
+    whole = sweep.located()
+    if whole.runs == sweep.runs or any(SweepDirectory(directory).run(run.run_id).is_run() for run in sweep):
+        return sweep
+    return whole
 
 
 def settings(items: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ import dataclasses
 
 from core.errors import BadInput
 from data.config import DataConfig
-from experiments.grids import distinct_models, over_tokens
+from experiments.grids import models_of, over_tokens
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
 
@@ -58,7 +58,7 @@ def sweep(
             # A trunk warms up for a share of its shortest branch: here all warm up alike, whatever they may read.
             share = everything.warmup_fraction * min(tokens) / min(beyond)
             scaling = dataclasses.replace(scaling, warmup_fraction=share)
-        for model in distinct_models(scaling, params):
+        for model in models_of(scaling, params):
             for seed in range(seeds):
                 runs += over_tokens(scaling, model, beyond, seed, trunk)
     return Sweep(runs)

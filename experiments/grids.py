@@ -27,10 +27,10 @@ def over_tokens(
     for count in tokens:
         if not rule.batch_tokens <= count < math.inf:
             raise BadInput(f"tokens={count:g}: below one batch (batch_tokens={rule.batch_tokens})")
-    distinct = sorted({rule.whole_batches(count) for count in tokens})
-    if trunk and len(distinct) > 1:
-        return rule.trunk_and_branches(0, distinct, seed, model)
-    return [rule.run(0, count, seed, evaluations=4, model=model) for count in distinct]
+    rounded = sorted(rule.whole_batches(count) for count in tokens)
+    if trunk and len(set(rounded)) > 1:
+        return rule.trunk_and_branches(0, rounded, seed, model)
+    return [rule.run(0, count, seed, evaluations=4, model=model) for count in rounded]
 
 
 def flops_per_token(rule: ScalingRule, model: ModelConfig) -> float:
@@ -63,13 +63,17 @@ def _positive(name: str, value: float) -> bool:
     return True
 
 
-def distinct_models(rule: ScalingRule, params: Sequence[float]) -> list[ModelConfig]:
-    """The rule's shapes for these sizes, each once, smallest first.
+def models_of(rule: ScalingRule, params: Sequence[float]) -> list[ModelConfig]:
+    """The rule's shape for each of these sizes, smallest first; neighbours may have the same one.
 
     Raises:
       BadInput: no size, or one that the rule has no shape for.
     """
     if not params:
         raise BadInput("params=[]: at least one size is needed")
-    models = {rule.model(size) for size in params if _positive("params", size)}
-    return sorted(models, key=rule.count)
+    return sorted((rule.model(size) for size in params if _positive("params", size)), key=rule.count)
+
+
+def distinct_models(rule: ScalingRule, params: Sequence[float]) -> list[ModelConfig]:
+    """As `models_of`, each shape once."""
+    return list(dict.fromkeys(models_of(rule, params)))

@@ -12,7 +12,7 @@ beats. Kaplan et al. counted N without embeddings; the report gives both counts.
 """
 
 from data.config import DataConfig
-from experiments.grids import distinct_models, over_tokens
+from experiments.grids import models_of, over_tokens
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep, check_at_least
 
@@ -39,7 +39,7 @@ def sweep(
     scaling = ScalingRule.read(rule, data=DataConfig(corpus=corpus, validation_tokens=65_536))
     return Sweep(
         run
-        for model in distinct_models(scaling, params)
+        for model in models_of(scaling, params)
         for seed in range(seeds)
         for run in over_tokens(scaling, model, tokens, seed, trunk)
     )

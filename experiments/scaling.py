@@ -233,9 +233,10 @@ class ScalingRule:
           BadInput: a data size is too short to hold a warmup and a cooldown.
         """
         size = self.count(model) if model else params
-        middle = math.exp(sum(math.log(max(count, 1.0)) for count in tokens) / max(1, len(tokens)))
+        distinct = set(tokens)
+        middle = math.exp(sum(math.log(max(count, 1.0)) for count in distinct) / max(1, len(distinct)))
         rule = self.settled(size, middle)
-        ends = [rule.run(params, count, seed, model=model) for count in sorted(set(tokens))]
+        ends = [rule.run(params, count, seed, model=model) for count in sorted(tokens)]
         warmup = ends[0].optim.warmup_tokens
         starts = [run.tokens - run.optim.cooldown_tokens for run in ends]
         marks = tuple(sorted(set(starts)))

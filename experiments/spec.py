@@ -1,7 +1,8 @@
 """Runs and sweeps: what an experiment returns."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from core.codec import with_settings
 from core.errors import BadInput
@@ -35,15 +36,34 @@ def with_learning_rate(run: RunSpec, rate: float) -> RunSpec:
 
 @dataclasses.dataclass(frozen=True, init=False)
 class Sweep:
-    """The list of runs of one experiment, in the order given; the same spec twice is one run."""
+    """The list of runs of one experiment, in the order given; the same spec twice is one run, and `collapsed` says so.
+
+    Attributes:
+      runs: each once. given: how often each was given, by run_id.
+    """
 
     runs: tuple[RunSpec, ...]
+    given: Mapping[str, int] = dataclasses.field(compare=False)
 
     def __init__(self, runs: Iterable[RunSpec]):
-        unique = {run.run_id: run for run in runs}
+        listed = list(runs)
+        unique = {run.run_id: run for run in listed}
         if not unique:
             raise BadInput("the sweep is empty: its arguments leave no run to train")
         object.__setattr__(self, "runs", tuple(unique.values()))
+        object.__setattr__(self, "given", Counter(run.run_id for run in listed))
+
+    @property
+    def collapsed(self) -> str:
+        """How many specifications were given and how many are distinct, one line; empty where all are."""
+        total = sum(self.given.values())
+        if total == len(self.runs):
+            return ""
+        often = max(self.given, key=lambda run_id: self.given[run_id])
+        return (
+            f"{total} specs, {len(self.runs)} distinct: equal specs are one run, trained once ({often} is given "
+            f"{self.given[often]} times)"
+        )
 
     def __iter__(self) -> Iterator[RunSpec]:
         return iter(self.runs)
@@ -53,12 +73,18 @@ class Sweep:
 
     def with_settings(self, settings: Mapping[str, str]) -> "Sweep":
         """Every run with the same fields replaced, by dotted key; branches follow their trunks' new names."""
-        if not settings:
-            return self
+        return self.each(lambda run: with_settings(run, settings)) if settings else self
+
+    def located(self) -> "Sweep":
+        """Every run with its paths from the root on."""
+        return self.each(lambda run: run.located())
+
+    def each(self, change: Callable[[RunSpec], RunSpec]) -> "Sweep":
+        """Every run changed; branches follow their trunks' new names."""
         changed: dict[str, RunSpec] = {}
         for run in sorted(self.runs, key=lambda run: run.parent is not None):
-            following = with_settings(run, settings)
+            following = change(run)
             if following.parent in changed:
                 following = dataclasses.replace(following, parent=changed[following.parent].run_id)
             changed[run.run_id] = following
-        return Sweep(changed[run.run_id] for run in self.runs)
+        return Sweep(changed[run.run_id] for run in self.runs for _ in range(self.given[run.run_id]))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from core import stop
 from core.errors import BadInput
 from core.rundir import SweepDirectory
 from launchers import order
@@ -41,11 +42,16 @@ def train_in_order(
     Args:
       held: run_ids of those that wait; none where nothing is to be forecast.
       train: trains the runs that it is given and returns an exit status.
+
+    Raises:
+      StopRequested: a signal came where nothing was trained, and nothing more is begun.
     """
     due = due_now(specs, held, directory)
     ended = train(due)
     if ended or not held:
         return ended
+    stop.check()
     if len(due) < len(specs):
         ended = train(due_now(specs, held, directory))
+        stop.check()
     return ended or order.score(directory)

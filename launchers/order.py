@@ -6,8 +6,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from core.errors import BadInput
+from core import voice
+from core.errors import BadInput, writes
 from core.files import canonical_sha256, read_json
+from core.reading import path_exists
 from core.records import HeldBack
 from core.rundir import SweepDirectory
 from training.cost import parameter_count
@@ -33,16 +35,14 @@ def hold_back(directory: Path, specs: Iterable[RunSpec], names: Iterable[str]) -
         "trunks": [spec.run_id for spec in held if spec.is_trunk],
     }
     sweep = SweepDirectory(directory)
-    if sweep.held_back.exists():
+    if path_exists(sweep.held_back):
         if read_json(sweep.held_back) != value:
             raise BadInput(
                 f"{sweep.held_back}: holds back other runs than these arguments; take another --name"
             )
         return
-    try:
+    with writes(directory):
         sweep.write_held_back(value)
-    except OSError as error:
-        raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
 
 
 def check_order(directory: Path, specs: Sequence[RunSpec]) -> None:
@@ -52,7 +52,7 @@ def check_order(directory: Path, specs: Sequence[RunSpec]) -> None:
       BadInput: there is no forecast, it was changed after it was written, or it is not about the run.
     """
     sweep = SweepDirectory(directory)
-    if not sweep.held_back.exists():
+    if not path_exists(sweep.held_back):
         return
     held_back = sweep.read_held_back()
     held = {run["run"] for run in held_back["runs"]} | set(held_back["trunks"])
@@ -67,7 +67,8 @@ def check_order(directory: Path, specs: Sequence[RunSpec]) -> None:
     value = read_json(sweep.forecast)
     if not isinstance(value, dict) or value.get("digest") != canonical_sha256(value, leave_out="digest"):
         raise BadInput(f"{sweep.forecast}: changed after it was written; {first} stays held back")
-    about = {one.get("run") for one in value.get("runs", []) if isinstance(one, dict)}
+    runs = value.get("runs")
+    about = [one.get("run") for one in runs if isinstance(one, dict)] if isinstance(runs, list) else []
     for spec in waiting:
         if not spec.is_trunk and spec.run_id not in about:
             raise BadInput(f"{sweep.forecast}: is not about {spec.run_id}, which stays held back")
@@ -97,4 +98,5 @@ def _fit(*arguments: str) -> int:
     # an environment that the workers, started from here later, must not have. And its memory goes back at the end.
     sys.stdout.flush()
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False).returncode
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(command, cwd=ROOT, env=environment, stderr=voice.terminal(), check=False).returncode

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from core.codec import to_json
 from core.errors import BadInput
+from core.files import append_to
 from launchers.local.devices import Place
 from training.packs.size import decide, known_rates
 from training.program import shape_of
@@ -206,7 +207,7 @@ def _measure(requests: list[dict], place: Place, cache_root: Path, log: Path) ->
     """One answer a request, from a process that ends and so gives the device back; none where it failed."""
     command = [sys.executable, "-m", "training.packs.size", "--cache", str(cache_root.absolute())]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as errors:
+    with append_to(log) as errors:
         done = subprocess.run(
             command,
             input=json.dumps(requests),

@@ -43,6 +43,10 @@ class RunQueue:
     def __len__(self) -> int:
         return sum(len(group.waiting) for group in self._groups.values())
 
+    def waiting(self) -> list[str]:
+        """run_ids of all that wait."""
+        return [spec.run_id for group in self._groups.values() for spec in group.waiting]
+
     def take(self, worker: int) -> RunSpec | None:
         """The next run for this worker; None where none waits, or none is ready yet."""
         groups = [group for group in self._groups.values() if group.first(self._ready)]

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.errors import BadInput
+from core.numbers import finite
+from core.reading import Unreadable, printable, read_bytes, shown
 
 T = TypeVar("T")
+
+SITE_BYTES = 1 << 20
 
 WORDS = {int: "a whole number", float: "a number", str: "text", tuple: "a list of texts", bool: "true or false"}
 
@@ -22,11 +26,13 @@ def read_site(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(read_bytes(path, SITE_BYTES).decode())
     except FileNotFoundError:
         raise BadInput(f"--site={path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise BadInput(f"--site={path}: not readable as TOML ({error})") from None
+    except Unreadable as error:
+        raise BadInput(f"--site={path}: {error.why}") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"--site={path}: not readable as TOML ({printable(str(error))})") from None
 
 
 def from_table(kind: type[T], table: object, name: str) -> T:
@@ -61,13 +67,13 @@ def from_keys(kind: type[T], values: Mapping[str, Any], **more: Any) -> T:
         default = fields[key].default
         if isinstance(default, tuple):
             if not (isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)):
-                raise BadInput(f"{key}={value!r}: must be a list of texts")
+                raise BadInput(f"{key}={shown(value)}: must be a list of texts")
             value = tuple(value)
         elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            value = finite(value)
         elif key in ("time", "pack") and type(value) is int:
             value = str(value)
         if type(value) is not type(default):
-            raise BadInput(f"{key}={value!r}: must be {WORDS[type(default)]}")
+            raise BadInput(f"{key}={shown(value)}: must be {WORDS[type(default)]}")
         converted[key] = value
     return kind(**converted, **more)

@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from core.codec import to_json
+from core.epochs import reading_of
 from core.errors import BadInput
 from core.files import read_object
-from core.numbers import finite, short_count
-from core.records import LOSS, Provenance, final_evaluation, provenance_of
-from core.rundir import SPEC, RunDirectory, SweepDirectory
+from core.numbers import finite, number, short_count
+from core.reading import path_exists, printable
+from core.records import LOSS, final_evaluation, provenance_of
+from core.rundir import ERROR, SPEC, RunDirectory, SweepDirectory
+from launchers.condition import UNUSED, condition, long_logs
 from launchers.slurm.queue import Queued, SlurmDoesNotAnswer, read_queue, submitted_runs
 from training.records import is_locked, read_spec
 from training.spec import RunSpec
@@ -37,6 +41,7 @@ class RunStatus:
     note: str
     commit: str | None = None
     corpus: str | None = None
+    epochs: float | None = None
 
 
 def run_status(directory: Path) -> RunStatus:
@@ -44,8 +49,8 @@ def run_status(directory: Path) -> RunStatus:
     run = RunDirectory(directory)
     try:
         spec = read_spec(directory)
-    except BadInput as error:
-        return RunStatus(run.name, "broken", 0, None, None, _one_line(error))
+    except (BadInput, OSError) as error:
+        return RunStatus(printable(run.name), "broken", 0, None, None, _one_line(error))
     try:
         return _status(run, spec)
     except (BadInput, OSError) as error:
@@ -53,19 +58,20 @@ def run_status(directory: Path) -> RunStatus:
 
 
 def _one_line(error: Exception) -> str:
-    said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-    return " ".join(said.split())
+    return printable(f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error))
 
 
 def _status(run: RunDirectory, spec: RunSpec) -> RunStatus:
-    started = run.environment.exists()
-    provenance = provenance_of(read_object(run.environment)) if started else Provenance()
+    started = path_exists(run.environment)
+    environment = read_object(run.environment) if started else {}
+    provenance = provenance_of(environment)
     status = functools.partial(
         RunStatus,
         run=spec.run_id,
         total_tokens=spec.tokens,
         commit=provenance.commit or None,
         corpus=provenance.corpus or None,
+        epochs=_epochs(spec, environment.get("corpus")),
     )
     completion = run.completion()
     if completion.problem:
@@ -74,23 +80,35 @@ def _status(run: RunDirectory, spec: RunSpec) -> RunStatus:
         loss, tokens = final_evaluation(completion.result), finite(completion.result.get("tokens"))
         if loss is None or tokens is None:
             raise BadInput(f"{run.result}: has no {LOSS} or no tokens")
-        return status(state="complete", tokens=int(tokens), loss=loss, note="")
+        notes = condition(run, spec, completion.result, long_logs(run, completion.result))
+        said = "; ".join(map(str, notes))
+        spoilt = any(note.spoils for note in notes)
+        return status(
+            state="complete", tokens=int(tokens), loss=loss, note=f"{UNUSED}: {said}" if spoilt else said
+        )
     last, torn = run.last_metrics()
     state: State = "stopped" if started else "missing"
     note = f"a torn line in {run.metrics.name}" if torn else ""
     if is_locked(run.path):
         state = "running"
-    if run.error.exists():
+    if path_exists(run.error):
         # Of a run that is held: it failed in a pack whose others go on; whoever begins a run removes the file.
-        state, note = "failed", _last_line(run.error)
+        state, note = "failed", _last_line(run)
     row: Mapping[str, object] = last or {}
     tokens = finite(row.get("tokens")) or 0.0
     return status(state=state, tokens=int(tokens), loss=finite(row.get("loss")), note=note)
 
 
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"{path.name} is empty"
+def _epochs(spec: RunSpec, corpus: object) -> float | None:
+    """How often the whole run reads its text, where env.json says how long that is."""
+    known = finite(corpus.get("train_tokens")) if isinstance(corpus, Mapping) else None
+    reading = reading_of(to_json(spec.data), spec.tokens, known)
+    return reading.epochs if reading else None
+
+
+def _last_line(run: RunDirectory) -> str:
+    lines = (run.read(ERROR) or b"").decode("utf-8", "replace").strip().splitlines()
+    return printable(lines[-1]) if lines else f"{ERROR} is empty"
 
 
 def sweep_status(directory: Path) -> list[RunStatus]:
@@ -150,14 +168,18 @@ def show_status(directory: Path, *, as_json: bool = False) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    for heading in ("run", "state", "tokens", "loss", "note"):
-        table.add_column(heading, justify="right" if heading in ("tokens", "loss") else "left", overflow="fold")
+    # Runs of an earlier version do not know it.
+    epochs = ("epochs",) if any(row.epochs is not None for row in rows) else ()
+    for heading in ("run", "state", "tokens", *epochs, "loss", "note"):
+        right = heading in ("tokens", "epochs", "loss")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for row in rows:
         total = f"/{short_count(row.total_tokens)}" if row.total_tokens else ""
         table.add_row(
             row.run,
             row.state,
             f"{short_count(row.tokens)}{total}",
+            *("" if row.epochs is None else number(row.epochs) for _ in epochs),
             "" if row.loss is None else f"{row.loss:.4f}",
             row.note,
         )
@@ -165,6 +187,12 @@ def show_status(directory: Path, *, as_json: bool = False) -> None:
     console.print(table)
     counts = {state: sum(row.state == state for row in rows) for state in sorted({row.state for row in rows})}
     console.print(f"{len(rows)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    unused = [row.run for row in rows if row.state == "broken" or row.note.startswith(UNUSED)]
+    if unused:
+        console.print(
+            f"warning: {len(unused)} runs are damaged and in no fit: {', '.join(unused[:3])}"
+            f"{f' and {len(unused) - 3} more' if len(unused) > 3 else ''}; python launch.py doctor {directory}"
+        )
     for what in ("commit", "corpus"):
         seen = sorted({getattr(row, what) for row in rows if getattr(row, what)})
         if len(seen) > 1:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.suggest import unknown
 from launchers.order import check_order
 from launchers.packs import parse_pack
@@ -128,10 +128,8 @@ def written_only(request: Request, engine: str, write: Callable[[Path], Sequence
             "them to its own command line"
         )
     folder = request.directory / engine
-    try:
+    with writes(folder):
         paths = write(folder)
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be written ({error.strerror})") from None
     return (
         json.dumps([str(path) for path in paths]) if request.flags.json else f"{len(paths)} files in {folder}"
     )

@@ -22,13 +22,14 @@ import tyro
 from rich.table import Table
 
 from core import cli
-from core.errors import EXIT_COMPLETE, BadInput
+from core.errors import EXIT_COMPLETE, BadInput, writes
 from core.files import read_json, write_json
 from core.numbers import short_count
 from experiments.planner import FORMAT, TrainableSize, nearest, shapes, smallest_params
 from experiments.scaling import ScalingRule
 from planning.design import NOISE, TRUNK_CORRELATION, Expectation, Prior, draw_laws, expect, laws_of_fit
 from planning.grids import Grid, candidates, isoflop_grid
+from planning.noise import Noise, noise_here
 from planning.printed import half_widths, wide_console
 from planning.search import Limits, choose
 
@@ -37,6 +38,7 @@ SHOWN_LAWS = 200  # draws that its expectation is taken over, others than those
 RANGE = (2.0, 200.0)  # D / N of the runs to choose from; the plain grid has 2.5 to 160
 PLAIN = ((5, 6), (4, 6), (4, 5), (3, 6), (3, 5), (3, 4), (2, 4), (2, 3))  # budgets and sizes a budget
 STRUCTURES = ("auto", "runs", "trunks")
+RUNS = Path("runs")  # sweeps whose residuals say how noisy a run is here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,8 @@ class BudgetFlags:
       runs_at_most: runs of the grid.
       seeds: most runs of one size and data size.
       structure: runs, trunks (with branches), or auto: the better one.
-      noise: standard deviation of a run's log loss; where none, 0.005, or that of the sweep's fit.
+      noise: standard deviation of a run's log loss; where none, that of the sweep's fit, or of finished sweeps in
+        runs/, or a range that is assumed.
       prior: fit.json whose draws are the plausible laws; where none, a wide prior, or the sweep's fit.
       tokens_per_param: expected at the optimum.
       out: file to write the chosen runs to, for `run planned --plan`.
@@ -81,10 +84,8 @@ def main(arguments: Sequence[str]) -> int:
     flags = cli.parse(BudgetFlags, arguments, "python launch.py plan", about=str(__doc__))
     result = _answer(flags)
     if flags.out is not None:
-        try:
+        with writes(flags.out):
             write_json(flags.out, result["plan"])
-        except OSError as error:
-            raise BadInput(f"--out={flags.out}: cannot be written ({error.strerror})") from None
     if flags.json:
         sys.stdout.write(json.dumps(result, indent=1) + "\n")
     else:
@@ -127,6 +128,13 @@ def _check_ranges(flags: BudgetFlags) -> None:
         raise BadInput(f"--structure={flags.structure}: must be one of {', '.join(STRUCTURES)}")
 
 
+def _wider(result: Mapping[str, Any]) -> str:
+    """Where the noise comes from, and what the intervals would be where it is higher."""
+    low, high = result["noise"], result.get("noise_high", result["noise"])
+    more = f" (at {high:.2g} the intervals are {high / low:.3g} times as wide)" if high > low else ""
+    return f"{more}, {result['noise_from']}" if "noise_from" in result else more
+
+
 def _laws(flags: BudgetFlags, reference: float) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Plausible laws to choose for, and others to judge by."""
     if flags.prior is not None:
@@ -141,8 +149,9 @@ def _laws(flags: BudgetFlags, reference: float) -> tuple[dict[str, np.ndarray], 
 
 def chosen_grid(budget: float, target: float, flags: BudgetFlags) -> dict[str, Any]:
     """The best grid of a budget beside a plain isoFLOP grid of the same cost, both of shapes that can be trained."""
-    noise = flags.noise or NOISE
     rule = ScalingRule()
+    known = Noise(flags.noise, flags.noise, "--noise") if flags.noise else noise_here(RUNS, rule.data.corpus)
+    noise = known.low
     plain = plain_grid(rule, budget, flags.runs_at_most, flags.tokens_per_param)
     ladder = shapes(rule, float(plain.params.min()) / 2, float(plain.params.max()) * 2)
     laws, shown = _laws(flags, budget)
@@ -165,6 +174,8 @@ def chosen_grid(budget: float, target: float, flags: BudgetFlags) -> dict[str, A
         "budget": budget,
         "target": target,
         "noise": noise,
+        "noise_high": known.high,
+        "noise_from": known.source,
         "prior": str(flags.prior) if flags.prior else dataclasses.asdict(
             Prior(tokens_per_param=flags.tokens_per_param)
         ),
@@ -238,9 +249,11 @@ def next_runs(directory: Path, count: int, target: float, flags: BudgetFlags) ->
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the fit of the existing runs takes no accelerator
     from analysis.fit.fit import fit_law  # brings JAX, which the grid of a budget is spared
     from analysis.logs.load import load_sweep
+    from analysis.logs.read import fresh_rows
 
     sweep = load_sweep(directory)
-    columns = sweep.table(optional=("flops", "seed")).columns
+    table = fresh_rows(sweep.table(optional=("flops", "seed", "unique_tokens")))
+    columns = table.columns
     n, d = columns["params"], columns["tokens"]
     inputs = {name: columns[name] for name in ("params", "tokens", "loss")}
     if flags.prior is not None:
@@ -275,6 +288,7 @@ def next_runs(directory: Path, count: int, target: float, flags: BudgetFlags) ->
         "target": target,
         "noise": noise,
         "prior": str(flags.prior or f"the fit of {directory}"),
+        "warnings": list(table.warnings),
         "grids": [existing, row],
         "chosen": row["grid"],
         "narrower": _over(existing, row),
@@ -307,10 +321,12 @@ def _show(result: Mapping[str, Any], flags: BudgetFlags) -> None:
             f"the interval of the forecast is {result['narrower']:.2f} times narrower than the first row's"
         )
     console.print(
-        f"noise of a run {result['noise']:.2g}; plausible laws: "
+        f"noise of a run {result['noise']:.2g}{_wider(result)}; plausible laws: "
         + (result["prior"] if isinstance(result["prior"], str) else "the prior of planning/design.py")
         + "; the law is taken to hold over all these sizes"
     )
+    for warning in result.get("warnings", ()):
+        console.print(f"warning: {warning}")
     if flags.out is not None:
         more = f" --name {flags.sweep.name}" if flags.sweep else ""
         console.print(f"next: python launch.py run planned --plan {flags.out}{more}")

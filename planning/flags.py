@@ -16,7 +16,8 @@ class PlanFlags:
       device: kind of device in the throughput table; where none, this machine's.
       throughput: a table of speeds; where none, throughput.json of the cache folder.
       target: FLOPs (6 N D) of a forecast; where none, 10 times the largest run's.
-      noise: expected standard deviation of a run's log loss; where none, 0.005.
+      noise: expected standard deviation of a run's log loss; where none, the residuals of finished sweeps in the
+        folder of sweeps, or a range that is assumed.
       prior: fit.json whose draws are the plausible laws; where none, those of planning/design.py.
       device_memory: of one device, as 80GiB, and a run that needs more is refused; where none, as found.
       compile_memory: compile every shape for its bytes instead of estimating.

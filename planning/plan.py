@@ -4,6 +4,7 @@ python launch.py plan quickstart                         every run, its cost, th
 python launch.py plan quickstart --target 1e15           and how well its law would forecast 1e15 FLOPs
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from core.codec import to_json
+from core.epochs import Reading, repeated_line
 from core.errors import EXIT_COMPLETE, BadInput
 from core.files import read_json
 from core.rundir import SweepDirectory
@@ -19,9 +21,11 @@ from experiments.command import AskedSweep
 from experiments.spec import RunSpec
 from planning import memory, memory_of_sweep
 from planning.costs import Costs
-from planning.design import NOISE, TRUNK_CORRELATION, Prior, draw_laws, expect, laws_of_fit
+from planning.design import TRUNK_CORRELATION, Prior, draw_laws, expect, laws_of_fit
 from planning.flags import PlanFlags
+from planning.noise import Noise, noise_here
 from training.cost import counted, training_flops
+from training.prepare import readings
 from training.program import shape_of
 
 SHOWN_LAWS = 64  # plausible laws over which the expected intervals are medians
@@ -44,7 +48,11 @@ def describe(study: AskedSweep, flags: PlanFlags) -> dict[str, Any]:
     specs, directory, cache = study.specs, study.directory, study.cache
     costs = Costs(specs, directory, cache, flags)
     states = {spec.run_id: SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs}
-    runs = [_run(spec, costs, states[spec.run_id]) for spec in specs]
+    known = readings(specs, cache)
+    runs = [
+        {**_run(spec, costs, states[spec.run_id]), **_read(reading)}
+        for spec, reading in zip(specs, known, strict=True)
+    ]
     todo = [spec for spec in specs if not states[spec.run_id]]
     shapes = _shapes(specs, costs, cache, flags)
     memory_of_sweep.refuse_too_large(specs, shapes, costs.device, flags)
@@ -52,13 +60,16 @@ def describe(study: AskedSweep, flags: PlanFlags) -> dict[str, Any]:
     device_seconds = sum(timeline.busy_seconds) if timeline else None
     return {
         "experiment": study.name,
+        "collapsed": study.sweep.collapsed,
         "directory": str(directory),
         "device": costs.device,
         "workers": costs.workers,
         "runs": runs,
         "shapes": shapes,
-        "expected": expectation(specs, flags),
+        "repeated_text": repeated_line(known),
+        "expected": expectation(specs, flags, directory.parent),
         "totals": {
+            "specs": sum(study.sweep.given.values()),
             "runs": len(specs),
             "to_train": len(todo),
             "flops": sum(map(training_flops, todo)),
@@ -71,6 +82,12 @@ def describe(study: AskedSweep, flags: PlanFlags) -> dict[str, Any]:
             "packs": timeline.packs if timeline else None,
         },
     }
+
+
+def _read(reading: Reading | None) -> dict[str, Any]:
+    """Keys of a run; null where its corpus is not built yet."""
+    names = [field.name for field in dataclasses.fields(Reading)]
+    return dict.fromkeys(names) if reading is None else dataclasses.asdict(reading)
 
 
 def _run(spec: RunSpec, costs: Costs, done: bool) -> dict[str, Any]:
@@ -124,8 +141,11 @@ def _shapes(specs: Sequence[RunSpec], costs: Costs, cache: Path, flags: PlanFlag
     return rows
 
 
-def expectation(specs: Sequence[RunSpec], flags: PlanFlags) -> dict[str, Any]:
+def expectation(specs: Sequence[RunSpec], flags: PlanFlags, runs: Path) -> dict[str, Any]:
     """What the whole sweep would teach about a Chinchilla law, for plausible laws (planning/design.py).
+
+    Args:
+      runs: folder of sweeps, whose residuals say how noisy a run is here.
 
     Raises:
       BadInput: a flag out of range, or a prior that cannot be used.
@@ -152,9 +172,22 @@ def expectation(specs: Sequence[RunSpec], flags: PlanFlags) -> dict[str, Any]:
             raise BadInput(f"--prior={flags.prior}: {error}") from None
     clusters = np.array([spec.parent or spec.run_id for spec in ends])
     correlation = TRUNK_CORRELATION if any(spec.parent for spec in ends) else 0.0
-    noise = flags.noise or NOISE
-    found = expect(laws, params, tokens, target, noise, clusters, correlation).to_json()
-    return {**found, "noise": noise, "trunk_correlation": correlation}
+    if flags.noise:
+        noise = Noise(flags.noise, flags.noise, "--noise")
+    else:
+        noise = noise_here(runs, ends[0].data.corpus)
+    low, high = (
+        expect(laws, params, tokens, target, sd, clusters, correlation).to_json()
+        for sd in (noise.low, noise.high)
+    )
+    return {
+        **low,
+        "half_width_90_high": high["half_width_90"],
+        "noise": noise.low,
+        "noise_high": noise.high,
+        "noise_from": noise.source,
+        "trunk_correlation": correlation,
+    }
 
 
 def _params(spec: RunSpec) -> int:

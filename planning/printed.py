@@ -88,7 +88,7 @@ def _columns(table: Table, *headings: str, left: bool = False) -> None:
 
 def _sentences(plan: Mapping[str, Any]) -> list[str]:
     totals = plan["totals"]
-    said = []
+    said = [plan["collapsed"]] if plan["collapsed"] else []
     if totals["shared_tokens"]:
         said.append(
             f"branches share {short_count(totals['shared_tokens'])} tokens with their trunks: trained once, "
@@ -113,6 +113,12 @@ def _sentences(plan: Mapping[str, Any]) -> list[str]:
             f"{short_seconds(totals['device_seconds'])}, less where the cache has the programs; the corpus is not in "
             f"it){money}"
         )
+    if plan["repeated_text"]:
+        said.append(plan["repeated_text"])
+    elif any(run["epochs"] is None for run in plan["runs"]):
+        said.append(
+            "epochs unknown until the corpus is built (python -m data.cache; run builds it and says them)"
+        )
     said += _what_it_teaches(plan["expected"])
     for basis in ("interpolated", "extrapolated"):
         shapes = [row for row in plan["shapes"] if row["basis"] == basis]
@@ -130,11 +136,14 @@ def _what_it_teaches(expected: Mapping[str, Any]) -> list[str]:
         return [
             "these runs do not determine a law L = E + A / N^alpha + B / D^beta: too few sizes or data sizes"
         ]
-    forecast, alpha, beta, size = half_widths(widths)
+    low, high = expected["noise"], expected["noise_high"]
+    ends = zip(half_widths(widths), half_widths(expected["half_width_90_high"]), strict=True)
+    forecast, alpha, beta, size = (least if low == high else f"{least} to {most}" for least, most in ends)
+    noise = f"{100 * low:.2g}%" if low == high else f"{100 * low:.2g}% to {100 * high:.2g}%"
     return [
         f"expected 90% intervals: alpha {alpha}, beta {beta}; at {expected['target_flops']:.2g} FLOPs the best size "
-        f"{size} and its loss {forecast} (medians over plausible laws, noise {expected['noise']:.2g}; "
-        "planning/design.py)"
+        f"{size} and its loss {forecast}; they assume that the law holds, as in medians over plausible laws "
+        f"(planning/design.py), and runs that land within {noise} of it ({expected['noise_from']})"
     ]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from analysis.logs.load import load_sweep
 from core.codec import from_json, to_json
 from training.spec import RunSpec
 
@@ -23,6 +24,10 @@ STORED = ROOT / "tests" / "stored"
 GOLDEN = STORED / "golden"
 SWEEP = Path("runs", "stored")
 RUNS = sorted(path.name for path in (STORED / SWEEP).iterdir())
+# Trained with another peak, and with muP, beside runs of their sizes: no law takes them with the others. What fits find
+# in the others is what commit b3a5d7f found in a copy without these two.
+VARIED = ("w16-l1-t16.4k-s4-923505f0", "w16-l1-t8.19k-s3-6673b0fe")
+EQUAL = [name for name in RUNS if name not in VARIED]
 COMMANDS = json.loads((STORED / "commands.json").read_text())
 # Of golden JSON: how the input is hashed, and which packages are installed.
 IGNORED = {"sha256", "versions"}
@@ -41,6 +46,15 @@ def a_copy(folder: Path) -> Path:
 def read_only(tmp_path_factory) -> Path:
     """A copy on which only readers work."""
     return a_copy(tmp_path_factory.mktemp("read"))
+
+
+@pytest.fixture(scope="module")
+def equal(tmp_path_factory) -> Path:
+    """The same without the runs of other settings."""
+    copy = a_copy(tmp_path_factory.mktemp("equal"))
+    for name in VARIED:
+        shutil.rmtree(copy / SWEEP / name)
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +175,16 @@ def test_status_as_json_says_what_it_said(read_only):
 
 
 @pytest.mark.parametrize("name", ["fit_power_flops.json", "fit_chinchilla.json", "isoflop.json"])
-def test_fits_find_what_they_found(read_only, name):
-    assert_close(written(read_only, name), golden_json(name), of_fits())
+def test_fits_find_what_they_found(equal, name):
+    assert_close(written(equal, name), golden_json(name), of_fits())
+
+
+def test_runs_of_other_settings_are_never_pooled_with_the_others(read_only):
+    groups = {group.label: len(group.runs) for group in load_sweep(read_only / SWEEP).groups}
+    rule = "model.parametrization=standard, optim.learning_rate"
+    # a peak of 0.02 is also the rule's value at another size: its three runs are in both groups
+    assert groups == {f"{rule}=0.015 to 0.0331 by size": 20, f"{rule}=0.02": 4, "model.parametrization=mup": 1}
+    assert written(read_only, "fit_power_flops.json")["n"] == 20
 
 
 def rows_of(text: str, names: Collection[str]) -> list[str]:
@@ -196,8 +218,8 @@ def test_a_report_of_the_longest_runs_has_the_same_tables_and_verdicts(tmp_path)
 
 
 @pytest.mark.long
-def test_the_report_of_all_runs_has_the_same_tables_and_verdicts(read_only):
-    folder = assert_same_report(read_only, RUNS)
+def test_the_report_of_all_runs_has_the_same_tables_and_verdicts(equal):
+    folder = assert_same_report(equal, EQUAL)
     starts = ("#", "|") if same_machine() else ("#",)
     for mine, golden in zip(lines_of(folder, starts), lines_of(GOLDEN, starts), strict=True):
         assert_same_line(mine, golden)

@@ -1,14 +1,18 @@
 """Begin an attempt at a run: its data opened, its state where the last attempt left it, its files ready."""
 
+import dataclasses
 import functools
+import logging
 from pathlib import Path
 
 import jax
 
+from core import stop
 from core.records import CorpusRecord
 from core.rundir import RunDirectory
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
+from data.notes import lost_share
 from data.skills import stream_fingerprint
 from training import objectives
 from training.checkpoint import Checkpoints
@@ -22,15 +26,18 @@ from training.hooks.evaluate import Evaluate
 from training.hooks.profile import Profile
 from training.hooks.save import Save
 from training.hooks.stop import Stop
-from training.log import MetricsLog
+from training.log import Clock, MetricsLog
+from training.lost import Lost, lost_rows
 from training.member import Member
-from training.prepare import check_vocabulary
+from training.prepare import check_prepared, check_vocabulary
 from training.processes.group import Group
 from training.processes.mesh import data_share
 from training.records import git_commit, peak_flops, start_attempt
 from training.restore import restored
 from training.spec import RunSpec
 from training.state import TrainState
+
+log = logging.getLogger(__name__)
 
 
 def begin(
@@ -57,6 +64,24 @@ def begin(
         "data", lambda: _open_data(spec.data, execution.cache_root, evaluation_sequences(spec, mesh))
     )
     check_vocabulary(spec, cache)
+    check_prepared(directory, spec, cache)
+    with stop.deferred():  # a checkpoint that is being read is read to its end
+        return _begin(spec, directory, mesh, execution, group, cache, slice_, lane=lane, pack=pack)
+
+
+def _begin(
+    spec: RunSpec,
+    directory: Path,
+    mesh: jax.sharding.Mesh,
+    execution: Execution,
+    group: Group,
+    cache: TokenCache,
+    slice_: HeldOut,
+    *,
+    lane: int,
+    pack: int,
+) -> tuple[Member, TrainState]:
+    """As `begin`, whose data are opened."""
     files = RunDirectory(directory)
     corpus: CorpusRecord = {
         "name": spec.data.corpus,
@@ -64,6 +89,8 @@ def begin(
         "corpus_fingerprint": cache.corpus_fingerprint,
         "vocabulary": cache.vocabulary,
         "skills": stream_fingerprint(spec.data.skills, spec.data.skill_tokens),
+        "train_tokens": cache.split("train").token_count,
+        "lost": lost_share(cache.statistics),
     }
     group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
     attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit(), pack))
@@ -75,17 +102,14 @@ def begin(
         share=data_share(mesh, spec.batch_tokens // spec.data.sequence_length),
     )
     checkpoints = Checkpoints(files.checkpoints, spec.checkpoint_marks)
-    state, tokens, clock = restored(spec, directory, checkpoints, mesh)
-    hooks: list[Hook] = [
-        Evaluate(spec, directory, mesh, slice_, _tasks(spec, directory, execution, group), attempt)
-    ]
+    evaluate = Evaluate(spec, directory, mesh, slice_, _tasks(spec, directory, execution, group), attempt)
+    state, tokens, clock = _restored_with_rows(spec, directory, checkpoints, mesh, evaluate, group)
+    hooks: list[Hook] = [evaluate]
     if execution.profile and not pack:
         hooks.append(Profile(files.profile, tokens=tokens, batch_tokens=spec.batch_tokens, end=spec.tokens))
-    save = Save(spec, checkpoints, clock, execution.checkpoint_seconds, attempt)
-    hooks += [save, Stop(spec)]
     counts = ledger_of(spec)
     peak = peak_flops(mesh.devices.flat[0].device_kind)
-    log = MetricsLog(
+    metrics = MetricsLog(
         spec,
         directory,
         counts,
@@ -95,6 +119,13 @@ def begin(
         peak_flops=peak and peak * mesh.size,
         report=functools.partial(execution.report, directory),
     )
+
+    def sync() -> None:
+        metrics.sync()
+        evaluate.sync()
+
+    save = Save(spec, checkpoints, clock, execution.checkpoint_seconds, attempt, sync)
+    hooks += [save, Stop(spec)]
     if group.is_leader:
         files.write_ledger(counts)
     member = Member(
@@ -105,11 +136,50 @@ def begin(
         begins=tokens,
         attempt=attempt,
         reader=reader,
-        log=log,
+        log=metrics,
         save=save,
         hooks=hooks,
+        evaluated=evaluate.names,
     )
     return member, state
+
+
+def _restored_with_rows(
+    spec: RunSpec,
+    directory: Path,
+    checkpoints: Checkpoints,
+    mesh: jax.sharding.Mesh,
+    evaluate: Evaluate,
+    group: Group,
+) -> tuple[TrainState, int, Clock]:
+    """State, tokens and clock where the attempt begins; what the logs lack up to there is computed again.
+
+    Raises:
+      RowsAreLost: it cannot be.
+    """
+    state, tokens, clock = restored(spec, directory, checkpoints, mesh)
+    committed = checkpoints.tokens
+    found = group.decide(
+        "lost rows",
+        lambda: dataclasses.asdict(lost_rows(spec, directory, tokens, committed, evaluate.names)),
+    )
+    lost = Lost(tuple(found["again"]), found["before"])
+    if lost.before is not None:
+        log.warning("%s: rows at %d tokens are missing; training on from before", directory, lost.before)
+        del state
+        checkpoints.delete_from(lost.before)
+        state, tokens, clock = restored(spec, directory, checkpoints, mesh)
+    for mark in lost.again:
+        if mark:
+            log.warning("%s: its evaluation at %d tokens is missing; evaluating it again", directory, mark)
+        at_mark = state if mark == tokens else checkpoints.restore(mark, jax.tree.map(_abstract, state))[0]
+        evaluate.act(mark, at_mark)
+    evaluate.sync()
+    return state, tokens, clock
+
+
+def _abstract(array: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
 
 
 @functools.lru_cache(maxsize=2)

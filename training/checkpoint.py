@@ -11,7 +11,17 @@ import tensorstore
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from core.errors import BadInput
-from core.files import read_json
+from core.files import read_json, read_object
+from core.reading import odd_file
+from training.checksums import (
+    ARRAYS,
+    DamagedCheckpoint,
+    Spans,
+    check_arrays,
+    check_progress,
+    check_state,
+    with_checksums,
+)
 from training.processes.distributed import any_process
 from training.state import TrainState
 
@@ -56,15 +66,37 @@ class Checkpoints:
             return
         self._manager.save(
             tokens,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                progress=ocp.args.JsonSave(with_checksums(progress, state)),
+            ),
         )
 
     def restore(self, tokens: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The checkpoint at `tokens` as (state on the target's shardings, progress); Orbax's error where it is torn."""
-        restored = self._manager.restore(
-            tokens,
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()),
-        )
+        """The checkpoint at `tokens` as (state on the target's shardings, progress).
+
+        Raises:
+          DamagedCheckpoint: it cannot be read, or does not hold what was saved; the message names the checkpoint.
+        """
+        where = Path(self._manager.directory) / str(tokens)
+        try:
+            # Before Orbax opens it: from a FIFO it would wait for ever.
+            if odd := odd_file(where, data="d"):
+                raise OSError(odd)
+            if jax.process_count() > 1 and self._any_process_cannot_read(tokens, target):
+                raise OSError("one of the processes cannot read it")
+            restored = self._manager.restore(
+                tokens,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()
+                ),
+            )
+            # Of several processes each has checked a share of the files before.
+            if check_progress(restored.progress, tokens) and jax.process_count() == 1:
+                check_state(restored.progress, restored.state)
+        except Exception as error:
+            first_line = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise DamagedCheckpoint(f"{where} cannot be used: {first_line}") from error
         return restored.state, restored.progress
 
     def restore_latest(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
@@ -78,17 +110,12 @@ class Checkpoints:
         unreadable: list[int] = []
         for tokens in sorted(self._manager.all_steps(), reverse=True):
             try:
-                if jax.process_count() > 1 and self._any_process_cannot_read(tokens, target):
-                    raise OSError("one of the processes cannot read it")
                 restored = self.restore(tokens, target)
                 for bad in unreadable:
                     self._manager.delete(bad)
                 return restored
-            except Exception as error:  # noqa: BLE001  Orbax raises a bare Exception for a torn array file
-                first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-                log.warning(
-                    "checkpoint at %d tokens is unreadable (%s); using the one before", tokens, first_line[:200]
-                )
+            except DamagedCheckpoint as error:
+                log.warning("checkpoint at %d tokens is unreadable (%s); using the one before", tokens, error)
                 unreadable.append(tokens)
         if unreadable:
             raise NoUsableCheckpoint(
@@ -107,6 +134,17 @@ class Checkpoints:
         place: Any = target.step.sharding
         return any_process(place.mesh, bool(damage))
 
+    @property
+    def tokens(self) -> list[int]:
+        """Token counts of all committed checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def delete_from(self, tokens: int) -> None:
+        """Remove the checkpoints at `tokens` and after: the run trains on from an earlier one, and makes them anew."""
+        for later in self.tokens:
+            if later >= tokens:
+                self._manager.delete(later)
+
     def wait(self) -> None:
         """Until every started save is committed."""
         self._manager.wait_until_finished()
@@ -123,14 +161,40 @@ def why_unreadable(directory: Path, tokens: int, share: tuple[int, int] = (0, 1)
       share: (index, count): read only every count-th entry, from index on.
     """
     step = directory.absolute() / str(tokens)
+    if odd := odd_file(step, data="d"):
+        return odd.removeprefix(f"{step}/")
     try:
-        read_json(step / "progress" / "metadata")
+        progress = read_json(step / "progress" / "metadata")
         read_json(step / "state" / "_METADATA")
-        store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{step / 'state'}/"}).result()
+        base = f"file://{step / 'state'}/"
+        if check_progress(progress, tokens):
+            own = sorted(progress[ARRAYS])[share[0] :: share[1]]
+            opened = {name: _open_array(base, name) for name in own}
+            check_arrays(progress, lambda name, spans: _read(opened[name], spans), own)
+            return ""
+        store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
         keys = sorted(store.list().result())
         reads = [store.read(key) for key in keys[share[0] :: share[1]]]
         for read in reads:
             read.result()
-    except (BadInput, ValueError, OSError) as error:
+    except (BadInput, DamagedCheckpoint, ValueError, OSError) as error:
         return (str(error).splitlines() or [type(error).__name__])[0][:120]
     return "" if keys else "it holds no arrays"
+
+
+def is_unchecked(directory: Path, tokens: int) -> bool:
+    """Whether a checkpoint that can be read has no checksums: one of an earlier version."""
+    return ARRAYS not in read_object(directory / str(tokens) / "progress" / "metadata")
+
+
+def _open_array(base: str, name: str) -> Any:
+    store = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
+    return tensorstore.open({"driver": "zarr", "kvstore": store}, open=True, read=True).result()
+
+
+def _read(array: Any, spans: Spans) -> Any:
+    return (
+        array[tuple(slice(first, end) for first, end in spans)].read().result()
+        if spans
+        else array.read().result()
+    )

@@ -5,11 +5,12 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from core import stop
 from core.codec import from_json
-from core.errors import EXIT_BAD_INPUT, EXIT_FAILED, BadInput
+from core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput
 from training.execution import Execution, Report
 from training.processes.group import Outcome
 from training.processes.start import pin_to_cores
@@ -34,7 +35,15 @@ class Flags:
     """how long to wait for another process that trains the same, before ending with 75"""
 
     def prepare(self) -> None:
-        """Set this process up as far as that goes without JAX."""
+        """Set this process up as far as that goes without JAX.
+
+        Raises:
+          BadInput: a number out of range.
+        """
+        if not self.checkpoint_seconds > 0:
+            raise BadInput(f"--checkpoint-seconds={self.checkpoint_seconds:g}: must be positive")
+        if not self.lock_patience_seconds >= 0:
+            raise BadInput(f"--lock-patience-seconds={self.lock_patience_seconds:g}: must not be negative")
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         if self.cores is not None:
             pin_to_cores(self.cores)
@@ -83,11 +92,17 @@ class Screen:
             line = f"{self._name(directory)}{tokens:,} tokens  loss {loss:.4f}  {rate:,.0f} tokens/s"
             self._write(f"\r{line}   " if self._rewrites else f"{line}\n")
 
-    def end(self, directory: Path, outcome: Outcome) -> None:
-        if outcome.message:
-            word = "error" if outcome.status in (EXIT_FAILED, EXIT_BAD_INPUT) else "note"
-            start = "\n" if self._rewrites else ""
-            self._write(f"{start}{word}: {self._name(directory)}{outcome.message}\n")
+    def end(self, outcomes: Mapping[Path, Outcome]) -> None:
+        """Say how runs ended, and with which command those go on that can."""
+        start = "\n" if self._rewrites else ""
+        for directory, outcome in outcomes.items():
+            if outcome.message:
+                word = "error" if outcome.status in (EXIT_FAILED, EXIT_BAD_INPUT) else "note"
+                self._write(f"{start}{word}: {self._name(directory)}{outcome.message}\n")
+        left = sum(outcome.status == EXIT_STOPPED for outcome in outcomes.values())
+        if left:
+            count = f"{left} of {len(outcomes)} runs are left; " if self._names else ""
+            self._write(f"{count}to go on: {stop.this_command()}\n")
 
     def _name(self, directory: Path) -> str:
         return f"{directory.name}: " if self._names else ""

@@ -6,12 +6,14 @@ alone, and the others go on.
 
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 
+from core import stop
 from core.errors import EXIT_COMPLETE, BadInput
 from core.rundir import SPEC, RunDirectory
 from training.attempt import begin
@@ -31,6 +33,8 @@ from training.result import write_result
 from training.spec import RunSpec
 from training.state import TrainState
 from training.step import abstract_state
+
+log = logging.getLogger(__name__)
 
 
 def execute(
@@ -105,11 +109,11 @@ def _read(directories: Sequence[Path], ends: Ends) -> dict[Path, RunSpec]:
 
 
 def _is_complete(directory: Path) -> bool:
-    """Whether there is a result; raises BadInput where it is damaged."""
+    """Whether there is a result; one that does not count is named, and the run is finished again."""
     files = RunDirectory(directory)
     completion = files.completion()
     if completion.problem:
-        raise BadInput(f"{files.result}: {completion.problem}")
+        log.warning("%s: %s; finishing the run again", files.result, completion.problem)
     return completion.result is not None
 
 
@@ -120,6 +124,7 @@ def _hold(
     group, deadline = ends.group, time.monotonic() + patience_seconds
     for directory, spec in specs.items():
         with ends.alone(directory):
+            stop.check()
             if group.is_leader:
                 locks.enter_context(run_lock(directory, max(0.0, deadline - time.monotonic())))
             group.decide("locked", lambda: True)
@@ -138,6 +143,7 @@ def _train(specs: Mapping[Path, RunSpec], execution: Execution, ends: Ends) -> N
     pack = len(specs) if len(specs) > 1 else 0
     for directory, spec in specs.items():
         with ends.alone(directory):
+            stop.check()
             mesh = choose_mesh("" if pack else execution.mesh, spec)
             ends.group.same("mesh", " x ".join(map(str, mesh.shape.values())))
             with jax.set_mesh(mesh):
@@ -146,8 +152,15 @@ def _train(specs: Mapping[Path, RunSpec], execution: Execution, ends: Ends) -> N
                 )
             members.append(member)
             states.append(state)
-    if not members:
-        return
+    if members:
+        with stop.deferred():
+            _train_members(members, states, execution, ends, started)
+
+
+def _train_members(
+    members: Sequence[Member], states: list[TrainState], execution: Execution, ends: Ends, started: float
+) -> None:
+    """Train runs that have begun, and close them however they end; a stop is asked for after each step."""
     agree = Agreement(members[0].mesh)
 
     def ask(stepped: Sequence[Member]) -> Asked:
@@ -155,14 +168,15 @@ def _train(specs: Mapping[Path, RunSpec], execution: Execution, ends: Ends) -> N
 
     shared: BaseException | None = None
     try:
-        first = members[0]
-        program = program_of(first.spec)
-        target = abstract_state(program.model, first.mesh, program.optimizer)
-        sequences = first.spec.batch_tokens // first.spec.data.sequence_length
-        lanes = lanes_of(program, first.mesh, sequences, states, target)
-        with lanes.devices():
-            for member in train(members, lanes, ask):
-                _close(member, ends, started)
+        if ends.group.count > 1 or not stop.requested():  # several processes agree on it at their first step
+            first = members[0]
+            program = program_of(first.spec)
+            target = abstract_state(program.model, first.mesh, program.optimizer)
+            sequences = first.spec.batch_tokens // first.spec.data.sequence_length
+            lanes = lanes_of(program, first.mesh, sequences, states, target)
+            with lanes.devices():
+                for member in train(members, lanes, ask):
+                    _close(member, ends, started)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  each run says why it ended
         shared = error
     for member in members:
@@ -183,5 +197,7 @@ def _close(member: Member, ends: Ends, started: float) -> None:
             raise member.cause
         if ends.group.is_leader:
             seconds = time.monotonic() - started
-            write_result(member.directory, member.spec, member.log.clock, member.attempt, seconds)
+            write_result(
+                member.directory, member.spec, member.log.clock, member.attempt, seconds, member.evaluated
+            )
         ends.complete(member.directory)

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from core import stop
+
 # (run directory, tokens, loss, tokens per second of this run's own progress)
 Report = Callable[[Path, int, float, float], None]
 
@@ -27,5 +29,5 @@ class Execution:
     mesh: str = ""
     profile: bool = False
     lock_patience_seconds: float = 0.0
-    stop_requested: Callable[[], bool] = lambda: False
+    stop_requested: Callable[[], bool] = stop.requested
     report: Report = lambda directory, tokens, loss, rate: None

@@ -106,5 +106,9 @@ class MetricsLog:
             self._reported = time.monotonic()
             self._report(tokens, loss, tokens_per_second / sharers)
 
+    def sync(self) -> None:
+        """Flush all rows to disk."""
+        self._rows.sync()
+
     def close(self) -> None:
         self._rows.close()

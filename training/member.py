@@ -23,6 +23,7 @@ class Member:
       mesh: the devices that it would have alone, and is evaluated and saved on.
       begins: tokens that it has trained already.
       hooks: what happens between its steps, in this order; `save` among them.
+      evaluated: names of what is evaluated at its marks and at its end.
 
     Attributes:
       tokens: trained so far.
@@ -42,9 +43,10 @@ class Member:
         log: MetricsLog,
         save: Save,
         hooks: Sequence[Hook],
+        evaluated: frozenset[str] = frozenset(),
     ):
         self.spec, self.directory, self.lane, self.mesh, self.attempt = spec, directory, lane, mesh, attempt
-        self.reader, self.log, self.save = reader, log, save
+        self.reader, self.log, self.save, self.evaluated = reader, log, save, evaluated
         self.tokens = begins
         self.cause: BaseException | None = None
         self._begins, self._hooks = begins, hooks

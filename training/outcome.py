@@ -3,11 +3,13 @@
 import traceback
 from pathlib import Path
 
+from core import stop
 from core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput
 from core.rundir import RunDirectory
 from training.causes import advice
 from training.hooks.stop import Stopped
 from training.log import Diverged
+from training.lost import RowsAreLost
 from training.processes.group import EndedElsewhere, Group, Outcome
 from training.records import RunIsLocked
 
@@ -22,8 +24,10 @@ def outcome_of(directory: Path, error: BaseException, group: Group | None = None
         return error.outcome
     if isinstance(error, BadInput):
         return Outcome(EXIT_BAD_INPUT, str(error))
-    if isinstance(error, Diverged):
+    if isinstance(error, Diverged | RowsAreLost):
         return Outcome(EXIT_FAILED, str(error))
+    if isinstance(error, stop.StopRequested):
+        return Outcome(EXIT_STOPPED, f"{stop.reason()} before it trained on")
     if isinstance(error, Stopped | RunIsLocked | KeyboardInterrupt):
         return Outcome(EXIT_STOPPED, str(error), together=isinstance(error, Stopped))
     more = advice(error)

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from tyro.conf import Positional, UseAppendAction
 
+from core import stop, voice
 from core.cli import parse
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, exit_on_bad_input
+from core.rundir import RunDirectory
 from training.command import Flags, Screen, create_run
 from training.processes.cores import use_cores_as_devices
 from training.processes.group import Outcome
-from training.processes.start import StopSignal, configure_jax
+from training.processes.start import configure_jax
 
 # The worst news of a pack first: while anything can be resumed, the same command goes on.
 GRAVITY = (EXIT_STOPPED, EXIT_BAD_INPUT, EXIT_FAILED, EXIT_COMPLETE)
@@ -41,8 +43,7 @@ def status_of(outcomes: Iterable[Outcome]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train the runs that the command line names."""
-    stop, screen = StopSignal(), Screen(rewrites=False, names=True)
-    stop.install()
+    screen = Screen(rewrites=False, names=True)
     with exit_on_bad_input():
         words = sys.argv[1:] if arguments is None else arguments
         options: Arguments = parse(Arguments, words, "python -m training.pack")
@@ -53,13 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for directory, text in zip(options.directories, options.spec, strict=False):
             create_run(directory, text)
         options.prepare()
+        voice.keep(RunDirectory(options.directories[0]).worker_log)
         configure_jax(options.cache)
         use_cores_as_devices()
         from training.execute import execute  # here: JAX loads slowly, and a bad flag is refused before
 
-        outcomes = execute(options.directories, options.execution(stop, screen.progress))
-    for directory, outcome in outcomes.items():
-        screen.end(directory, outcome)
+        outcomes = execute(options.directories, options.execution(stop.requested, screen.progress))
+        screen.end(outcomes)
+        if EXIT_FAILED in [outcome.status for outcome in outcomes.values()]:
+            voice.failed()
     return status_of(outcomes.values())
 
 

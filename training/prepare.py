@@ -1,13 +1,19 @@
 """What can be checked and built before any run starts: the corpus, its tokens, the fit of specs to them."""
 
+import functools
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from core.codec import to_json
+from core.epochs import Reading, reading_of
 from core.errors import BadInput
 from core.records import TaskRecord
-from data.cache import TokenCache, open_or_build
+from core.rundir import SweepDirectory
+from data.cache import TokenCache, open_or_build, train_tokens
 from data.config import DataConfig
 from data.loader import TrainLoader, validation_bytes
+from data.notes import notes
 from training.spec import RunSpec
 
 
@@ -20,8 +26,30 @@ def check_vocabulary(spec: RunSpec, cache: TokenCache) -> None:
         )
 
 
-def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True) -> dict[str, TaskRecord]:
+def readings(specs: Iterable[RunSpec], cache_root: Path) -> list[Reading | None]:
+    """How often each run reads its text; None where its token cache is not built yet."""
+    known = functools.cache(lambda data: train_tokens(data, cache_root))
+    return [reading_of(to_json(spec.data), spec.tokens, known(spec.data)) for spec in specs]
+
+
+def check_prepared(directory: Path, spec: RunSpec, cache: TokenCache) -> None:
+    """Raises BadInput where the run would read other tokens here than where it was prepared."""
+    prepared = SweepDirectory(directory.absolute().parent).read_prepared().get(spec.run_id, cache.fingerprint)
+    if prepared != cache.fingerprint:
+        raise BadInput(
+            f"data.corpus={spec.data.corpus!r}: here it is another text, or data.tokenizer={spec.data.tokenizer!r} "
+            f"another tokenizer, than what was prepared for this run (fingerprint {prepared[:12]}, here "
+            f"{cache.fingerprint[:12]}); start the sweep again with what it is to read"
+        )
+
+
+def prepare(
+    specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True, sweep: Path | None = None
+) -> dict[str, TaskRecord]:
     """Build every token cache that the runs read, and refuse runs that cannot read theirs.
+
+    Args:
+      sweep: runs/<sweep>, where what each run is to read is written down, for workers to compare; None for nowhere.
 
     Returns:
       What tasks.json will say of each task that the runs are scored on, by name.
@@ -31,12 +59,16 @@ def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True
         vocabulary is smaller than the tokenizer's, or a task is too long or in the training text.
     """
     records: dict[str, TaskRecord] = {}
+    fingerprints: dict[str, str] = {}
     caches: dict[DataConfig, TokenCache] = {}
+    told: dict[str, None] = {}
     for spec in specs:
         if spec.data not in caches:
             caches[spec.data] = open_or_build(spec.data, cache_root, progress=progress)
+            told |= dict.fromkeys(notes(caches[spec.data].statistics, spec.data.corpus, spec.data.tokenizer))
             validation_bytes(caches[spec.data], spec.data)
         check_vocabulary(spec, caches[spec.data])
+        fingerprints[spec.run_id] = caches[spec.data].fingerprint
         TrainLoader(
             caches[spec.data], spec.data, batch_tokens=spec.batch_tokens, seed=spec.seed, prefetch=False
         )
@@ -44,4 +76,11 @@ def prepare(specs: Iterable[RunSpec], cache_root: Path, *, progress: bool = True
             from training.evaluate.tasks import held_out_tasks  # here: loads JAX, for runs with tasks only
 
             records |= held_out_tasks(spec.tasks, spec.task_items, spec.data, cache_root).records
+    if sweep is not None and fingerprints:
+        try:
+            SweepDirectory(sweep).write_prepared(fingerprints)
+        except OSError as error:
+            raise BadInput(f"{sweep}: cannot be written ({error.strerror})") from None
+    if progress:
+        sys.stderr.writelines(f"{line}\n" for line in told)
     return records

@@ -16,12 +16,20 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from core.codec import from_json, to_json
-from core.errors import BadInput
-from core.files import read_json, write_json
+from core.errors import BadInput, writes
+from core.files import open_lock, open_own, read_json, write_json
 from core.records import Attempt, CorpusRecord
 from core.rundir import RunDirectory
 from model.kernels import choose
-from training.processes.lease import EXPIRY_SECONDS, acquire, held, holder_elsewhere
+from training.processes.lease import (
+    EXPIRY_SECONDS,
+    acquire,
+    described,
+    generations,
+    held,
+    holder_elsewhere,
+    lease_path,
+)
 from training.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -98,10 +106,8 @@ def write_spec(directory: Path, spec: RunSpec) -> None:
     if path.exists():
         read_spec(directory)
         return
-    try:
+    with writes(directory):
         write_json(path, to_json(spec))
-    except OSError as error:
-        raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
 
 
 def start_attempt(directory: Path, corpus: CorpusRecord, mesh: "Mesh", code: str | None, pack: int = 0) -> int:
@@ -181,8 +187,9 @@ def run_lock(directory: Path, patience_seconds: float = 0.0) -> Iterator[None]:
 
     Raises:
       RunIsLocked: another process still holds it after `patience_seconds`.
+      BadInput: something else than a file is in the lock's place.
     """
-    with RunDirectory(directory).lock.open("w") as file:
+    with open_lock(RunDirectory(directory).lock) as file:
         # `is_locked` of a watcher holds the lock for an instant: a second is always allowed.
         deadline = time.monotonic() + max(1.0, patience_seconds)
         locked = _file_lock(file, deadline)
@@ -191,14 +198,14 @@ def run_lock(directory: Path, patience_seconds: float = 0.0) -> Iterator[None]:
         lease = acquire(directory, max(0.0, deadline - time.monotonic()), file_lock_held=locked is True)
         if isinstance(lease, dict):
             raise RunIsLocked(
-                f"{directory}: process {lease.get('process')} on {lease.get('host')} trains this run; its lease "
-                f"expires {EXPIRY_SECONDS:g} seconds after that process has died"
+                f"{directory}: {described(lease_path(directory, generations(directory)[-1]), lease)}, trains this run; "
+                f"its lease expires {EXPIRY_SECONDS:g} seconds after that process has died"
             )
         with held(lease):
             yield
 
 
-def _file_lock(file: IO[str], deadline: float) -> bool | None:
+def _file_lock(file: IO[bytes], deadline: float) -> bool | None:
     """True once locked, False where another process has the lock until `deadline`, None where there are no locks."""
     while True:
         try:
@@ -217,8 +224,11 @@ def _file_lock(file: IO[str], deadline: float) -> bool | None:
 def is_locked(directory: Path) -> bool:
     """Whether a live process, here or on another machine, trains the run. Asks without taking the lock for long."""
     try:
-        with RunDirectory(directory).lock.open("r") as file:
+        file = open_own(RunDirectory(directory).lock, os.O_RDONLY)
+        try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        finally:
+            os.close(file)
     except FileNotFoundError:
         return False
     except BlockingIOError:
@@ -226,6 +236,8 @@ def is_locked(directory: Path) -> bool:
     except OSError as error:
         if error.errno not in NO_LOCKS_HERE:
             raise
+    except BadInput:  # no file, so nobody has locked it; who wants to train the run is told
+        pass
     return holder_elsewhere(directory) is not None
 
 

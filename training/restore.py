@@ -9,6 +9,7 @@ import numpy as np
 from core.errors import BadInput
 from core.rundir import RunDirectory
 from training.checkpoint import Checkpoints
+from training.checksums import DamagedCheckpoint
 from training.log import Clock
 from training.records import read_spec
 from training.spec import RunSpec
@@ -50,10 +51,10 @@ def restore_trunk(spec: RunSpec, directory: Path, target: TrainState) -> TrainSt
     checkpoints = Checkpoints(RunDirectory(trunk_directory).checkpoints, read_only=True)
     try:
         return checkpoints.restore(spec.branch_at_tokens, target)[0]
-    except Exception as error:  # noqa: BLE001  Orbax raises a bare Exception for a torn array file
+    except DamagedCheckpoint as error:
         raise BadInput(
             f"{trunk_directory}: its checkpoint at {spec.branch_at_tokens} tokens cannot be read; delete the trunk's "
-            f"directory to train it again ({str(error).splitlines()[0][:100] if str(error) else type(error).__name__})"
+            f"directory to train it again ({error})"
         ) from None
     finally:
         checkpoints.close()

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from tyro.conf import FlagCreatePairsOff, Positional
 
+from core import stop, voice
 from core.cli import parse
-from core.errors import BadInput, exit_on_bad_input
+from core.errors import EXIT_FAILED, BadInput, exit_on_bad_input
+from core.rundir import RunDirectory
 from training.command import Flags, Screen, create_run
 from training.processes.cores import use_cores_as_devices
 from training.processes.group import Group
 from training.processes.hosts import Membership, from_arguments, from_environment
-from training.processes.start import StopSignal, configure_jax
+from training.processes.start import configure_jax
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,26 +78,27 @@ def meet(options: Arguments) -> Group:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train the run that the command line names."""
-    stop = StopSignal()
-    stop.install()
     with exit_on_bad_input():
         words = sys.argv[1:] if arguments is None else arguments
         options: Arguments = parse(Arguments, words, "python -m training.run")
+        options.prepare()
         if options.spec is not None:
             create_run(options.directory, options.spec)
-        options.prepare()
+        voice.keep(RunDirectory(options.directory).worker_log)
         group = meet(options)
-    from training.execute import execute  # here: JAX loads slowly, and a bad flag is refused before
+        from training.execute import execute  # here: JAX loads slowly, and a bad flag is refused before
 
-    screen = Screen(rewrites=sys.stderr.isatty(), names=False)
-    execution = dataclasses.replace(
-        options.execution(stop, screen.progress if group.is_leader else lambda *_: None),
-        mesh=options.mesh,
-        profile=options.profile,
-    )
-    ((directory, outcome),) = execute([options.directory], execution, group).items()
-    screen.end(directory, outcome)
-    return group.exit(outcome.status)
+        screen = Screen(rewrites=sys.stderr.isatty(), names=False)
+        execution = dataclasses.replace(
+            options.execution(stop.requested, screen.progress if group.is_leader else lambda *_: None),
+            mesh=options.mesh,
+            profile=options.profile,
+        )
+        outcomes = execute([options.directory], execution, group)
+        screen.end(outcomes)
+        if outcomes[options.directory].status == EXIT_FAILED:
+            voice.failed()
+        return group.exit(outcomes[options.directory].status)
 
 
 if __name__ == "__main__":

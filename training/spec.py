@@ -207,6 +207,25 @@ class RunSpec:
         """Evaluation marks, the end of training included."""
         return tuple(sorted({*self.evaluation_marks, self.tokens}))
 
+    def located(self) -> "RunSpec":
+        """The same run with every path from the root on, so that whoever trains it reads the same files.
+
+        Raises:
+          BadInput: nobody knows the home of a path.
+        """
+        if any(":" in task for task in self.tasks):
+            from data.tasks.registry import located  # loads the tasks
+
+            tasks = tuple(located(task) for task in self.tasks)
+        else:
+            tasks = self.tasks
+        data = self.data.located()
+        return (
+            self
+            if (data, tasks) == (self.data, self.tasks)
+            else dataclasses.replace(self, data=data, tasks=tasks)
+        )
+
     @functools.cached_property
     def run_id(self) -> str:
         """Readable name that ends in 8 hex digits of the hash of the canonical JSON."""

@@ -50,7 +50,7 @@ class StepLog:
         if not self._compiled:
             jax.block_until_ready(metrics)
             self._compiled = True
-            compiling = [member for member in self._members if not member.has_ended]
+            compiling = [member for member in self._members if member in members or not member.has_ended]
             share = self.lap() / len(compiling)
             for member in compiling:
                 member.log.clock.compiling += share

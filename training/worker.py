@@ -2,9 +2,9 @@
 
 Standard input holds one JSON object a line: {"run": "runs/<sweep>/<run_id>"}, or {"pack": [...]} for several that are
 trained as one program and each end with an event of their own. Standard output answers in JSON lines:
-{"event": "ready"}, {"event": "progress", "run", "tokens", "loss", "tokens_per_second"} and
-{"event": "end", "run", "status", "message"}. When standard input closes while a run trains (the launcher is
-gone), the run is saved and the worker ends with 75. Compiled programs stay in memory from run to run.
+{"event": "ready"}, {"event": "progress", "run", "tokens", "loss", "tokens_per_second"}, {"event": "note", "message"}
+for the user, and {"event": "end", "run", "status", "message"}. When standard input closes while a run trains (the
+launcher is gone), the run is saved and the worker ends with 75. Compiled programs stay in memory from run to run.
 """
 
 import dataclasses
@@ -14,18 +14,19 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
 from tyro.conf import FlagCreatePairsOff
 
+from core import stop, voice
 from core.cli import parse
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_STOPPED, BadInput, exit_on_bad_input
 from training.execution import Execution
 from training.processes.cores import use_cores_as_devices
 from training.processes.group import Outcome
-from training.processes.start import StopSignal, configure_jax
+from training.processes.start import configure_jax
 
 LOCK_PATIENCE_SECONDS = 60.0
 
@@ -42,6 +43,8 @@ class Arguments:
     """devices by axis: data=2,fsdp=2 (default: the rule)"""
     cores: str = ""
     """pin to these CPU cores, as 0,1; as many threads"""
+    folder: Path | None = None
+    """where relative paths of a specification start (default: here)"""
     profile: FlagCreatePairsOff[bool] = False
     """trace five steps of every run"""
 
@@ -49,12 +52,10 @@ class Arguments:
 class Events:
     """The lines of standard output, which nothing else may write to: what libraries print goes to standard error.
 
-    Args:
-      stop: requested where nobody reads the lines any more.
+    Where nobody reads them any more, the launcher is gone, and this worker stops.
     """
 
-    def __init__(self, stop: StopSignal):
-        self._stop = stop
+    def __init__(self) -> None:
         self._lines: IO[str] = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
 
@@ -62,26 +63,44 @@ class Events:
         try:
             self._lines.write(json.dumps(event) + "\n")
         except BrokenPipeError:
-            self._stop.request()
+            stop.request("the end of the launcher")
 
     def progress(self, run: Path, tokens: int, loss: float, rate: float) -> None:
         self.send(event="progress", run=str(run), tokens=tokens, loss=loss, tokens_per_second=rate)
 
 
+class Notes(logging.Handler):
+    """Our own warnings, sent to whoever reads the events; those of libraries stay on standard error."""
+
+    def __init__(self, events: Events):
+        super().__init__(logging.WARNING)
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._events.send(event="note", message=record.getMessage())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until standard input ends or a signal asks to stop."""
     with exit_on_bad_input():
-        options = parse(
-            Arguments,
-            sys.argv[1:] if arguments is None else arguments,
-            "python -m training.worker",
-        )
+        words = sys.argv[1:] if arguments is None else arguments
+        return serve(parse(Arguments, words, "python -m training.worker"))
+
+
+def serve(options: Arguments) -> int:
+    """Train what standard input names; returns the exit status."""
+    if options.folder is not None:
+        os.chdir(options.folder)
     if options.cores:
-        os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
-    stop = StopSignal()
-    events = Events(stop)
+        try:
+            os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
+        except (ValueError, OSError, OverflowError):
+            raise BadInput(f"--cores={options.cores}: must be cores of this machine, as 0,1") from None
+    voice.give_back()
+    events = Events()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    stop.install()
+    for room in ("training", "data", "model"):
+        logging.getLogger(room).addHandler(Notes(events))
     configure_jax(options.cache)
     use_cores_as_devices()
     execution = Execution(
@@ -90,13 +109,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mesh=options.mesh,
         profile=options.profile,
         lock_patience_seconds=LOCK_PATIENCE_SECONDS,
-        stop_requested=stop,
+        stop_requested=stop.requested,
         report=events.progress,
     )
     orders: queue.Queue[list[Path] | None] = queue.Queue()
-    threading.Thread(target=_read_orders, args=(orders, stop), daemon=True).start()
+    threading.Thread(target=_read_orders, args=(orders, stop.request), daemon=True).start()
     events.send(event="ready")
-    while not stop():
+    while not stop.requested():
         try:
             runs = orders.get(timeout=0.2)
         except queue.Empty:
@@ -105,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             break
         for run, outcome in train(runs, execution).items():
             events.send(event="end", run=str(run), status=outcome.status, message=outcome.message)
-    return EXIT_STOPPED if stop() else EXIT_COMPLETE
+    return EXIT_STOPPED if stop.requested() else EXIT_COMPLETE
 
 
 def train(runs: Sequence[Path], execution: Execution) -> dict[Path, Outcome]:
@@ -118,13 +137,13 @@ def train(runs: Sequence[Path], execution: Execution) -> dict[Path, Outcome]:
         return dict.fromkeys(runs, Outcome(EXIT_BAD_INPUT, str(error)))
 
 
-def _read_orders(orders: queue.Queue[list[Path] | None], stop: StopSignal) -> None:
+def _read_orders(orders: queue.Queue[list[Path] | None], ask_to_stop: Callable[[str], None]) -> None:
     for line in sys.stdin:
         if line.strip():
             order = json.loads(line)
             orders.put([Path(run) for run in order.get("pack") or [order["run"]]])
     orders.put(None)
-    stop.request()
+    ask_to_stop("the end of the launcher")
 
 
 if __name__ == "__main__":

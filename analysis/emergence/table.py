@@ -12,11 +12,13 @@ import numpy as np
 
 from analysis.emergence.records import ACCURACY, AXES, CONTINUOUS, ROW, task_records
 from analysis.logs.cells import read_cells
+from analysis.logs.groups import labelled
 from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run
 from analysis.logs.table import Reading
 from core.errors import BadInput
 from core.files import whole_rows
+from core.numbers import finite
 from core.rundir import EVALUATIONS
 
 SWEEP_METRICS = (("nll_per_token", "nll"), ("brier", "brier"), ("edit_distance", "edit_distance"))
@@ -99,20 +101,27 @@ def read_task_table(
 
 
 def sweep_rows(sweep: SweepLogs) -> tuple[list[dict[str, Any]], str]:
-    """Rows of every complete run's last evaluation of each task; exact match, or else choices."""
+    """Rows of every complete run's last evaluation of each task; exact match, or else choices.
+
+    Where runs differ in a setting that scale does not explain, each group of equal settings is a task of its own.
+    """
     digest = hashlib.sha256(sweep.sha256.encode())
     rows = []
-    for run in sweep.usable:
+    for run, label in labelled(sweep.usable):
         latest: dict[str, dict[str, tuple[float, float, float]]] = {}
+        if run.has_doubtful(EVALUATIONS):
+            continue
         evaluations = sweep.read(run.run, EVALUATIONS) or b""
         digest.update(evaluations)
         for line in _rows_of(evaluations, run):
             parts = str(line.get("name")).split("/")
-            if len(parts) < 3 or parts[0] != "task" or line.get("value") is None:
+            numbers = all(finite(line.get(key)) is not None for key in ("tokens", "value"))
+            if len(parts) < 3 or parts[0] != "task" or not numbers:
                 continue
             scores = latest.setdefault("/".join(parts[1:-1]), {})
             if line["tokens"] >= scores.get(parts[-1], (-1.0, 0.0, 0.0))[0]:
-                scores[parts[-1]] = (line["tokens"], line["value"], line.get("n") or 0.0)
+                items = line["n"] if finite(line.get("n")) is not None else 0.0
+                scores[parts[-1]] = (line["tokens"], line["value"], items)
         for task, scores in sorted(latest.items()):
             kind = "exact_match" if "exact_match" in scores else "choice_accuracy"
             if kind not in scores:
@@ -120,7 +129,13 @@ def sweep_rows(sweep: SweepLogs) -> tuple[list[dict[str, Any]], str]:
             _, value, items = scores[kind]
             guess = "chance" if kind == "exact_match" else "choice_chance"
             chance = scores.get(guess, (0.0, 0.0 if guess == "chance" else math.nan, 0.0))[1]
-            row = {"task": task, "n": items, "correct": round(value * items), "chance": chance, "run": run.run}
+            row = {
+                "task": f"{task} ({label})" if label else task,
+                "n": items,
+                "correct": round(value * items),
+                "chance": chance,
+                "run": run.run,
+            }
             row |= {"params": run.count(), "flops": run.flops(), "tokens": run.tokens, "loss": run.final()}
             row["seed"] = run.spec.get("seed", "")
             for metric, column in SWEEP_METRICS:

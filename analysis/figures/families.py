@@ -84,6 +84,10 @@ def family_panels(panels: Sequence[Panel], height: float = 3.9) -> Figure:
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
+    if not panel.families:
+        axes.set_axis_off()
+        headed(axes, panel.title, "nothing to draw yet")
+        return
     every_x = np.concatenate([*(one.x for one in panel.families), *(_line(one)[0] for one in panel.families)])
     every_y = np.concatenate([*(one.y for one in panel.families), *(_line(one)[1] for one in panel.families)])
     count_axis(axes, "x", panel.x_label, every_x, flops=panel.flops)

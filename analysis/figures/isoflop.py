@@ -23,6 +23,7 @@ from analysis.figures.style import (
     size_colours,
     styled,
 )
+from analysis.fit.identified import known_to_within_itself
 from analysis.isoflop.find import Isoflop
 from analysis.isoflop.hull import lower_hull
 from analysis.isoflop.slices import flops_of, read_weights, size_curves
@@ -165,7 +166,9 @@ def _growth_panel(axes: Axes, result: Isoflop) -> None:
     axes.plot(line, coefficient * line**slope, color=BLUE)
     interval = result.intervals["a_opt"]
     shown = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    known = known_to_within_itself(slope, interval)
+    words = rf"$N_\mathrm{{opt}} \propto C^{{{slope:.2f}}}$" if known else "growth not identified"
     axes.text(
-        0.04, 0.95, rf"$N_\mathrm{{opt}} \propto C^{{{slope:.2f}}}$" + shown, transform=axes.transAxes, va="top",
+        0.04, 0.95, words + shown, transform=axes.transAxes, va="top",
         color=BLACK,
     )  # fmt: skip

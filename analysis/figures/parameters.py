@@ -1,6 +1,6 @@
 """Each parameter under every choice of the analyst, beside its standard error."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +14,7 @@ def sensitivity_figure(
     choices: Sequence[tuple[str, Mapping[str, float]]],
     intervals: Mapping[str, tuple[float, float]],
     level: float = 0.95,
+    unknown: Collection[str] = (),
 ) -> Figure:
     """One panel a parameter, one row a choice; the band is the interval of the first choice.
 
@@ -21,6 +22,7 @@ def sensitivity_figure(
       names: of the parameters.
       choices: (label, values); the first is the fit reported. A missing or non-finite value is left blank.
       intervals: of the first choice.
+      unknown: parameters that are not identified, which the title of their panel says.
     """
     figure, panels = new_figure(
         columns=len(names), width=2.2 + 1.55 * len(names), height=1.25 + 0.27 * len(choices), sharey=True
@@ -38,7 +40,7 @@ def sensitivity_figure(
         if finite.size:
             inside = _limits(values[np.isfinite(values)], low, high)
             axes.set_xlim(*inside)
-        axes.set_title(_symbol(name), fontsize=10)
+        axes.set_title(_symbol(name) + ("\nnot identified" if name in unknown else ""), fontsize=9)
         axes.locator_params(axis="x", nbins=3)
         axes.set_ylim(-0.7, len(choices) - 0.3)
     panels[0].set_yticks(rows, [label for label, _ in choices])

@@ -10,10 +10,11 @@ from rich.console import Console, RenderableType
 from rich.table import Table as Grid
 from tyro.conf import UseAppendAction, arg
 
-from analysis.commands import write_result
+from analysis.commands import for_each_group, write_result
 from analysis.fit.checks import with_derived
 from analysis.fit.clusters import CORRELATED_RESIDUALS, INDEPENDENT
 from analysis.fit.fit import Fit, fit_law
+from analysis.fit.identified import said, said_interval
 from analysis.fit.objectives import Robust, Space
 from analysis.fit.selection import Sensitivity
 from analysis.fit.selection import sensitivity as refits
@@ -21,10 +22,11 @@ from analysis.laws import LAWS, get_law
 from analysis.laws.base import Law
 from analysis.logs.cells import advice
 from analysis.logs.flags import RunFlags, RunTableFlags
-from analysis.logs.read import read_table
+from analysis.logs.read import fresh_rows, read_table
 from analysis.logs.table import OPTIONAL, Table
 from core import cli
 from core.errors import BadInput
+from core.numbers import number
 
 RUN_NAMES = (
     "run",
@@ -113,29 +115,34 @@ def fit(
         "fixed": cli.numbers(fix, "--fix"),
         "seed": seed,
     }
-    read = read_table(table, (chosen.target,), optional, reading=asked)
-    refuse_missing_inputs(chosen, read)
-    fitted = fit_law(
-        chosen,
-        read.columns,
-        bootstrap=bootstrap,
-        cluster=cluster,
-        wild=wild,
-        level=level,
-        table_warnings=read.warnings,
-        **options,
-    )
-    fitted = dataclasses.replace(fitted, warnings=(*fitted.warnings, *run_column(fitted.warnings, read)))
-    tried = refits(chosen, read.columns, **options) if sensitivity else None
     console = Console(soft_wrap=True)
-    for part in described(fitted, tried):
-        console.print(part)
-    if out is not None:
-        stored = {**fitted.to_json(), **asked.to_json(), "input": read.source()}
-        if tried is not None:
-            stored["sensitivity"] = tried.to_json()
-        write_result(out, stored)
-        console.print(f"written: {out}", highlight=False)
+
+    def one(group: int, target: Path | None) -> None:
+        read = read_table(table, (chosen.target,), optional, reading=asked, group=group)
+        read = read if "unique_tokens" in chosen.inputs else fresh_rows(read)
+        refuse_missing_inputs(chosen, read)
+        fitted = fit_law(
+            chosen,
+            read.columns,
+            bootstrap=bootstrap,
+            cluster=cluster,
+            wild=wild,
+            level=level,
+            table_warnings=read.warnings,
+            **options,
+        )
+        fitted = dataclasses.replace(fitted, warnings=(*fitted.warnings, *run_column(fitted.warnings, read)))
+        tried = refits(chosen, read.columns, **options) if sensitivity else None
+        for part in described(fitted, tried):
+            console.print(part)
+        if target is not None:
+            stored = {**fitted.to_json(), **asked.to_json(), "input": read.source()}
+            if tried is not None:
+                stored["sensitivity"] = tried.to_json()
+            write_result(target, stored)
+            console.print(f"written: {target}", highlight=False)
+
+    for_each_group(table, out, one)
 
 
 def refuse_missing_inputs(law: Law, read: Table) -> None:
@@ -174,10 +181,12 @@ def described(fitted: Fit, tried: Sensitivity | None) -> Iterator[RenderableType
         f"reached by {starts['reached_best']} of {starts['tried']} starts, {len(starts['other_minima'])} other "
         f"minima, scale-free gradient {starts['gradient']:.1e}, condition {starts['condition']:.2g}"
     )
-    if fitted.derived:
+    if fitted.derived and fitted.known:
         yield (
             f"compute-optimal: N grows as C^{fitted.derived['a_opt']:.4f}, D as C^{fitted.derived['b_opt']:.4f}"
         )
+    elif fitted.derived:
+        yield f"compute-optimal: not stated, since the law is not identified ({fitted.why_unknown})"
     if tried is not None:
         yield tried.grid()
     yield from (f"warning: {warning}" for warning in fitted.warnings)
@@ -193,13 +202,13 @@ def parameter_grid(fitted: Fit, tried: Sensitivity | None) -> Grid:
         grid.add_column("range over choices", justify="right")
     for name in fitted.law.names:
         low, high = fitted.intervals[name]
-        row = [name, f"{fitted.parameters[name]:.6g}"]
+        row = [name, fitted.said(name, 6)]
         if name in fitted.fixed:
             row += ["held", "", "held"]
         else:
-            row += [f"{fitted.standard_errors[name]:.3g}", f"{low:.4g} to {high:.4g}"]
-            row.append("yes" if fitted.identified[name] else "NO")
+            row += [number(fitted.standard_errors[name]), said_interval(fitted.law, name, (low, high), 4)]
+            row.append("yes" if fitted.identified[name] else f"NO: {fitted.unknown[name]}")
         if tried is not None:
-            row.append("{:.4g} to {:.4g}".format(*tried.spans[name]))
+            row.append(" to ".join(said(fitted.law, name, end, 4) for end in tried.spans[name]))
         grid.add_row(*row)
     return grid

@@ -16,7 +16,7 @@ from analysis.fit.checks import check_fit, checked_fixed, kept_rows, signed_law,
 from analysis.fit.clusters import clusters_of, correlation_warning, few_clusters, left_out
 from analysis.fit.estimation import Estimation, estimation_of
 from analysis.fit.frontier import compute_optimal
-from analysis.fit.identified import identified
+from analysis.fit.identified import WORDS, identified, where_it_ended
 from analysis.fit.multistart import Certificate, multistart
 from analysis.fit.objectives import FitObjective
 from analysis.fit.prediction import predict_law, prediction_interval
@@ -33,6 +33,7 @@ from analysis.laws import get_law
 from analysis.laws.base import Law
 from analysis.quantiles import finite_quantiles
 from core.errors import BadInput
+from core.numbers import number
 
 STORED_DRAWS = 1000  # draws kept in fit.json: enough for a 95% interval, small enough to read
 PROFILE_ROWS = 4096  # beyond this many rows profiles agree with the asymptotic interval and only cost time
@@ -75,6 +76,40 @@ class Fit:
     fixed: dict[str, float] = field(default_factory=dict)
     dropped: int = 0
     warnings: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether the law is identified: all its parameters are."""
+        return all(self.identified.values())
+
+    @property
+    def unknown(self) -> dict[str, str]:
+        """The parameters that are not identified, and why."""
+        return {
+            name: where_it_ended(self.law, name, self.parameters[name], self.intervals[name])
+            for name, known in self.identified.items()
+            if not known
+        }
+
+    @property
+    def why_unknown(self) -> str:
+        """`unknown` in one line."""
+        return "; ".join(f"{name}: {why}" for name, why in self.unknown.items())
+
+    @property
+    def no_forecast(self) -> str:
+        """Why nothing is predicted from a law that is not identified, and what would change that."""
+        return (
+            f"the law is not identified by its table ({self.why_unknown}), so that no forecast follows from it; more "
+            "sizes, data sizes or seeds would identify it"
+        )
+
+    def said(self, name: str, digits: int = 3) -> str:
+        """A parameter as a reader is told it: a number, or that it is not identified where it has run into a bound."""
+        why = self.unknown.get(name, "")
+        if "bound" in why or "no finite" in why:
+            return f"not identified ({why})"
+        return number(self.parameters[name], digits)
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -122,6 +157,8 @@ class Fit:
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "standard_errors": self.standard_errors,
             "identified": self.identified,
+            "law_identified": self.known,
+            "identified_means": WORDS,
             "starts": self.starts,
             "derived": self.derived,
             "derived_intervals": self.derived_intervals,
@@ -143,18 +180,25 @@ class Fit:
         try:
             law = get_law(stored["law"]).signed(float(stored.get("shift", 0.0)))
             draws = stored["draws"]
+            fixed = {name: float(value) for name, value in stored["fixed"].items()}
+            parameters = {name: float(stored["parameters"][name]) for name in law.names}
+            intervals = {
+                name: (_number(stored["intervals"][name][0]), _number(stored["intervals"][name][1]))
+                for name in law.names
+            }
+            # by the criterion of today, whatever an earlier version stored
+            known = identified(
+                law, parameters, intervals, tuple(stored["starts"].get("at_bound", ())), tuple(fixed)
+            )
             return cls(
                 law=law,
                 objective=FitObjective(stored["robust"], float(stored["delta"]), stored["space"]),
                 value=_number(stored["objective"]),
                 n=int(stored["n"]),
-                parameters={name: float(stored["parameters"][name]) for name in law.names},
+                parameters=parameters,
                 standard_errors={name: _number(stored["standard_errors"][name]) for name in law.names},
-                intervals={
-                    name: (_number(stored["intervals"][name][0]), _number(stored["intervals"][name][1]))
-                    for name in law.names
-                },
-                identified={name: bool(stored["identified"][name]) for name in law.names},
+                intervals=intervals,
+                identified=known,
                 draws=None if draws is None else np.array(draws, dtype=np.float64).reshape(-1, len(law.names)),
                 draws_kind=str(stored["draws_kind"]),
                 residual_sd=_number(stored["residual_sd"]),
@@ -164,7 +208,7 @@ class Fit:
                 derived_intervals=dict(stored["derived_intervals"]),
                 level=float(stored["level"]),
                 seed=int(stored["seed"]),
-                fixed={name: float(value) for name, value in stored["fixed"].items()},
+                fixed=fixed,
                 dropped=int(stored["dropped"]),
                 warnings=tuple(stored["warnings"]),
             )
@@ -241,7 +285,7 @@ def fit_law(
         intervals.update(profile_intervals(estimation, point, certificate.hessian, level, spread))
     intervals.update({name: (value, value) for name, value in fixed.items()})
     parameters = dict(zip(law.names, estimation.natural(point).tolist(), strict=True))
-    known = identified(law, intervals, certificate.at_bound, estimation.fixed)
+    known = identified(law, parameters, intervals, certificate.at_bound, estimation.fixed)
     derived, derived_intervals = compute_optimal(parameters, errors.draws, errors.tails)
     warnings += [*errors.warnings, *certificate.warnings(law)]
     if not all(known.values()):

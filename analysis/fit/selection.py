@@ -19,7 +19,10 @@ SAME_FLOPS = 1e-3  # relative difference below which two conventions of FLOPs ar
 
 @dataclass(frozen=True)
 class RankedLaw:
-    """A law's fit with its information criteria; `delta_aicc` and `weight` are relative to the best of the set."""
+    """A law's fit with its information criteria; `delta_aicc` and `weight` are relative to the best of the set.
+
+    Where a table has too few rows for AICc (`least_rows`), `delta_aicc` is infinite and `weight` 0.
+    """
 
     fit: Fit
     aic: float
@@ -73,7 +76,7 @@ def compare_laws(
     gaps = [score[1] - best if math.isfinite(score[1]) else math.inf for score in scores]
     total = sum(math.exp(-gap / 2) for gap in gaps)
     ranked = [
-        RankedLaw(fit, *score, delta_aicc=gap, weight=math.exp(-gap / 2) / total)
+        RankedLaw(fit, *score, delta_aicc=gap, weight=math.exp(-gap / 2) / total if total else 0.0)
         for fit, score, gap in zip(fits, scores, gaps, strict=True)
     ]
     return sorted(ranked, key=lambda rank: rank.delta_aicc)

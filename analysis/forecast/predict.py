@@ -21,7 +21,7 @@ from analysis.commands import digest_of, read_object, write_result
 from analysis.fit.fit import Fit
 from analysis.laws.base import Law
 from analysis.logs.flags import Flags, TableFlags
-from analysis.logs.read import read_table
+from analysis.logs.read import read_table, settings_of
 from analysis.logs.table import Reading
 from core import cli
 from core.errors import BadInput
@@ -37,6 +37,7 @@ def forecast(
     level: float = 0.9,
     others: Mapping[str, float] | None = None,
     flops: float | None = None,
+    unidentified: bool = False,
 ) -> dict[str, Any]:
     """What a fit says of one run.
 
@@ -46,12 +47,13 @@ def forecast(
         it follows from by C = 6 N D.
       level: of the interval, in which the run itself should land: parameters and noise are both in it.
       others: further inputs of the law, e.g. unique_tokens.
+      unidentified: whether a law that its table does not identify may be asked; the forecast then says so.
 
     Returns:
       law, params, tokens, inputs, prediction, interval, level and warnings.
 
     Raises:
-      BadInput: no fit, an input that is missing or not positive, or no interval.
+      BadInput: no fit, one that is not identified, an input that is missing or not positive, or no interval.
     """
     inputs = given_inputs(params, tokens, flops, others or {})
     if not 0 < level < 1:
@@ -59,6 +61,8 @@ def forecast(
     fitted = Fit.from_json(fit)
     if fitted.law.target != "loss":
         raise BadInput(f"law {fitted.law.name} predicts {fitted.law.target}, not loss; forecasts are of loss")
+    if not (fitted.known or unidentified):
+        raise BadInput(fitted.no_forecast)
     known = inputs_of(fitted.law, inputs)
     row = {name: np.array([value]) for name, value in known.items()}
     value = float(fitted.predict(row)[0])
@@ -66,6 +70,8 @@ def forecast(
     if not np.isfinite([value, low, high]).all():
         raise BadInput(f"the fit gives no finite prediction with an interval at {told(inputs)}")
     warnings = [f"fit: {warning}" for warning in fitted.warnings]
+    if not fitted.known:
+        warnings.insert(0, f"from a law that its table does not identify ({fitted.why_unknown})")
     if not low <= value <= high:
         warnings.append("the prediction lies outside its own interval: the resamples are skewed")
     return {
@@ -155,13 +161,11 @@ def beyond(
     path = source.get("path")
     candidates = [Path(path), folder / path] if isinstance(path, str) and path else []
     there = [candidate for candidate in candidates if candidate.exists()]
-    for candidate in there:
-        reading = dataclasses.replace(
-            Reading.from_json(fit), signed=frozenset({"loss"}), spare=frozenset(COUNTED)
-        )
+    reading = dataclasses.replace(Reading.from_json(fit), signed=frozenset({"loss"}), spare=frozenset(COUNTED))
+    for candidate, group in [(path, group) for path in there for group in range(len(settings_of(path)))]:
         try:
             # what the fit was of is read along: rows without it were dropped
-            table = read_table(candidate, ("loss",), COUNTED, reading=reading)
+            table = read_table(candidate, ("loss",), COUNTED, reading=reading, group=group)
         except BadInput:
             continue
         if table.sha256 != source.get("sha256"):

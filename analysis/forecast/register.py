@@ -25,11 +25,14 @@ from analysis.commands import digest_of, read_object, write_result
 from analysis.fit.fit import Fit, fit_law
 from analysis.fit.selection import RankedLaw, compare_laws, least_rows
 from analysis.forecast.predict import forecast
-from analysis.laws import compared_laws
+from analysis.laws import compared_laws, get_law
+from analysis.laws.base import Law
+from analysis.logs.groups import sentence
 from analysis.logs.load import SweepLogs, load_sweep
+from analysis.logs.read import fresh_rows
 from analysis.logs.table import Table
 from core import cli
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.files import write_atomic
 from core.records import held_back_of
 from core.rundir import SweepDirectory
@@ -60,15 +63,18 @@ def register(
     for name in [*(run["run"] for run in runs), *held["trunks"]]:
         if sweep.run(name).environment.exists():
             raise BadInput(f"{path / name}: has started already; a forecast must be written before its run")
-    table = small_table(load_sweep(path), {run["run"] for run in runs})
+    table = fresh_rows(small_table(load_sweep(path), {run["run"] for run in runs}))
     columns = {name: table.columns[name] for name in COLUMNS}
     ranked = _ranked(path, columns, seed) if law == BEST else []
-    fit = fit_law(ranked[0].fit.law if ranked else law, columns, bootstrap=bootstrap, seed=seed)
+    fit = _best_fit([rank.fit.law for rank in ranked] or [get_law(law)], columns, bootstrap, seed)
     text = table_text(table)
     source = {"path": sweep.forecast_table.name, "sha256": _sha256(text), "rows": table.rows}
     fit_text = _fit_text(fit, source)
     predictions = [
-        {"run": run["run"], **forecast(json.loads(fit_text), run["params"], run["tokens"], level)}
+        {
+            "run": run["run"],
+            **forecast(json.loads(fit_text), run["params"], run["tokens"], level, unidentified=True),
+        }
         for run in runs
     ]
     largest = max(predictions, key=lambda prediction: (prediction["tokens"], prediction["params"]))
@@ -83,13 +89,21 @@ def register(
         "date": datetime.datetime.now(datetime.UTC).isoformat(),
     }
     value["digest"] = digest_of(value)
-    try:
+    with writes(sweep.forecast_folder):
         write_atomic(sweep.forecast_table, text)
         write_atomic(sweep.forecast_fit, fit_text)
-    except OSError as error:
-        raise BadInput(f"{sweep.forecast_folder}: cannot be written ({error.strerror})") from None
     write_result(sweep.forecast, value)
     return value
+
+
+def _best_fit(laws: Sequence[Law], columns: Mapping[str, np.ndarray], bootstrap: int, seed: int) -> Fit:
+    """The first of these laws that the rows identify; the first of all where they identify none, which it then says."""
+    fits = []
+    for law in laws:
+        fits.append(fit_law(law, columns, bootstrap=bootstrap, seed=seed))
+        if fits[-1].known:
+            return fits[-1]
+    return fits[0]
 
 
 def _ranked(path: Path, columns: Mapping[str, np.ndarray], seed: int) -> list[RankedLaw]:
@@ -105,9 +119,17 @@ def _ranked(path: Path, columns: Mapping[str, np.ndarray], seed: int) -> list[Ra
 
 
 def small_table(sweep: SweepLogs, held: set[str]) -> Table:
-    """The rows of all usable runs that are not held back."""
-    others = tuple(run for run in sweep.runs if run.run not in held)
-    return dataclasses.replace(sweep, runs=others).table(optional=("run",))
+    """The rows of all usable runs that are not held back.
+
+    Raises:
+      BadInput: they differ in a setting that a law does not know, so that a forecast would pool them.
+    """
+    others = dataclasses.replace(sweep, runs=tuple(run for run in sweep.runs if run.run not in held))
+    if len(others.groups) > 1:
+        raise BadInput(
+            f"{sweep.path}: {sentence(others.groups)}; train each under a --name of its own to forecast it"
+        )
+    return others.table(optional=("run", "unique_tokens"))
 
 
 def table_text(table: Table) -> str:

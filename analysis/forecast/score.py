@@ -12,7 +12,7 @@ import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,16 +20,18 @@ from analysis.commands import digest_of, read_object, write_result
 from analysis.forecast.predict import told
 from analysis.logs.cells import read_cells
 from analysis.logs.flags import RunFlags, RunTableFlags
+from analysis.logs.load import load_sweep
 from analysis.logs.load_run import Run, read_run
 from analysis.logs.read import read_table
 from analysis.logs.table import Reading
 from core import cli
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.files import JsonLines, read_json_lines
 from core.records import BITS_PER_BYTE
 
 TALLY = "forecasts.jsonl"
 TOLERANCE = 0.02  # relative difference in params and tokens up to which a run is the one that was forecast
+Row = TypeVar("Row")
 NEEDED = ("params", "tokens", "prediction", "interval", "level", "date", "fit")
 
 
@@ -125,6 +127,17 @@ def fit_unchanged(forecast: Mapping[str, Any], folder: Path) -> bool | None:
     return any(hashlib.sha256(path.read_bytes()).hexdigest() == source.get("sha256") for path in candidates)
 
 
+def _only(rows: Sequence[Row], path: Path, known: Mapping[str, float], tolerance: float) -> Row:
+    """The one row of the size that was forecast."""
+    if not rows:
+        raise BadInput(f"{path}: no row within {tolerance:.0%} of the forecast's {told(known)}")
+    if len(rows) > 1:
+        raise BadInput(
+            f"{path}: {len(rows)} rows are within {tolerance:.0%} of the forecast; give one run's directory"
+        )
+    return rows[0]
+
+
 def landed_of(
     path: str | Path,
     wanted: Mapping[str, float | None],
@@ -146,23 +159,22 @@ def landed_of(
         if run is not None:
             return _checked(_of_run(run), wanted, tolerance)
     known = {name: value for name, value in wanted.items() if value is not None}
+    if path.is_dir():
+        # of any group of settings: a forecast is about one run
+        runs = load_sweep(path).usable
+        has = [{"params": run.count(), "tokens": run.tokens, "flops": run.flops()} for run in runs]
+        near = [
+            run
+            for run, own in zip(runs, has, strict=True)
+            if all(abs((own[name] or 0.0) / value - 1) <= tolerance for name, value in known.items())
+        ]
+        return _of_run(_only(near, path, known, tolerance))
     others = [name for name in ("run", "params", "tokens") if name not in known]
     reading = dataclasses.replace(reading, spare=frozenset(others))
     table = read_table(path, (*known, "loss"), others, reading=reading)
-    near = [np.abs(table.columns[name] / value - 1) <= tolerance for name, value in known.items()]
-    rows = np.flatnonzero(np.all(near, axis=0))
-    if not rows.size:
-        raise BadInput(f"{path}: no row within {tolerance:.0%} of the forecast's {told(known)}")
-    if rows.size > 1:
-        raise BadInput(
-            f"{path}: {rows.size} rows are within {tolerance:.0%} of the forecast; give one run's directory"
-        )
-    row = int(rows[0])
+    close = [np.abs(table.columns[name] / value - 1) <= tolerance for name, value in known.items()]
+    row = _only(np.flatnonzero(np.all(close, axis=0)).tolist(), path, known, tolerance)
     name = str(table.columns["run"][row]) if "run" in table.columns else f"row {table.row_number(row)}"
-    if path.is_dir():
-        run = read_run(path / name)
-        assert run is not None
-        return _of_run(run)
     return {
         "run": name,
         "params": float(table.columns["params"][row]) if "params" in table.columns else None,
@@ -300,14 +312,12 @@ def _keep(tally: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:
             row.get("observed"),
         )
 
-    try:
+    with writes(tally):
         rows = list(read_json_lines(tally))
         if mark(result) not in {mark(row) for row in rows}:
             with JsonLines(tally) as file:
                 file.append(dict(result))
             rows.append(dict(result))
-    except OSError as error:
-        raise BadInput(f"{tally}: cannot be written ({error.strerror})") from None
     return rows
 
 

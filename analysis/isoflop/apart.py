@@ -48,7 +48,8 @@ class HeldApart:
         return (
             f"row {number} ({self.params:.3g} params, {self.tokens:.3g} tokens) is held apart: its loss "
             f"{self.loss:.4g} is {abs(off):.1%} {'above' if off > 0 else 'below'} the {self.expected:.4g} that the "
-            f"other sizes at {self.flops:.3g} FLOPs say (undertrained, diverged, or mistyped?); analysis.isoflop --keep-all takes it"
+            f"other sizes at {self.flops:.3g} FLOPs say (undertrained, diverged, or mistyped?); analysis.isoflop "
+            "--keep-all takes it"
         )
 
 

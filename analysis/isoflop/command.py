@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.commands import write_result
+from analysis.commands import for_each_group, write_result
+from analysis.fit.identified import known_to_within_itself
 from analysis.isoflop.find import Isoflop, Method, find_valleys
 from analysis.isoflop.slices import Kind
 from analysis.logs.flags import RunFlags, RunTableFlags
-from analysis.logs.read import read_table
+from analysis.logs.read import fresh_rows, read_table
 from analysis.logs.table import REQUIRED, Table
 from core import cli
 from core.errors import BadInput
@@ -67,14 +68,18 @@ def isoflop(
     ):
         if not good:
             raise BadInput(f"{name} {value}: must be {allowed}")
-    asked = reading.reading()
-    read = read_table(table, optional=("flops",), reading=asked)
-    columns = {name: values for name, values in read.columns.items() if name in (*REQUIRED, "flops")}
+    asked = dataclasses.replace(reading.reading(), spare=frozenset({"unique_tokens"}))
     options = (method, bootstrap, seed, level, slices, tolerance, min_points, noise)
-    result = find_valleys(columns, *options, keep_all=keep_all, row_numbers=read.row_numbers)
-    result = dataclasses.replace(result, warnings=(*read.warnings, *result.warnings))
-    write_result(out, {**result.to_json(read.source()), **asked.to_json()})
-    sys.stdout.write(summary(result, read))
+
+    def one(group: int, target: Path | None) -> None:
+        read = fresh_rows(read_table(table, optional=("flops", "unique_tokens"), reading=asked, group=group))
+        columns = {name: values for name, values in read.columns.items() if name in (*REQUIRED, "flops")}
+        result = find_valleys(columns, *options, keep_all=keep_all, row_numbers=read.row_numbers)
+        result = dataclasses.replace(result, warnings=(*read.warnings, *result.warnings))
+        write_result(target or out, {**result.to_json(read.source()), **asked.to_json()})
+        sys.stdout.write(summary(result, read))
+
+    for_each_group(table, out, one)
 
 
 def summary(result: Isoflop, table: Table) -> str:
@@ -90,8 +95,14 @@ def summary(result: Isoflop, table: Table) -> str:
             lines.append(f"  {valley.flops:.3g} FLOPs: no valley; {valley.why}")
     for name, what in (("a_opt", "params"), ("b_opt", "tokens")):
         value, interval = result.derived[name], result.intervals[name]
-        if value is not None:
-            shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+        if value is None:
+            continue
+        if interval and not known_to_within_itself(value, interval):
+            lines.append(
+                f"  how the best {what} grow is not identified: as C^{interval[0]:.3f} to C^{interval[1]:.3f}"
+            )
+        else:
+            shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else " (no interval)"
             lines.append(f"  best {what} grow as C^{value:.3f}{shown}")
     lines += [f"  warning: {warning}" for warning in result.warnings]
     return "\n".join(lines) + "\n"

@@ -192,7 +192,7 @@ def _slopes(log_flops_BH: np.ndarray, handovers: Sequence[Handover]) -> np.ndarr
     log_cost_H = np.log([handover.flops / handover.tokens for handover in handovers])
     for row, log_flops_H in enumerate(log_flops_BH):
         there = np.isfinite(log_flops_H)
-        if there.sum() >= 2 and np.ptp(log_flops_H[there]) > 0:
+        if there.sum() >= 2 and np.ptp(log_flops_H[there]) > 1e-9:  # else a line through them has no slope
             x = log_flops_H[there]
             slopes[row] = [np.polyfit(x, y, 1)[0] for y in (log_params_H[there], x - log_cost_H[there])]
     return slopes

@@ -8,7 +8,6 @@ loss along the way was measured at another learning rate and is not comparable. 
 import dataclasses
 import functools
 import hashlib
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from analysis.logs.files import Logs, Read, folders_of, reader
+from analysis.logs.groups import SettingsGroup, groups_of, sentence
 from analysis.logs.load_curves import EVALUATION_COLUMNS, METRIC_COLUMNS, Curves, read_curves
 from analysis.logs.load_run import (
     DEFAULT_FLOPS,
@@ -27,14 +27,16 @@ from analysis.logs.load_run import (
     number,
     read_run,
 )
+from analysis.logs.lossy import lossy_warning
 from analysis.logs.suspicions import suspicions
 from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values
+from core.epochs import known_corpora
 from core.errors import BadInput
+from core.identity import digest_of
 from core.records import BITS_PER_BYTE, LOSS
 from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC
 
-# Settings in which equal runs may differ: distinct tokens have a column of their own, and a trunk's name follows them.
-TOLD_APART = {"data.unique_tokens", "parent"}
+CACHE = "cache"  # where commands keep token caches unless --cache says otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,7 @@ class SweepLogs:
     path: Path
     runs: tuple[Run, ...]
     read: Read
+    chosen: frozenset[str] | None = None  # of a part: the runs that its fits may take
 
     @property
     def name(self) -> str:
@@ -51,8 +54,9 @@ class SweepLogs:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Over every run's name and core files: the same logs give the same hash wherever they lie."""
-        lines = "".join(f"{run.run} {run.digest}\n" for run in self.runs)
+        """Over name and core files of every run (of a part, its runs): the same logs, the same hash anywhere."""
+        taken = [run for run in self.runs if self.chosen is None or run.run in self.chosen]
+        lines = "".join(f"{run.run} {run.digest}\n" for run in taken)
         return hashlib.sha256(lines.encode()).hexdigest()
 
     @functools.cached_property
@@ -61,7 +65,16 @@ class SweepLogs:
         good = [run for run in self.runs if not self._unusable(run) and not run.trunk]
         if any(run.cooled for run in good):
             good = [run for run in good if run.cooled]
-        return tuple(good)
+        return tuple(run for run in good if self.chosen is None or run.run in self.chosen)
+
+    @functools.cached_property
+    def groups(self) -> tuple[SettingsGroup, ...]:
+        """The usable runs by the settings that a law of size and data does not know: one group where none differ."""
+        return groups_of(self.usable)
+
+    def of(self, group: SettingsGroup) -> "SweepLogs":
+        """The same sweep, of which fits take the runs of one group."""
+        return dataclasses.replace(self, chosen=frozenset(run.run for run in group.runs))
 
     @staticmethod
     def _unusable(run: Run) -> str:
@@ -89,7 +102,27 @@ class SweepLogs:
     @functools.cached_property
     def warnings(self) -> tuple[str, ...]:
         """What differs between runs that a law treats as equal, and which runs are missing from it."""
-        return tuple([*_left_out_warning(self), *_difference_warnings(self.usable)])
+        if self.chosen is not None:
+            return tuple(_difference_warnings(self.usable))
+        split = [sentence(self.groups)] if len(self.groups) > 1 else []
+        return tuple(
+            [*split, *_left_out_warning(self), *_note_warnings(self), *_difference_warnings(self.usable)]
+        )
+
+    @property
+    def epochs_unknown(self) -> str:
+        """Which usable runs do not say how often they read their text, one line; empty where all do.
+
+        Runs of an earlier version do not; a token cache may. They count as fresh text.
+        """
+        unknown = [run.run for run in self.usable if run.reading is None]
+        if not unknown:
+            return ""
+        verb = "does" if len(unknown) == 1 else "do"
+        return (
+            f"{len(unknown)} of {len(self.usable)} runs {verb} not say how often they read their text, such as "
+            f"{unknown[0]}, and no cache here holds their tokens: they count as fresh text"
+        )
 
     def table(
         self,
@@ -97,19 +130,28 @@ class SweepLogs:
         optional: Sequence[str] = OPTIONAL,
         params: str = DEFAULT_PARAMS,
         flops: str = DEFAULT_FLOPS,
+        group: int = 0,
         rename: Mapping[str, str] | None = None,
     ) -> Table:
         """One row a usable run, in the order of run names: the table that fits read.
+
+        Of runs that differ in a setting that a law does not know only one group is taken, and a warning says so.
 
         Args:
           required, optional: column names; a sweep can give params, tokens, loss, flops, unique_tokens,
             run, seed, width, depth, bits_per_byte, params_total and params_non_embedding.
           params, flops: the ledger's conventions.
+          group: which of `groups`, where there are several.
           rename: name in the table -> column of a sweep, e.g. {"params": "params_total"}.
 
         Raises:
           BadInput: fewer than two usable runs, a required column that a sweep does not have or lacks in a run.
         """
+        if self.chosen is None and len(self.groups) > 1:
+            table = self.of(self.groups[group]).table(required, optional, params, flops, rename=rename)
+            own = [warning for warning in table.warnings if warning not in self.warnings]
+            taken = f"of the groups, {self.groups[group].label} is taken here"
+            return dataclasses.replace(table, warnings=(*self.warnings, taken, *own))
         runs = self.usable
         if len(runs) < 2:
             said = "; ".join(f"{run}: {cause}" for run, cause in list(self.left_out().items())[:3])
@@ -117,7 +159,6 @@ class SweepLogs:
                 f"{self.path}: {len(runs)} of {len(self.runs)} runs can be used; at least 2 are needed"
                 + (f" ({said})" if said else "")
             )
-        repeated = any(at(run.spec, "data", "unique_tokens") for run in runs)
         readers: dict[str, Callable[[Run], Any]] = {
             "params": lambda run: run.count(params),
             "tokens": lambda run: run.tokens,
@@ -131,11 +172,9 @@ class SweepLogs:
             "depth": lambda run: number(at(run.spec, "model", "depth")),
             "bits_per_byte": lambda run: run.final(BITS_PER_BYTE),
         }
-        if repeated:
-            # 0 stands for the whole split, of which a run has seen as many distinct tokens as it trained on.
-            readers["unique_tokens"] = lambda run: min(
-                run.tokens or 0.0, number(at(run.spec, "data", "unique_tokens")) or math.inf
-            )
+        if any(run.reading is not None and run.reading.repeats for run in runs):
+            # A run of which it is not known counts as fresh text; `epochs_unknown` says so.
+            readers["unique_tokens"] = lambda run: run.reading.unique_tokens if run.reading else run.tokens
         for header in (rename or {}).values():
             if header not in readers:
                 raise BadInput(f"{self.path}: a sweep has no column {header}; it has {', '.join(readers)}")
@@ -183,12 +222,36 @@ def load_sweep(path: str | os.PathLike, logs: Logs | None = None) -> SweepLogs:
     path = Path(path)
     try:
         names, read = (folders_of(path), reader(path)) if logs is None else (logs.folders, logs.read)
-        runs = tuple(run for name in names if (run := read_run(path / name, read)) is not None)
+        skip = {name: () if logs is not None and logs.drawn(name) else (METRICS,) for name in names}
+        found = [run for name in names if (run := read_run(path / name, read, skip[name])) is not None]
     except OSError as error:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from None
-    if not runs:
+    if not found:
         raise BadInput(f"{path}: no runs in it (no folder with a {SPEC})")
-    return SweepLogs(path, runs, read)
+    return SweepLogs(path, _with_train_tokens(path, tuple(_copies_named(found))), read)
+
+
+def _with_train_tokens(path: Path, runs: tuple[Run, ...]) -> tuple[Run, ...]:
+    """What runs of an earlier version do not say, from token caches beside the folder of sweeps or in this one."""
+    if all(run.reading is not None or not run.provenance.corpus for run in runs):
+        return runs
+    known = known_corpora({path.absolute().parent.parent / CACHE, Path(CACHE).absolute()})
+    return tuple(
+        dataclasses.replace(run, train_tokens=known.get(run.provenance.corpus)) if run.reading is None else run
+        for run in runs
+    )
+
+
+def _copies_named(runs: Sequence[Run]) -> list[Run]:
+    """The runs; a folder whose spec is that of another run among them says so, and is counted in no fit."""
+    names = {run.run[-8:]: run.run for run in runs if run.status != "unreadable"}
+    named = []
+    for run in runs:
+        original = names.get(digest_of(run.spec) or "")
+        if original not in (None, run.run) and run.status == "unreadable":
+            run = dataclasses.replace(run, cause=f"a copy of {original}, which is counted once")
+        named.append(run)
+    return named
 
 
 def _left_out_warning(sweep: SweepLogs) -> list[str]:
@@ -201,17 +264,22 @@ def _left_out_warning(sweep: SweepLogs) -> list[str]:
     return [f"{len(reasons)} of {len(sweep.runs)} runs {verb} missing from the fits ({named}{more})"]
 
 
+def _note_warnings(sweep: SweepLogs) -> list[str]:
+    """What is wrong with files of runs whose final numbers are used all the same."""
+    noted = [f"{run.run}/{note}" for run in sweep.runs for note in run.notes if run.status == "complete"]
+    if not noted:
+        return []
+    more = f"; and {len(noted) - 5} more" if len(noted) > 5 else ""
+    return [
+        f"{len(noted)} files of complete runs are damaged: the final numbers in {RESULT} are used, rows that were "
+        f"changed are not ({'; '.join(noted[:5])}{more})"
+    ]
+
+
 def _difference_warnings(runs: Sequence[Run]) -> list[str]:
     settings: dict[str, tuple[str, Callable[[Run], Any]]] = {
         "the recorded code": ("commits", lambda run: run.provenance.commit),
-        "the recorded corpus": ("fingerprints", lambda run: run.provenance.corpus),
         "the set of package versions": ("sets", lambda run: run.provenance.versions),
-        "the tokenizer": ("tokenizers, and nats per token cannot be compared", _setting("data", "tokenizer")),
-        "the corpus": ("corpora", _setting("data", "corpus")),
-        "the domain": ("domains", _setting("data", "domain")),
-        "the held-out slice": ("lengths", _setting("data", "validation_tokens")),
-        "the sequence length": ("lengths", _setting("data", "sequence_length")),
-        "the schedule": ("schedules", _setting("optim", "schedule")),
     }
     found = []
     for what, (kinds, setting) in settings.items():
@@ -221,47 +289,7 @@ def _difference_warnings(runs: Sequence[Run]) -> list[str]:
             ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
             shown = ", ".join(f"{_short(value)} in {count}" for value, count in ranked[:3])
             found.append(f"{what} differs between runs: {len(values)} {kinds} ({shown} runs)")
-    return found + _rival_warning(runs)
-
-
-def _rival_warning(runs: Sequence[Run]) -> list[str]:
-    """Runs of one size, token count and seed that differ in some setting: a law would take them for repeats."""
-    groups: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
-        mark = (run.count(), run.tokens, str(run.spec.get("seed")))  # of any type where the file is damaged
-        groups.setdefault(mark, []).append(run)
-    together = [[_flat(run.spec) for run in rivals] for rivals in groups.values() if len(rivals) > 1]
-    settings = sorted(
-        {
-            key
-            for rivals in together
-            for other in rivals[1:]
-            for key in {*rivals[0], *other}
-            if rivals[0].get(key) != other.get(key)
-        }
-        - TOLD_APART
-    )
-    if not settings:
-        return []
-    count = sum(map(len, together))
-    return [
-        f"{count} runs share size, tokens and seed with another and differ in {', '.join(settings[:4])}: a law takes "
-        "them for repeats of one run"
-    ]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _setting(*keys: str) -> Callable[[Run], Any]:
-    return lambda run: at(run.spec, *keys)
+    return found + lossy_warning(runs)
 
 
 def _short(value: str) -> str:

@@ -14,6 +14,7 @@ from analysis.logs.files import Read
 from analysis.logs.load_run import Run
 from core.files import whole_rows
 from core.numbers import finite
+from core.reading import Unreadable
 
 EVALUATION_COLUMNS = {
     "tokens": pl.Float64,
@@ -58,7 +59,14 @@ def read_curves(
     counts: list[int] = []
     payloads: list[bytes] = []
     for run in runs:
-        payload = read(run.run, name)
+        if run.has_doubtful(name):
+            warnings.append(f"{run.run}/{name} is damaged and left out")
+            continue
+        try:
+            payload = read(run.run, name)
+        except Unreadable as error:
+            warnings.append(f"{run.run}/{name} {error.why}")
+            continue
         if payload is None:
             continue
         digest.update(f"{run.run} {len(payload)}\n".encode())

@@ -3,20 +3,23 @@
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from analysis.logs.files import Read, reader
+from core.condition import Note, ReadFile, notes_of, notes_of_logs, notes_of_spec, once, tree_of
+from core.epochs import Reading, reading_of
 from core.numbers import finite
-from core.records import LOSS, Provenance, completion_of, final_evaluation, provenance_of
-from core.rundir import ENVIRONMENT, ERROR, LEDGER, RESULT, SPEC
+from core.reading import Unreadable, printable
+from core.records import LOSS, Completion, Provenance, completion_of, final_evaluation, provenance_of
+from core.rundir import ENVIRONMENT, ERROR, LEDGER, METRICS, RESULT, SPEC, RunDirectory
 
 DEFAULT_PARAMS = "non_embedding_plus_head"  # the N of the fits: Porian et al. 2024 (arXiv 2406.19146)
 DEFAULT_FLOPS = "exact"
+READING = tuple(field.name for field in dataclasses.fields(Reading))
 CORE_FILES = (SPEC, ENVIRONMENT, LEDGER, RESULT, ERROR)
 
 
@@ -31,6 +34,8 @@ class Run:
       cause: why it is not complete, one line; empty for a complete run.
       spec, env, ledger, result: the JSON files; {} where there is none.
       digest: SHA-256 over the names and bytes of these files and error.txt.
+      train_tokens: of the train split of its corpus; None where neither the run nor a token cache says.
+      notes: what is wrong with its files; one that spoils the run is why it is unreadable.
     """
 
     run: str
@@ -42,6 +47,8 @@ class Run:
     ledger: Mapping[str, Any]
     result: Mapping[str, Any]
     digest: str
+    train_tokens: float | None = None
+    notes: tuple[Note, ...] = ()
 
     def count(self, convention: str = DEFAULT_PARAMS) -> float | None:
         """N under a convention of the ledger."""
@@ -51,6 +58,21 @@ class Run:
     def tokens(self) -> float | None:
         """D: tokens trained on if complete, else planned."""
         return number(self.result.get("tokens"), self.spec.get("tokens"))
+
+    @functools.cached_property
+    def reading(self) -> Reading | None:
+        """The distinct tokens of the corpus, those that the run reads, and its epochs; None where that is not known."""
+        corpus, unique, epochs = (number(self.result.get(name)) for name in READING)
+        if unique is not None and epochs is not None:
+            return Reading(None if corpus is None else int(corpus), int(unique), epochs)
+        data = self.spec.get("data")
+        if not isinstance(data, Mapping) or self.tokens is None:
+            return None
+        return reading_of(data, self.tokens, self.train_tokens)
+
+    def has_doubtful(self, file: str) -> bool:
+        """Whether a file is not what it was: its rows are not used."""
+        return any(note.file == file and note.doubtful for note in self.notes)
 
     @property
     def shared_tokens(self) -> float:
@@ -76,9 +98,9 @@ class Run:
     @property
     def cooled(self) -> bool:
         """Whether the learning rate had come down when the final loss was measured."""
-        optim = self.spec.get("optim") or {}
-        return optim.get("schedule") != "constant" and not (
-            optim.get("schedule") == "wsd" and not optim.get("cooldown_tokens")
+        schedule = at(self.spec, "optim", "schedule")
+        return schedule != "constant" and not (
+            schedule == "wsd" and not at(self.spec, "optim", "cooldown_tokens")
         )
 
     @functools.cached_property
@@ -92,30 +114,48 @@ class Run:
         return self.provenance.started
 
 
-def read_run(path: str | os.PathLike, read: Read | None = None) -> Run | None:
-    """One run directory, or None for a directory that is none (no spec.json); from the disk, or as `read` gives it."""
+def read_run(
+    path: str | os.PathLike, read: Read | None = None, skip: Collection[str] = (METRICS,)
+) -> Run | None:
+    """One run directory, or None for a directory that is none; from the disk, or as `read` gives it.
+
+    Args:
+      skip: files whose checksums are not compared: of what is not drawn no number is used.
+    """
     path = Path(path)
-    read = reader(path.parent) if read is None else read
-    contents = {name: payload for name in CORE_FILES if (payload := read(path.name, name)) is not None}
-    if SPEC not in contents:
+    if not RunDirectory(path).is_run():
         return None
-    digest = hashlib.sha256()
-    for name, payload in contents.items():
-        digest.update(f"{name} {len(payload)}\n".encode())
-        digest.update(payload)
-    damage: list[str] = []
-    trees = {name: _tree(contents, name, damage) for name in (SPEC, ENVIRONMENT, LEDGER)}
-    completion = completion_of(path.name or path.absolute().name, contents.get(RESULT))
+    name = path.name or path.absolute().name
+    given = reader(path.parent) if read is None else read
+
+    @functools.cache
+    def own(file: str) -> bytes | None:
+        return given(path.name, file)
+
+    trees, damage = {}, []
+    for file in (SPEC, ENVIRONMENT, LEDGER):
+        tree, note = tree_of(own, file)
+        trees[file] = tree or {}
+        damage += [note] if note else []
+    if _absent(own, SPEC):
+        damage.append(Note(SPEC, "is missing, though the folder holds a run's files", spoils=True))
+    completion = _completion(name, own, trees[SPEC])
     if completion.problem:
-        damage.append(f"{RESULT} is damaged ({completion.problem})")
-    if damage:
-        status, cause = "unreadable", damage[0]
+        damage.append(Note(RESULT, f"is damaged ({completion.problem})", spoils=True))
+    if completion.result is None:
+        damage += [*notes_of_spec(name, trees[SPEC]), *notes_of_logs(trees[SPEC], own, skip)]
+    else:
+        damage += notes_of(name, trees[SPEC], trees[LEDGER], completion.result, own, skip)
+    damage = once(damage)
+    spoilt = next((note for note in damage if note.spoils), None)
+    if spoilt is not None:
+        status, cause = "unreadable", str(spoilt)
     elif completion.result is not None:
         status, cause = "complete", ""
-    elif ERROR in contents:
-        status, cause = "failed", _first_cause(contents[ERROR])
+    elif not _absent(own, ERROR):
+        status, cause = "failed", _first_cause(own)
     else:
-        status, cause = "incomplete", f"no {RESULT} yet" if ENVIRONMENT in contents else "not started"
+        status, cause = "incomplete", "not started" if _absent(own, ENVIRONMENT) else f"no {RESULT} yet"
     return Run(
         run=path.name,
         path=path,
@@ -125,25 +165,46 @@ def read_run(path: str | os.PathLike, read: Read | None = None) -> Run | None:
         env=trees[ENVIRONMENT],
         ledger=trees[LEDGER],
         result=completion.result or {},
-        digest=digest.hexdigest(),
+        digest=_digest(own),
+        train_tokens=number(at(trees[ENVIRONMENT], "corpus", "train_tokens")),
+        notes=tuple(damage),
     )
 
 
-def _tree(contents: Mapping[str, bytes], name: str, damage: list[str]) -> Mapping[str, Any]:
-    """The JSON object of a file; empty where there is none, which for a file that is there is added to `damage`."""
-    if name not in contents:
-        return {}
+def _absent(read: ReadFile, file: str) -> bool:
+    """Whether there is no such file; one that cannot be read is there."""
     try:
-        value = json.loads(contents[name])
-    except (ValueError, RecursionError):
-        value = None
-    if isinstance(value, dict):
-        return value
-    damage.append(f"{name} is damaged (not a JSON object)")
-    return {}
+        return read(file) is None
+    except Unreadable:
+        return False
 
 
-def _first_cause(payload: bytes) -> str:
+def _completion(run: str, read: ReadFile, spec: Mapping[str, Any]) -> Completion:
+    try:
+        return completion_of(run, read(RESULT), spec)
+    except Unreadable as error:
+        return Completion(problem=error.why)
+
+
+def _digest(read: ReadFile) -> str:
+    digest = hashlib.sha256()
+    for file in CORE_FILES:
+        try:
+            payload = read(file)
+        except Unreadable as error:
+            digest.update(f"{file} {error.why}\n".encode())
+            continue
+        if payload is not None:
+            digest.update(f"{file} {len(payload)}\n".encode())
+            digest.update(payload)
+    return digest.hexdigest()
+
+
+def _first_cause(read: ReadFile) -> str:
+    try:
+        payload = read(ERROR) or b""
+    except Unreadable as error:
+        return str(error)
     lines = [line.strip() for line in payload.decode("utf-8", "replace").splitlines() if line.strip()]
     if not lines:
         return f"failed without a word in {ERROR}"
@@ -154,7 +215,7 @@ def _first_cause(payload: bytes) -> str:
             line for line in lines[1:] if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b", line)
         ]
         said = named[-1] if named else lines[-1]
-    return said if len(said) <= 300 else said[:297] + "..."
+    return printable(said)
 
 
 def at(value: Mapping[str, Any], *keys: str) -> Any:

@@ -9,6 +9,8 @@ from analysis.logs.load import load_sweep
 from analysis.logs.table import OPTIONAL, REQUIRED, Reading, Table, table_of_file
 from core.errors import BadInput
 
+FEWEST_FRESH = 5  # rows below which leaving out repeated text leaves nothing to look at
+
 
 def read_table(
     path: str | os.PathLike,
@@ -16,6 +18,7 @@ def read_table(
     optional: Sequence[str] = OPTIONAL,
     rename: Mapping[str, str] | None = None,
     reading: Reading = Reading(),  # noqa: B008 (frozen)
+    group: int = 0,
 ) -> Table:
     """Read a table and refuse whatever a fit could not stand on.
 
@@ -26,6 +29,7 @@ def read_table(
       optional: columns that are taken where they are there.
       rename: name in the file -> name here, e.g. {"val_loss": "loss"}; added to those of `reading`.
       reading: what else is done with a file's rows and columns.
+      group: of a sweep, which of its groups of equal settings (`settings_of`); no law may take several.
 
     Raises:
       BadInput: nothing readable there, a missing column, a cell that is no finite number, or a value that is
@@ -37,5 +41,38 @@ def read_table(
     if not path.is_dir():
         return table_of_file(path, required, optional, dataclasses.replace(reading, rename=renamed))
     if reading.best_of:
-        raise BadInput(f"{path}: --best-of is for tables; the report of a sweep keeps its settings apart")
-    return load_sweep(path).table(required, optional, rename=renamed)
+        raise BadInput(f"{path}: --best-of is for tables; runs of a sweep are split by their settings")
+    return load_sweep(path).table(required, optional, group=group, rename=renamed)
+
+
+def settings_of(path: str | os.PathLike) -> list[str]:
+    """Labels of the groups of equal settings that a sweep's runs make, the largest first; [""] of a file or one group.
+
+    Raises:
+      BadInput: a directory that is no sweep.
+    """
+    if not Path(path).is_dir():
+        return [""]
+    groups = load_sweep(path).groups
+    return [group.label for group in groups] if len(groups) > 1 else [""]
+
+
+def fresh_rows(table: Table) -> Table:
+    """The rows that read no token twice, for a law of fresh text; with a warning where there are others.
+
+    Where too few are left, all stay, and the warning says that.
+    """
+    if "unique_tokens" not in table.columns or "tokens" not in table.columns:
+        return table
+    fresh = table.columns["unique_tokens"] >= table.columns["tokens"]
+    if fresh.all():
+        return table
+    epochs = float((table.columns["tokens"] / table.columns["unique_tokens"]).max())
+    said = (
+        f"{int((~fresh).sum())} of {table.rows} rows read their text more than once, up to {epochs:.3g} times"
+    )
+    if fresh.sum() < FEWEST_FRESH:
+        said += f": taken all the same, since only {int(fresh.sum())} rows are left without them; no law of fresh text"
+        return dataclasses.replace(table, warnings=(said, *table.warnings))
+    said += ": left out, since a law of fresh text takes at most one epoch"
+    return dataclasses.replace(table.only(fresh), warnings=(said, *table.warnings))

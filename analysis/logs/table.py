@@ -84,6 +84,12 @@ class Table:
     row_numbers: np.ndarray | None = None
     header: tuple[str, ...] = ()
 
+    def only(self, kept: np.ndarray) -> "Table":
+        """The rows for which `kept` is true."""
+        columns = {name: values[kept] for name, values in self.columns.items()}
+        numbers = None if self.row_numbers is None else self.row_numbers[kept]
+        return dataclasses.replace(self, columns=columns, rows=int(np.sum(kept)), row_numbers=numbers)
+
     def row_number(self, row: int) -> int:
         """What a message calls a row, given from 0."""
         return row + 1 if self.row_numbers is None else int(self.row_numbers[row])

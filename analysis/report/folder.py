@@ -2,12 +2,12 @@
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from core.errors import BadInput
+from core.errors import writes
 from core.files import write_atomic, write_json
+from core.reading import parse_json, read_bytes
 
 MADE_FROM = "made_from.json"
 
@@ -30,7 +30,7 @@ class Made:
     def read(cls, folder: Path) -> "Made":
         """Of the report in `folder`."""
         try:
-            made = json.loads((folder / MADE_FROM).read_bytes())
+            made = parse_json(read_bytes(folder / MADE_FROM))
             summary, files = made.pop("summary"), made.pop("files")
             # A name with a folder in it is no file of a report, and must not be removed.
             own = {name: digest for name, digest in files.items() if Path(name).name == name}
@@ -41,7 +41,7 @@ class Made:
     def is_current(self, folder: Path, origin: Mapping[str, object]) -> bool:
         """Whether the report was made from `origin` and every file of it is intact."""
         try:
-            there = {name: (folder / name).read_bytes() for name in self.files}
+            there = {name: read_bytes(folder / name) for name in self.files}
         except (OSError, ValueError):
             return False
         return self.origin == origin and digests(there) == dict(self.files)
@@ -59,15 +59,13 @@ def write(
     Raises:
       BadInput: the folder cannot be written.
     """
-    try:
+    with writes(folder):
         for name, content in files.items():
             write_atomic(folder / name, content)
         for name in set(owned) - files.keys():
             if (folder / name).is_file():
                 (folder / name).unlink()
         write_json(folder / MADE_FROM, {**origin, "summary": summary, "files": digests(files)})
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be written ({error.strerror})") from None
 
 
 def digests(files: Mapping[str, str | bytes]) -> dict[str, str]:

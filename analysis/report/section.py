@@ -3,7 +3,8 @@
 A section is one file of analysis/report/sections/. It holds `ORDER`, its place on the page, and
 `section(study) -> Section | None`: None where the sweep does not ask its question. It is found by its place. Names of
 its files are `File` and `Picture` constants of that file, so that what it wrote for an earlier report is known and
-removed.
+removed. With `OF_EQUAL_SETTINGS = True` it is asked once for each group of runs of equal settings, never for runs that
+differ in what a law does not know (analysis/logs/groups.py).
 
 Everything that blocks hold is text, and is escaped by both templates.
 """
@@ -124,6 +125,27 @@ class Section:
     def drawings(self) -> tuple[Drawing, ...]:
         """The figures among its blocks."""
         return tuple(block for block in self.blocks if isinstance(block, Drawing))
+
+    def of_part(self, label: str, place: int) -> "Section":
+        """The same as the section of one group of settings: said so everywhere, and its files have their own names."""
+
+        def named(name: str) -> str:
+            stem, dot, kind = name.partition(".")
+            return name if place == 1 else f"{stem}-{place}{dot}{kind}"
+
+        def block(one: Block) -> Block:
+            if not isinstance(one, Drawing):
+                return one
+            picture = Picture(named(one.picture.name), f"{label}: {one.picture.caption}")
+            return dataclasses.replace(one, picture=picture)
+
+        return Section(
+            title=f"{self.title} ({label})",
+            blocks=tuple(map(block, self.blocks)),
+            said=tuple(f"{label}: {sentence}" for sentence in self.said),
+            warnings=tuple(f"{label}: {warning}" for warning in self.warnings),
+            results={named(name): value for name, value in self.results.items()},
+        )
 
 
 class Maker(Protocol):

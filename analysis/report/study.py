@@ -10,8 +10,10 @@ import numpy as np
 
 from analysis.fit.fit import Fit, fit_law
 from analysis.isoflop.find import Isoflop, find_valleys
-from analysis.learning_rate import RateGroup, groups_of
+from analysis.learning_rate import RateGroup
+from analysis.learning_rate import groups_of as rate_groups_of
 from analysis.logs.files import spread
+from analysis.logs.groups import SAME_SIZE, SettingsGroup
 from analysis.logs.load import SweepLogs
 from analysis.logs.load_curves import Curves
 from analysis.logs.load_run import at
@@ -21,11 +23,11 @@ from core.errors import BadInput
 
 LAW = "chinchilla"
 LEVEL = 0.95
-SAME_SIZE = 1.02  # parameters within this factor count as equal
-FEWEST_SIZES = 3  # that are not equal
+FEWEST_SIZES = 3  # that are not equal: from two, a floor and an exponent cannot both be told
 LEAST_RESAMPLES = 200  # of the valleys' intervals
 HULL_RESAMPLES = 300
 NEAR_STARTS = 31
+MOST_PARTS = 6  # groups of settings that get sections of their own
 
 Arguments = ParamSpec("Arguments")
 Found = TypeVar("Found")
@@ -37,12 +39,15 @@ class Study:
 
     Attributes:
       columns: every usable run, (R,) each, in the order of `sweep.usable`; empty where no table can be made.
-      single: (R,) which of them a law of size and data may take: those that read no token twice, with one tokenizer.
+      single: (R,) which of them a law of size and data may take: those that read no token twice.
       table: those runs, with their names; None where there are fewer than two.
       fit, isoflop, envelope: of those runs, or None: `why_no_fit` and `why_no_isoflop` say why.
       evaluations, metrics: rows of all evals.jsonl, and of the metrics.jsonl of the runs `shown`.
-      groups: runs of one shape at several learning rates, where there are any: then there is no table.
+      groups: runs of one shape at several learning rates, where there are any.
+      settings: of the usable runs, by what a law does not know. Where they are several, this study has no table, and
+        each of them is a study of its own; `parts` are those that have a fit or valleys.
       bootstrap: resamples behind intervals.
+      label, place: of a part, what sets it apart, and its number from 1.
     """
 
     sweep: SweepLogs
@@ -51,6 +56,8 @@ class Study:
     evaluations: Curves
     metrics: Curves
     groups: tuple[RateGroup, ...] = ()
+    settings: tuple[SettingsGroup, ...] = ()
+    alone: "tuple[Study, ...]" = ()  # of every group of settings, where there are several
     table: Table | None = None
     fit: Fit | None = None
     isoflop: Isoflop | None = None
@@ -59,6 +66,16 @@ class Study:
     why_no_isoflop: str = ""
     bootstrap: int = 0
     seed: int = 0
+    label: str = ""
+    place: int = 1
+
+    @property
+    def parts(self) -> "tuple[Study, ...]":
+        """Of the groups of settings, those that say something of a law."""
+        telling = [part for part in self.alone if part.fit is not None or part.isoflop is not None]
+        return tuple(
+            dataclasses.replace(part, place=place) for place, part in enumerate(telling[:MOST_PARTS], 1)
+        )
 
     @property
     def comparable(self) -> dict[str, np.ndarray]:
@@ -68,13 +85,19 @@ class Study:
     @property
     def shown(self) -> Sequence[str]:
         """Names of the runs whose curves are drawn."""
-        return spread([run.run for run in self.sweep.runs])
+        names = [run.run for run in self.sweep.runs]
+        return spread([name for name in names if not self.label or name in (self.sweep.chosen or ())])
 
     @functools.cached_property
     def source(self) -> str:
         """SHA-256 of all the logs that were read."""
         read = f"{self.sweep.sha256} {self.evaluations.sha256} {self.metrics.sha256}"
         return hashlib.sha256(read.encode()).hexdigest()
+
+    @property
+    def table_name(self) -> str:
+        """Of the table's file."""
+        return "table.csv" if self.place == 1 else f"table-{self.place}.csv"
 
     @functools.cached_property
     def table_csv(self) -> str:
@@ -91,7 +114,7 @@ class Study:
     def input(self) -> dict[str, object]:
         """What result files say that they were made from."""
         digest = hashlib.sha256(self.table_csv.encode()).hexdigest()
-        return {"path": "table.csv", "sha256": digest, "rows": int(self.single.sum())}
+        return {"path": self.table_name, "sha256": digest, "rows": int(self.single.sum())}
 
 
 def study_of(sweep: SweepLogs, bootstrap: int = 1000, seed: int = 0) -> Study:
@@ -102,20 +125,37 @@ def study_of(sweep: SweepLogs, bootstrap: int = 1000, seed: int = 0) -> Study:
         single=np.zeros(0, bool),
         evaluations=sweep.evaluations(),
         metrics=sweep.metrics(spread([run.run for run in sweep.runs])),
-        groups=groups_of(sweep),
+        groups=rate_groups_of(sweep),
+        settings=sweep.groups,
         bootstrap=bootstrap,
         seed=seed,
     )
+    if len(sweep.groups) < 2:
+        return _tabulated(bare)
+    alone = [
+        _tabulated(
+            dataclasses.replace(bare, sweep=sweep.of(group), groups=(), settings=(group,), label=group.label)
+        )
+        for group in sweep.groups
+    ]
+    differ, kinds = f"the runs differ in {', '.join(sweep.groups[0].settings)}", tokenizers(sweep)
+    if bare.groups:
+        differ = "runs of one size differ in learning rate, which a law of size and data does not know"
+    if kinds > 1:
+        differ = f"the runs use {kinds} tokenizers, and nats per token cannot be compared between them"
+    why = f"{differ}, and no group of equal settings is enough by itself (the largest: {alone[0].why_no_fit})"
+    return dataclasses.replace(bare, alone=tuple(alone), why_no_fit=why, why_no_isoflop=differ)
+
+
+def _tabulated(bare: Study) -> Study:
+    """With the table of its runs, and its fits."""
+    sweep = bare.sweep
     try:
-        if bare.groups:
-            raise BadInput(
-                "runs of one size differ in learning rate, which a law of size and data does not know"
-            )
         every = sweep.table(optional=(*OPTIONAL, "params_total", "params_non_embedding"))
     except BadInput as error:
         why = str(error).removeprefix(f"{sweep.path}: ")
         return dataclasses.replace(bare, why_no_fit=why, why_no_isoflop=why)
-    single, why = _comparable(sweep, every)
+    single, why = _fresh(every)
     numbers = {name: values for name, values in every.columns.items() if name not in ("run", "seed")}
     study = dataclasses.replace(bare, columns=numbers, single=single)
     if single.sum() < 2:
@@ -130,7 +170,9 @@ def _fitted(study: Study) -> Study:
     why = _too_alike(columns)
     if why:
         return dataclasses.replace(study, why_no_fit=why, why_no_isoflop=why)
-    fit, why_no_fit = attempt(fit_law, LAW, columns, bootstrap=study.bootstrap, seed=seed, level=LEVEL)
+    why_no_fit, fit = _too_few(columns), None
+    if not why_no_fit:
+        fit, why_no_fit = attempt(fit_law, LAW, columns, bootstrap=study.bootstrap, seed=seed, level=LEVEL)
     resamples = max(study.bootstrap, LEAST_RESAMPLES)
     valleys, why_no_isoflop = attempt(find_valleys, columns, "parabola", bootstrap=resamples, seed=seed)
     envelope, _ = attempt(find_valleys, columns, "envelope", bootstrap=resamples, seed=seed)
@@ -166,22 +208,41 @@ def tokenizers(sweep: SweepLogs) -> int:
     return len({str(at(run.spec, "data", "tokenizer")) for run in sweep.usable})
 
 
-def _comparable(sweep: SweepLogs, table: Table) -> tuple[np.ndarray, str]:
-    """Rows that a law of size and data may take, and why the others may not."""
-    kinds = tokenizers(sweep)
-    if kinds > 1:
-        why = f"the runs use {kinds} tokenizers, and nats per token cannot be compared between them"
-        return np.zeros(table.rows, bool), why
+def _fresh(table: Table) -> tuple[np.ndarray, str]:
+    """Rows that read no token twice, and why a law of fresh text takes no others."""
     if "unique_tokens" not in table.columns:
         return np.ones(table.rows, bool), ""
     fresh = table.columns["unique_tokens"] >= table.columns["tokens"]
-    return fresh, f"{int((~fresh).sum())} of {table.rows} runs read their text more than once"
+    return fresh, (
+        f"{int((~fresh).sum())} of {table.rows} runs read their text more than once, and a law of fresh text takes at "
+        "most one epoch: fewer tokens, or more text, would give one"
+    )
 
 
 def _too_alike(columns: Mapping[str, np.ndarray]) -> str:
     """Why sizes that are all but equal carry no law of size; empty where they differ."""
-    sizes = np.unique(columns["params"])
-    apart = 1 + int((np.diff(np.log(sizes)) > np.log(SAME_SIZE)).sum())
-    if apart == sizes.size or apart >= FEWEST_SIZES:
+    sizes, apart = _apart(columns["params"])
+    if apart == sizes or apart >= FEWEST_SIZES:
         return ""
-    return f"{sizes.size} sizes of which only {apart} differ by more than {SAME_SIZE - 1:.0%}"
+    return f"{sizes} sizes of which only {apart} differ by more than {SAME_SIZE - 1:.0%}"
+
+
+def _too_few(columns: Mapping[str, np.ndarray]) -> str:
+    """Which of sizes and data sizes are too few for a law with a floor; empty where both are enough."""
+    lacking = []
+    for name, what in (("params", "model size"), ("tokens", "data size")):
+        there = _apart(columns[name])[1]
+        if there < FEWEST_SIZES:
+            lacking.append(f"{there} {what}{'s' if there > 1 else ''}")
+    if not lacking:
+        return ""
+    return (
+        f"the {columns['loss'].size} runs have {' and '.join(lacking)}, and a floor and an exponent take at least "
+        f"{FEWEST_SIZES} model sizes and {FEWEST_SIZES} data sizes"
+    )
+
+
+def _apart(values: np.ndarray) -> tuple[int, int]:
+    """How many distinct values there are, and how many that are not about equal."""
+    distinct = np.unique(values)
+    return distinct.size, 1 + int((np.diff(np.log(distinct)) > np.log(SAME_SIZE)).sum())

@@ -44,6 +44,13 @@ class Corpus(Protocol):
         """
 
 
+class OfFiles(Protocol):
+    """What a corpus whose name holds a path has besides."""
+
+    def located(self, rest: str) -> str:
+        """The same rest with the path from the root on."""
+
+
 @functools.cache
 def kinds() -> tuple[str, ...]:
     """Every kind of corpus that there is, found without importing any."""
@@ -73,6 +80,18 @@ def find(name: str) -> tuple[Corpus, str]:
         if bool(rest) == bool(colon) == (":" in corpus.FORM):
             return corpus, rest
     raise BadInput(f"data.corpus={name!r}: must be {forms()}")
+
+
+def located(name: str) -> str:
+    """The same corpus by a path from the root on, which means the same wherever a worker stands.
+
+    Raises:
+      BadInput: no corpus is named so, or nobody knows the home of its path.
+    """
+    corpus, rest = find(name)
+    if not hasattr(corpus, "located"):
+        return name
+    return f"{name.partition(':')[0]}:{cast(OfFiles, corpus).located(rest)}"
 
 
 def signature(name: str, domain: str) -> str:

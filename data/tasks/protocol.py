@@ -161,6 +161,17 @@ class Task(abc.ABC):
             yield _draw_on(self, "train", chance, training=True).document
 
 
+def check_texts(item: Item, where: str) -> None:
+    """Refuse a problem that no text can be: half a character, or the NUL that ends documents.
+
+    Raises:
+      BadInput: the message begins with `where`.
+    """
+    for text in (item.prompt, item.target, *item.distractors):
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise BadInput(f"{where}: {text[:80]!a}: must be text without NUL bytes and lone surrogates")
+
+
 def generator(*parts: object) -> random.Random:
     """A random generator that is a function of `parts`."""
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()

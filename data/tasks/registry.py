@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from core.errors import BadInput
+from core.paths import absolute
 from data.tasks.protocol import Task
 
 FOLDER = Path(__file__).resolve().parent
@@ -30,6 +31,18 @@ def families() -> dict[str, type[Task]]:
                 if value.family:
                     found[value.family] = value
     return dict(sorted(found.items()))
+
+
+def located(name: str) -> str:
+    """The same task, its path from the root on where it is a file.
+
+    Raises:
+      BadInput: nobody knows the home of its path.
+    """
+    for form in (USER_FILE, HARNESS_FILE):
+        if name.startswith(form):
+            return form + absolute(name.removeprefix(form), f"task {name}")
+    return name
 
 
 def load(name: str) -> Task:

@@ -5,14 +5,17 @@
 
 import dataclasses
 import functools
+import io
 import random
 from pathlib import Path
 from typing import ClassVar
 
 from core.errors import BadInput
 from core.files import JsonLine, json_lines
-from data.tasks.protocol import Item, Task
+from core.paths import expanded, read_regular
+from data.tasks.protocol import Item, Task, check_texts
 
+MOST_BYTES = 2**30
 KEYS = ("prompt", "target", "choices")
 
 
@@ -36,7 +39,7 @@ class UserTask(Task):
 
     @functools.cached_property
     def _rows(self) -> tuple[Item, ...]:
-        return tuple(read_items(Path(self.path).expanduser()))
+        return tuple(read_items(expanded(self.path, f"task {self.name}")))
 
     @property
     def guess(self) -> float:
@@ -60,10 +63,10 @@ def read_items(path: Path) -> list[Item]:
       BadInput: the file is missing or empty, or a line is no problem; the message names the line.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise BadInput(f"task file:{path}: {reason}; must be a file of JSON lines") from None
+        # Lines end at newlines only: texts may hold the other separators of Unicode.
+        lines = io.BytesIO(read_regular(path, MOST_BYTES))
+    except OSError as error:
+        raise BadInput(f"task file:{path}: {error.strerror}; must be a file of JSON lines") from None
     items = [_item(line, f"task file:{path} line {line.number}") for line in json_lines(lines)]
     if not items:
         raise BadInput(
@@ -93,4 +96,6 @@ def _item(line: JsonLine, where: str) -> Item:
         raise BadInput(f"{where}: choices={choices!r}: must hold the target {row['target']!r}")
     if len(set(choices)) != len(choices):
         raise BadInput(f"{where}: choices={choices!r}: must differ from one another")
-    return Item(row["prompt"], row["target"], tuple(choice for choice in choices if choice != row["target"]))
+    item = Item(row["prompt"], row["target"], tuple(choice for choice in choices if choice != row["target"]))
+    check_texts(item, where)
+    return item

@@ -2,44 +2,62 @@
 
 import collections
 import contextlib
-import dataclasses
 import functools
 import itertools
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from core.codec import LARGEST, to_json
+from core.condition import notes_of_logs, tree_of
 from core.errors import BadInput
-from core.files import read_object, read_rows, write_atomic, write_json
+from core.files import read_rows, write_atomic, write_json
+from core.numbers import finite
+from core.reading import Unreadable, path_exists, printable, shown
 from core.records import LOSS, final_evaluation
-from core.rundir import RunDirectory
+from core.rundir import (
+    ENVIRONMENT,
+    ERROR,
+    EVALUATIONS,
+    LEASE,
+    LEDGER,
+    METRICS,
+    RESULT,
+    TASK_ITEMS,
+    TASKS,
+    RunDirectory,
+)
+from launchers.condition import UNUSED, condition, of_ledger
+from launchers.doctor.checkpoints import checkpoints
+from launchers.doctor.finding import Finding, where_of
 from training.cost import ledger_of
+from training.processes.lease import read_lease
 from training.records import is_locked, read_spec
 from training.spec import RunSpec
 
+OF_A_SPEC = "restore the file, or delete the run's directory; a copy of a run belongs elsewhere"
+WITHOUT_A_SPEC = (
+    "launch the sweep again: it writes the spec anew where the run is part of it; otherwise delete the folder"
+)
+LOST = "is missing though the run is complete"
+REWRITTEN = {
+    ENVIRONMENT: "the next attempt writes its own",
+    TASKS: "python launch.py backfill writes it again, and the next attempt does",
+}
+AFTERWARDS = {
+    ENVIRONMENT: "nothing reads it again",
+    METRICS: "fits use evaluations only and are right; delete the run's directory to have the whole curve again",
+    TASKS: "python launch.py backfill writes it again",
+    TASK_ITEMS: "fits do not use it; delete the run's directory to have it again",
+    EVALUATIONS: "restore it from a copy, or delete the run's directory to train it again",
+}
+
 # A temporary file younger than this may belong to a write that goes on.
 SETTLED_SECONDS = 60.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong.
-
-    Attributes:
-      where: run_id or file, below the sweep's folder.
-      problem: what is wrong, with the value that shows it.
-      remedy: what to do, or what --repair does.
-      repair: mends it without training anything; None where that cannot be done.
-    """
-
-    where: str
-    problem: str
-    remedy: str
-    repair: Callable[[], object] | None = dataclasses.field(default=None, compare=False)
 
 
 def examine_run(directory: Path) -> list[Finding]:
@@ -48,44 +66,64 @@ def examine_run(directory: Path) -> list[Finding]:
     try:
         spec = read_spec(directory)
     except BadInput as error:
-        remedy = "restore the file, or delete the run's directory"
-        return [Finding(_where(run, run.spec), str(error), remedy)]
-    if is_locked(directory):
-        return []
-    checks = (_folder, _temporaries, _logs, _records, _result, _checkpoints)
-    return [finding for check in checks for finding in check(run, spec)]
+        there = path_exists(run.spec)
+        problem = (
+            str(error)
+            if there
+            else "is missing, though the folder holds a run's files: its numbers are not used"
+        )
+        return [Finding(where_of(run, run.spec), problem, OF_A_SPEC if there else WITHOUT_A_SPEC)]
+    try:
+        if is_locked(directory):
+            return []
+        checks = (_folder, _temporaries, _logs, _records, _result, _condition, checkpoints, _leases)
+        return _one_a_file(finding for check in checks for finding in check(run, spec))
+    except BadInput as error:
+        return [Finding(run.name, str(error), "remove what lies there, or delete the run's directory")]
+    except OSError as error:
+        where = printable(str(error.filename or run.path))
+        return [Finding(run.name, f"{where}: cannot be read ({error.strerror})", "give its files back to you")]
 
 
-def _where(run: RunDirectory, path: Path) -> str:
-    return f"{run.name}/{path.relative_to(run.path)}"
+def _one_a_file(findings: Iterator[Finding]) -> list[Finding]:
+    """What is found first of a file is the cause of what is found of it later."""
+    found: dict[str, Finding] = {}
+    for finding in findings:
+        found.setdefault(finding.where, finding)
+    return list(found.values())
 
 
 def _folder(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
     if not os.access(run.path, os.W_OK | os.X_OK):
         yield Finding(run.name, "its folder cannot be written", f"chmod u+wx {run.path}")
+    home = os.path.realpath(run.path)
     for path in sorted(run.path.iterdir()):
-        if path.is_symlink() and not path.resolve().is_relative_to(run.path.resolve()):
+        goal = os.path.realpath(path)
+        if path.is_symlink() and os.path.commonpath([home, goal]) != home:
             yield Finding(
-                _where(run, path), f"is a link out of the run, to {path.resolve()}", "remove the link"
+                where_of(run, path), f"is a link out of the run, to {printable(goal)}", "remove the link"
             )
-        elif path.is_file() and not path.name.startswith(".") and not os.access(path, os.W_OK):
-            yield Finding(_where(run, path), "cannot be written", f"chmod u+w {path}")
+        elif path.is_symlink() and not os.path.exists(goal):
+            yield Finding(where_of(run, path), "is a link to nothing", "remove the link")
+        elif os.path.isfile(path) and not path.name.startswith(".") and not os.access(path, os.W_OK):
+            yield Finding(where_of(run, path), "cannot be written", f"chmod u+w {path}")
 
 
 def _temporaries(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
     for path in sorted(run.path.glob(".*.tmp")):
-        if time.time() - path.stat().st_mtime > SETTLED_SECONDS:
-            yield Finding(
-                _where(run, path),
-                "is what a killed write left behind",
-                "--repair removes it",
-                functools.partial(path.unlink, missing_ok=True),
-            )
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.lstat().st_mtime > SETTLED_SECONDS:
+                yield Finding(
+                    where_of(run, path),
+                    "is what a killed write left behind",
+                    "--repair removes it",
+                    functools.partial(path.unlink, missing_ok=True),
+                )
 
 
 def _logs(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
-    for path in (run.metrics, run.evaluations):
-        where = _where(run, path)
+    for path in (run.metrics, run.evaluations, run.task_items):
+        where = where_of(run, path)
         try:
             rows, torn = read_rows(path)
         except BadInput as error:
@@ -96,13 +134,15 @@ def _logs(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
                 where,
                 f"{torn} torn line{'s' * (torn > 1)}, the mark of a kill; readers leave them out",
                 "--repair removes them",
-                functools.partial(_without_torn_lines, path),
+                functools.partial(_without_torn_lines, run, path.name),
             )
+        if path == run.task_items:
+            continue
         wrong = [row for row in rows if not _is_log_row(row)]
         if wrong:
             text = json.dumps(wrong[0])[:80]
             yield Finding(where, f"{len(wrong)} rows are no log rows, such as {text}", "delete them")
-            return
+            continue
         counts = collections.Counter((row["tokens"], row.get("name"), row["attempt"]) for row in rows)
         twice = [key for key, count in counts.items() if count > 1]
         if twice:
@@ -111,20 +151,22 @@ def _logs(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
                 f"{len(twice)} rows are there twice in one attempt, first at {twice[0][0]} tokens: two processes wrote",
                 "readers keep the last; if the losses differ, delete the run's directory to train it again",
             )
-        if path == run.metrics and rows:
-            yield from _gaps(where, spec, sorted({row["tokens"] for row in rows}))
+        if path == run.metrics:
+            yield from _gaps(run, spec, sorted({row["tokens"] for row in rows}))
 
 
 def _is_log_row(row: dict[str, Any]) -> bool:
-    numbered = all(isinstance(row.get(key), int) for key in ("tokens", "attempt"))
-    return numbered and isinstance(row.get("name", ""), str)
+    counted = all(type(row.get(key)) is int and 0 <= row[key] < LARGEST for key in ("tokens", "attempt"))
+    numbers = all(finite(row[key]) is not None for key in ("loss", "value") if key in row)
+    return counted and numbers and isinstance(row.get("name", ""), str)
 
 
-def _gaps(where: str, spec: RunSpec, tokens: list[int]) -> Iterator[Finding]:
-    first = (spec.branch_at_tokens or 0) + spec.batch_tokens
-    if tokens[0] != first:
-        tokens = [first - spec.batch_tokens, *tokens]
-    missing = [(a, b) for a, b in itertools.pairwise(tokens) if b - a != spec.batch_tokens]
+def _gaps(run: RunDirectory, spec: RunSpec, tokens: list[int]) -> Iterator[Finding]:
+    """Steps without a row: up to the last checkpoint of a run that goes on, which is where it will go on."""
+    where, begins = where_of(run, run.metrics), spec.branch_at_tokens or 0
+    reached = max([0, *run.checkpoint_tokens()]) if run.completion().result is None else 0
+    ends = [reached + spec.batch_tokens] if reached > (tokens[-1] if tokens else begins) else []
+    missing = [(a, b) for a, b in itertools.pairwise([begins, *tokens, *ends]) if b - a != spec.batch_tokens]
     if missing:
         a, b = missing[0]
         yield Finding(
@@ -132,49 +174,120 @@ def _gaps(where: str, spec: RunSpec, tokens: list[int]) -> Iterator[Finding]:
             f"steps are missing in {len(missing)} places, first between {a} and {b} tokens",
             "fits use evaluations only and are right; delete the run's directory to have the whole curve again",
         )
+    if run.completion().result is not None:
+        return
+    try:
+        rows, _ = run.read_evaluations()
+    except BadInput:
+        return  # told as what it is
+    scored = {
+        row.get("tokens") for row in rows if row.get("name") == LOSS and finite(row.get("value")) is not None
+    }
+    marks = [mark for mark in spec.evaluation_marks if begins < mark <= reached and mark not in scored]
+    if marks:
+        yield Finding(
+            where_of(run, run.evaluations),
+            f"has no {LOSS} at {len(marks)} marks that the run is past, first at {marks[0]} tokens",
+            "delete the run's directory to train it again; without them only the end of the run can be used",
+        )
 
 
-def _without_torn_lines(path: Path) -> None:
-    rows, _ = read_rows(path)  # again, now under the run's lock
-    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
+def _without_torn_lines(run: RunDirectory, name: str) -> None:
+    rows, _ = read_rows(run.path / name)  # again, now under the run's lock
+    was_intact = run.is_intact(name)
+    write_atomic(run.path / name, "".join(json.dumps(row) + "\n" for row in rows))
+    if was_intact:
+        run.seal_again(name)
 
 
 def _records(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
-    problem = _problem_of(run.environment, run)
+    for path, read in ((run.environment, run.read_environment), (run.tasks, run.read_tasks)):
+        problem = _problem_of(path, read)
+        if problem:
+            yield Finding(
+                where_of(run, path),
+                problem,
+                f"--repair puts it aside; {REWRITTEN[path.name]}",
+                functools.partial(_put_aside, path),
+            )
+    ended = path_exists(run.result)
+    if ended and not path_exists(run.environment):
+        yield Finding(where_of(run, run.environment), LOST, AFTERWARDS[ENVIRONMENT])
+    problem = LOST if ended and not path_exists(run.ledger) else _problem_of(run.ledger, run.read_ledger)
     if problem:
-        there = run.environment.exists()
+        yield _of_a_ledger(run, spec, problem)
+    try:
+        run.read(ERROR)
+    except Unreadable as error:
+        yield Finding(where_of(run, run.error), error.why, "remove it")
+    if run.completion().result is not None and path_exists(run.error):
         yield Finding(
-            _where(run, run.environment),
-            problem,
-            "--repair puts it aside; the next attempt writes its own" if there else "nothing reads it again",
-            functools.partial(_put_aside, run.environment) if there else None,
-        )
-    problem = _problem_of(run.ledger, run)
-    if problem:
-        yield Finding(
-            _where(run, run.ledger),
-            problem,
-            "--repair counts it again from the spec",
-            lambda: write_json(run.ledger, ledger_of(spec)),
-        )
-    if run.result.exists() and run.error.exists():
-        yield Finding(
-            _where(run, run.error),
+            where_of(run, run.error),
             "tells of a failure though the run is complete",
             "--repair removes it",
             run.clear_error,
         )
 
 
-def _problem_of(path: Path, run: RunDirectory) -> str:
-    """What is wrong with a record that is no JSON object, or is missing though the run has its result."""
-    if not path.exists():
-        return "is missing though the run is complete" if run.result.exists() else ""
-    try:
-        read_object(path)
-    except BadInput as error:
-        return str(error)
+def _of_a_ledger(run: RunDirectory, spec: RunSpec, problem: str) -> Finding:
+    return Finding(
+        where_of(run, run.ledger),
+        problem,
+        "--repair counts it again from the spec",
+        lambda: write_json(run.ledger, ledger_of(spec)),
+    )
+
+
+def _problem_of(path: Path, read: Callable[[], object]) -> str:
+    """What is wrong with a record that is there."""
+    if path_exists(path):
+        try:
+            read()
+        except BadInput as error:
+            return str(error)
     return ""
+
+
+def _condition(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
+    """What contradicts what, and what the spec of a complete run asks for and is not there."""
+    result = run.completion().result
+    if result is None:
+        ledger, _ = tree_of(run.read, LEDGER)  # what is no object is told by `_records`
+        notes = [*of_ledger(ledger, spec), *notes_of_logs(to_json(spec), run.read)]
+    else:
+        notes = condition(run, spec, result)
+    for note in notes:
+        where, lost = (
+            where_of(run, run.path / note.file),
+            UNUSED if note.spoils else "",
+        )
+        if note.file == LEDGER:
+            yield _of_a_ledger(run, spec, note.problem)
+        elif note.file == RESULT:
+            yield _of_a_result(run, spec, note.problem)
+        else:
+            remedy = AFTERWARDS.get(
+                note.file, "restore it from a copy, or delete the run's directory to train it again"
+            )
+            yield Finding(where, note.problem, "; ".join(filter(None, [lost, remedy])))
+
+
+def _leases(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
+    for path in sorted(run.path.iterdir()):
+        if LEASE.fullmatch(path.name) and not read_lease(path):
+            yield Finding(
+                where_of(run, path),
+                "is no lease: a full disk or a power cut leaves such a file",
+                "--repair removes it",
+                functools.partial(_remove, path),
+            )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _put_aside(path: Path) -> None:
@@ -184,85 +297,22 @@ def _put_aside(path: Path) -> None:
 def _result(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
     completion = run.completion()
     problem = completion.problem
-    if completion.result is not None:
-        problem = _contradiction(completion.result, spec)
-    if not problem:
-        return
+    if completion.result is not None and final_evaluation(completion.result) is None:
+        problem = f"has no final {LOSS} (evals={shown(completion.result.get('evals'))})"
+    if problem:
+        yield _of_a_result(run, spec, problem)
+
+
+def _of_a_result(run: RunDirectory, spec: RunSpec, problem: str) -> Finding:
     finished = run.checkpoint(spec.tokens).is_dir()
     then = (
         "the next launch writes it again from the logs and trains nothing"
         if finished
         else "its last checkpoint is gone too, so the next launch trains what is missing"
     )
-    yield Finding(
-        _where(run, run.result),
+    return Finding(
+        where_of(run, run.result),
         problem,
         f"{'--repair puts' if finished else 'put'} it aside; {then}",
         functools.partial(_put_aside, run.result) if finished else None,
     )
-
-
-def _contradiction(result: Mapping[str, Any], spec: RunSpec) -> str:
-    """What a result of this run cannot say."""
-    if result.get("tokens") != spec.tokens:
-        return f"says tokens={result.get('tokens')!r}, the spec {spec.tokens}"
-    if final_evaluation(result) is None:
-        return f"has no final {LOSS} (evals={json.dumps(result.get('evals'))[:60]})"
-    return ""
-
-
-def _checkpoints(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
-    if not run.checkpoints.is_dir():
-        return
-    for path in sorted(run.checkpoints.iterdir()):
-        if not path.name.isdigit() and "tmp" in path.name:
-            yield Finding(
-                _where(run, path),
-                "was not committed, the mark of a kill during a save",
-                "--repair removes it; the next attempt would too",
-                functools.partial(shutil.rmtree, path, ignore_errors=True),
-            )
-    names = [path.name for path in run.checkpoints.iterdir()]
-    committed = sorted((int(name) for name in names if name.isdigit()), reverse=True)
-    ended = run.result.exists()
-    needed = [tokens for tokens in committed if tokens in spec.checkpoint_marks] if ended else committed
-    damage = {tokens: why for tokens in needed if (why := _damage(run.checkpoints, tokens))}
-    for tokens, why in damage.items():
-        is_mark = tokens in spec.checkpoint_marks
-        fallback = next((other for other in committed if other < tokens and other not in damage), None)
-        if ended or (is_mark and fallback is None):
-            remedy = "branches that start there need it; delete the run's directory to train it again"
-        elif fallback is None:
-            remedy = "no other is left: delete the folder checkpoints/ to train this run from its start"
-        else:
-            remedy = f"the next attempt goes on from {fallback} tokens"
-        yield Finding(_where(run, run.checkpoint(tokens)), f"cannot be read ({why})", remedy)
-    for mark in spec.checkpoint_marks:
-        if ended and mark not in committed:
-            yield Finding(
-                _where(run, run.checkpoint(mark)),
-                "is missing, and branches start there",
-                "branches that are complete do not need it; for others delete the run's directory to train it again",
-            )
-
-
-def _damage(folder: Path, tokens: int) -> str:
-    """Why a committed checkpoint cannot be read, by reading all of it; empty where it can."""
-    # JAX and Orbax, 2 s: only where there are checkpoints
-    from training.checkpoint import why_unreadable
-
-    return why_unreadable(folder, tokens)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without the libraries' own words about damaged files."""
-    # only where a checkpoint is read
-    import logging
-
-    previous = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(previous)

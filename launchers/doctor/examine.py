@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, BadInput
-from core.rundir import SPEC, RunDirectory, SweepDirectory
-from launchers.doctor.checks import SETTLED_SECONDS, Finding, examine_run, quiet
+from core.reading import printable
+from core.rundir import RunDirectory, SweepDirectory
+from launchers.doctor.checkpoints import quiet
+from launchers.doctor.checks import SETTLED_SECONDS, examine_run
+from launchers.doctor.finding import Finding
 from launchers.status import RunStatus, join_queue, sweep_status
 from training.records import RunIsLocked, read_spec, run_lock
 
@@ -25,15 +28,11 @@ def examine(sweep: Path) -> list[Finding]:
     Raises:
       BadInput: no such folder.
     """
-    if not sweep.is_dir():
-        raise BadInput(f"{sweep}: no such sweep")
-    folders = sorted(path for path in sweep.iterdir() if path.is_dir() and not path.name.startswith("."))
-    runs = [run for path in folders if (run := RunDirectory(path)).is_run()]
+    runs = SweepDirectory(sweep).runs()
     findings = _sweep(sweep)
     with quiet():
         for run in runs:
             findings += examine_run(run.path)
-    findings += _strays([run for path in folders if not (run := RunDirectory(path)).is_run()])
     findings += _families(sweep, runs)
     if runs:
         rows, warning = join_queue(sweep_status(sweep), sweep)
@@ -59,19 +58,6 @@ def _sweep(sweep: Path) -> list[Finding]:
     return found
 
 
-def _strays(folders: list[RunDirectory]) -> list[Finding]:
-    """Folders with a run's files but no spec.json."""
-    return [
-        Finding(
-            f"{run.name}/{SPEC}",
-            "is missing, though the folder holds a run's files: no command sees this run",
-            "launch the sweep again: it writes the spec anew where the run is part of it; otherwise delete the folder",
-        )
-        for run in folders
-        if any(path.exists() for path in (run.metrics, run.environment, run.checkpoints, run.result))
-    ]
-
-
 def _families(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
     """Branches that can never start."""
     found = []
@@ -80,14 +66,17 @@ def _families(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
             spec = read_spec(run.path)
         except BadInput:
             continue  # named by its own check
-        if spec.parent is None or run.result.exists() or any(run.checkpoints.glob("[0-9]*")):
+        try:
+            if spec.parent is None or run.is_complete() or run.checkpoint_tokens():
+                continue
+        except BadInput:
             continue
         trunk = SweepDirectory(sweep).run(spec.parent)
         if not trunk.is_run():
             found.append(
                 Finding(run.name, f"its trunk {spec.parent} is not in the sweep", "launch the whole sweep")
             )
-        elif trunk.result.exists() and not trunk.checkpoint(spec.branch_at_tokens).is_dir():
+        elif trunk.is_complete() and not trunk.checkpoint(spec.branch_at_tokens).is_dir():
             found.append(
                 Finding(
                     run.name,
@@ -143,6 +132,10 @@ def mend(sweep: Path, findings: list[Finding]) -> list[Finding]:
                 finding.repair()
         except RunIsLocked:
             continue  # it has come to life since: its own process mends it
+        except (BadInput, OSError) as error:
+            said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            sys.stderr.write(f"error: {finding.where}: cannot be mended ({printable(said)})\n")
+            continue
         mended.append(finding)
     return mended
 

@@ -19,7 +19,8 @@ def submit(request: Request) -> str:
         from training.prepare import prepare  # brings JAX, which a dry run is spared
 
         require_slurm()
-        prepare([spec for spec in specs if not slurm.is_complete(directory, spec.run_id)], cache)
+        missing = [spec for spec in specs if not slurm.is_complete(directory, spec.run_id)]
+        prepare(missing, cache, sweep=directory)
         submission = slurm.submit(directory, specs, options, cache)
     if flags.json:
         return slurm.as_json(submission)

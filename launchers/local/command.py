@@ -3,10 +3,12 @@
 import dataclasses
 import math
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from core.errors import BadInput
+from core import disk, stop
+from core.epochs import repeated_line
+from core.errors import EXIT_FAILED, EXIT_STOPPED, BadInput
 from core.rundir import SweepDirectory
 from launchers.held_back import train_in_order
 from launchers.local.launch import LocalOptions, launch
@@ -69,34 +71,75 @@ def local_options(flags: RunFlags, cache: Path) -> LocalOptions:
 
 
 def train(
-    specs: Sequence[RunSpec], held: Collection[str], directory: Path, cache: Path, flags: RunFlags
+    specs: Sequence[RunSpec],
+    held: Collection[str],
+    directory: Path,
+    cache: Path,
+    flags: RunFlags,
+    begin: Callable[[], None] = lambda: None,
 ) -> int:
     """Train every run that is missing, those that wait for a forecast last; returns an exit status.
 
     Args:
       held: run_ids of those that wait for a forecast; none where nothing is to be forecast.
+      begin: is called before anything is trained, once nothing is left to be refused.
     """
-    return train_in_order(specs, held, directory, lambda due: _train_now(due, directory, cache, flags))
+
+    def left() -> int:
+        return sum(not SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs)
+
+    try:
+        ended = train_in_order(
+            specs, held, directory, lambda due: _train_now(due, directory, cache, flags, begin)
+        )
+    except stop.StopRequested:
+        ended = EXIT_STOPPED
+    except OSError as error:
+        if (said := disk.line(error)) is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)
+        ended = EXIT_STOPPED if left() else EXIT_FAILED
+    if ended == EXIT_STOPPED or (stop.requested() and left()):
+        who = f"{stop.reason()}: " if stop.requested() else ""
+        print(
+            f"{who}{left()} of {len(specs)} runs are left, and what they have trained is saved; to go on: "
+            f"{stop.this_command()}",
+            file=sys.stderr,
+        )
+        return EXIT_STOPPED
+    if not ended and not held:
+        print(f"next: python -m analysis.report {directory}")
+    return ended
 
 
-def _train_now(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: RunFlags) -> int:
+def _train_now(
+    specs: Sequence[RunSpec], directory: Path, cache: Path, flags: RunFlags, begin: Callable[[], None]
+) -> int:
     # NumPy: a sweep that is complete is spared it
     from training.evaluate.tasks import overlap_line
-    from training.prepare import prepare  # brings JAX, which a mistyped flag does not wait for
+    from training.prepare import prepare, readings  # brings JAX, which a mistyped flag does not wait for
 
     options = local_options(flags, cache)
-    missing = [spec for spec in specs if not SweepDirectory(directory).run(spec.run_id).is_complete()]
-    for name, record in prepare(missing, cache).items():
+    runs = {spec.run_id: SweepDirectory(directory).run(spec.run_id).completion() for spec in specs}
+    for run_id, completion in runs.items():
+        if completion.problem:
+            result = SweepDirectory(directory).run(run_id).result
+            print(f"warning: {result}: {completion.problem}; finishing the run again", file=sys.stderr)
+    missing = [spec for spec in specs if runs[spec.run_id].result is None]
+    for name, record in prepare(missing, cache, sweep=directory).items():
         print(overlap_line(name, record))
+    if said := repeated_line(readings(missing, cache)):
+        print(said, flush=True)
+    begin()
     summary = launch(directory, specs, options)
     counts = f"{len(summary.complete)} trained, {len(summary.skipped)} already complete"
     for word, group in (("failed", summary.failed), ("refused", summary.refused), ("stopped", summary.stopped)):
         counts += f", {len(group)} {word}" if group else ""
     print(f"{directory}: {counts}")
+    by_cause: dict[str, list[str]] = {}
     for run_id, cause in {**summary.failed, **summary.refused}.items():
-        print(f"error: {run_id}: {cause}", file=sys.stderr)
-    if summary.stopped:
-        print("stopped: everything is saved; the same command resumes it", file=sys.stderr)
-    elif not summary.status:
-        print(f"next: python -m analysis.report {directory}")
+        by_cause.setdefault(cause, []).append(run_id)
+    for cause, names in by_cause.items():
+        who = f"{len(names)} runs, {names[0]} first" if len(names) > 1 else names[0]
+        print(f"error: {who}: {cause}", file=sys.stderr)
     return summary.status

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from core.cores import usable_cores
 from core.errors import BadInput
 from training.processes import allocator
 
@@ -80,7 +81,8 @@ def places(runs: int, workers: int | None = None, cores_per_worker: int = 1, dev
         raise BadInput(
             f"--cores-per-worker={cores_per_worker}: must be between 1 and the {len(cores)} cores here"
         )
-    count = min(workers or len(cores) // cores_per_worker, runs)
+    # Cores beyond a container's quota only wait for each other; who asks for more workers gets them.
+    count = min(workers or max(1, usable_cores() // cores_per_worker), runs)
     return [
         Place(f"core {','.join(map(str, share))}", {"JAX_PLATFORMS": "cpu", **allocator.environment()}, share)
         for share in (

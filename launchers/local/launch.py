@@ -16,7 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
+from core import disk, stop, voice
+from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, writes
+from core.files import append_to, open_lock
 from core.rundir import SweepDirectory
 from launchers.local.devices import Place, places
 from launchers.local.progress import Progress
@@ -29,6 +31,8 @@ from training.spec import RunSpec
 # A worker killed from outside (out of memory, kill -9) gets its run back this often before the run counts as failed.
 # A run that was in a pack then has as many tries alone: the others, or their number, may have been the cause.
 RETRIES = 1
+# A worker that ends before it can take a run is started this often: its machine or its installation is the cause.
+STARTS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +61,12 @@ class LaunchSummary:
 
     @property
     def status(self) -> int:
-        """Exit status: refused input before failure before stop before success."""
+        """Exit status: while runs are left that the same command trains, 75; then what was refused or failed."""
+        if self.stopped:
+            return EXIT_STOPPED
         if self.refused:
             return EXIT_BAD_INPUT
-        if self.failed:
-            return EXIT_FAILED
-        return EXIT_STOPPED if self.stopped else EXIT_COMPLETE
+        return EXIT_FAILED if self.failed else EXIT_COMPLETE
 
 
 @contextlib.contextmanager
@@ -72,23 +76,20 @@ def sweep_lock(directory: Path) -> Iterator[None]:
     Raises:
       BadInput: another launcher works on this sweep, or its folder cannot be written.
     """
-    try:
+    with writes(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        file = SweepDirectory(directory).launcher_lock.open("a+")
-    except OSError as error:
-        raise BadInput(f"{directory}: cannot be written ({error.strerror})") from None
+        file = open_lock(SweepDirectory(directory).launcher_lock)
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.seek(0)
             raise BadInput(
-                f"{directory}: another launcher works on this sweep (process {file.read().strip() or 'unknown'}); "
-                "wait for it or stop it"
+                f"{directory}: another launcher works on this sweep (process "
+                f"{file.read().decode().strip() or 'unknown'}); wait for it or stop it"
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with disk.named(directory):
+            file.truncate(0)
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
         yield
 
 
@@ -99,14 +100,17 @@ class Worker:
         self.index, self.place = index, place
         self.runs: dict[str, RunSpec] = {}
         self.waits_for_trunk = False
+        self.is_ready = False
+        self._log = log
         command = [sys.executable, "-m", "training.worker", "--cache", str(options.cache_root.absolute())]
-        command += ["--checkpoint-seconds", str(options.checkpoint_seconds)]
+        command += ["--checkpoint-seconds", str(options.checkpoint_seconds), "--folder", os.getcwd()]
         if options.mesh:
             command += ["--mesh", options.mesh]
         command += ["--profile"] * options.profile
         if place.cores:
             command += ["--cores", ",".join(map(str, place.cores))]
-        with log.open("a") as file:
+        with append_to(log) as file:
+            self._said_before = file.tell()
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -142,7 +146,14 @@ class Worker:
         if code < 0:
             name = signal.Signals(-code).name
             return f"its worker was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        return f"its worker ended with status {code}"
+        return f"its worker ended with status {code} ({self.last_words()})"
+
+    def last_words(self) -> str:
+        """The last line that this process wrote on standard error."""
+        with self._log.open("rb") as file:
+            file.seek(self._said_before)
+            lines = file.read().decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 class LocalLauncher:
@@ -158,10 +169,11 @@ class LocalLauncher:
         self.skipped = [spec.run_id for spec in specs if spec.run_id in complete]
         self.todo = [spec for spec in specs if spec.run_id not in complete]
         self.names = {spec.run_id for spec in self.todo}
-        self.stopping = False
         self.sizes = PackSizes({})
         self._retries: dict[str, int] = {}
         self._alone: set[str] = set()
+        self._starts: dict[int, int] = {}
+        self._never_started = ""
 
     def _is_ready(self, spec: RunSpec) -> bool:
         """A branch is ready once its trunk's checkpoint is committed: Orbax renames it into place when whole."""
@@ -201,34 +213,39 @@ class LocalLauncher:
     def _train_all(self) -> None:
         self.queue = RunQueue(self.todo, self._is_ready)
         self.selector = selectors.DefaultSelector()
-        previous = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         self.workers: dict[int, Worker] = {}
-        try:
-            with Progress(self.todo, len(self.skipped)) as self.progress:
-                for index, place in enumerate(self.places):
-                    self._start_worker(index, place)
-                while self.workers:
-                    for key, _ in self.selector.select(timeout=0.5):
-                        self._handle(self.workers[key.data])
-                    for worker in [item for item in self.workers.values() if item.waits_for_trunk]:
-                        self._assign(worker)
-                    self.progress.refresh()
-        finally:
-            for worker in self.workers.values():
-                worker.process.terminate()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            self.selector.close()
-
-    def _stop(self, *_: object) -> None:
-        self.stopping = True
-        for worker in list(self.workers.values()):
-            worker.process.terminate()
+        told: set[Worker] = set()
+        with stop.deferred():
+            try:
+                with Progress(self.todo, len(self.skipped)) as self.progress:
+                    for index, place in enumerate(self.places):
+                        if not stop.requested():
+                            self._start_worker(index, place)
+                    while self.workers:
+                        for key, _ in self.selector.select(timeout=0.5):
+                            self._handle(self.workers[key.data])
+                        for worker in list(self.workers.values()):
+                            if stop.requested() and worker not in told:
+                                worker.process.terminate()
+                                told.add(worker)
+                            elif worker.waits_for_trunk:
+                                self._assign(worker)
+                        self.progress.refresh()
+            finally:
+                for worker in self.workers.values():
+                    worker.process.terminate()
+                self.selector.close()
+            left = self.queue.waiting()
+            if stop.requested():
+                self.stopped += left
+            else:
+                self.failed |= dict.fromkeys(left, self._never_started)
 
     def _start_worker(self, index: int, place: Place) -> None:
         self.sweep.workers.mkdir(exist_ok=True)
         worker = Worker(index, place, self._log(index), self.options)
         self.workers[index] = worker
+        self._starts[index] = self._starts.get(index, 0) + 1
         self.selector.register(worker.events, selectors.EVENT_READ, index)
 
     def _log(self, index: int) -> Path:
@@ -242,6 +259,11 @@ class LocalLauncher:
             return
         for event in events:
             spec = worker.runs.get(Path(event.get("run", "")).name)
+            if event["event"] == "ready":
+                worker.is_ready, self._starts[worker.index] = True, 0
+            if event["event"] == "note":
+                self.progress.note(event["message"])
+                continue
             if event["event"] == "progress" and spec is not None:
                 self.progress.update(spec, event["tokens"], event["loss"], event["tokens_per_second"])
             elif event["event"] == "end" and spec is not None:
@@ -251,8 +273,8 @@ class LocalLauncher:
                 self._assign(worker)
 
     def _assign(self, worker: Worker) -> None:
-        specs = [] if self.stopping else self.queue.take_pack(worker.index, self._most)
-        worker.waits_for_trunk = not specs and len(self.queue) > 0 and not self.stopping
+        specs = [] if stop.requested() else self.queue.take_pack(worker.index, self._most)
+        worker.waits_for_trunk = not specs and len(self.queue) > 0 and not stop.requested()
         if worker.waits_for_trunk:
             return
         if not specs:
@@ -287,17 +309,30 @@ class LocalLauncher:
         cause = worker.cause_of_death()
         packed = len(worker.runs) > 1
         for spec in reversed(worker.runs.values()):
-            if self.stopping:
+            if stop.requested():
                 self._finish(spec, EXIT_STOPPED, cause)
             elif self._may_retry(spec, packed):
                 self.progress.note(f"{spec.run_id}: {cause}; resuming it")
                 self.queue.put_back(spec)
             else:
-                said = f"{cause}; its last words are in {self._log(worker.index)}"
-                self.sweep.run(spec.run_id).write_error(said)
+                cause = f"{cause}; its last words are in {self._log(worker.index)}: {worker.last_words()}"
+                with contextlib.suppress(OSError):  # a full disk: it is said all the same
+                    self.sweep.run(spec.run_id).write_error(cause)
                 self._finish(spec, EXIT_FAILED, cause)
-        if len(self.queue) and not self.stopping:
-            self._start_worker(worker.index, worker.place)
+        if len(self.queue) and not stop.requested():
+            self._start_again(worker)
+
+    def _start_again(self, dead: Worker) -> None:
+        """A worker in the place of a dead one, unless none comes to life there."""
+        starts = self._starts[dead.index]
+        if dead.is_ready or starts < STARTS:
+            self._start_worker(dead.index, dead.place)
+            return
+        log = self._log(dead.index)
+        self._never_started = (
+            f"a worker was started {starts} times and never got ready: {dead.last_words()} ({log})"
+        )
+        self.progress.note(f"{dead.place.name}: {self._never_started}")
 
     def _may_retry(self, spec: RunSpec, packed: bool) -> bool:
         """Count a death of the run's worker; whether it is tried again, after its tries in a pack alone."""
@@ -320,6 +355,7 @@ def launch(directory: Path, specs: Sequence[RunSpec], options: LocalOptions) -> 
     with sweep_lock(directory):
         launcher = LocalLauncher(directory, specs, options)
         check_order(directory, launcher.todo)
+        voice.keep(SweepDirectory(directory).workers / "launcher.log")
         return launcher.run()
 
 

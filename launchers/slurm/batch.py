@@ -109,11 +109,11 @@ def render(array: Array, options: SlurmOptions, batch: Path, sweep: Path, cache:
     extra += [f"--mem={shape.memory}"] * bool(shape.memory)
     extra += list(options.options)
     environment = [
-        f"export JAX_PLATFORMS={options.platform if shape.gpus else 'cpu'}",
+        f"export JAX_PLATFORMS={shlex.quote(options.platform if shape.gpus else 'cpu')}",
         "export PYTHONUNBUFFERED=1",
     ]
     run_options = "" if shape.gpus else f" --cores {shape.cpus}"
-    run_options += f" --mesh {shape.mesh}" if shape.mesh else ""
+    run_options += f" --mesh {shlex.quote(shape.mesh)}" if shape.mesh else ""
     run_options += " --distributed" if shape.nodes * shape.tasks > 1 else ""
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{sweep.name}-{array.role}").lstrip("-")[:60]
     values = {
@@ -122,7 +122,7 @@ def render(array: Array, options: SlurmOptions, batch: Path, sweep: Path, cache:
         "nodes": str(shape.nodes),
         "tasks_per_node": str(shape.tasks),
         "cpus": str(shape.cpus),
-        "time": shape.time,
+        "time": shlex.quote(shape.time),
         "signal_seconds": str(options.signal_seconds),
         "options": "\n".join(f"#SBATCH {option}" for option in extra),
         "batch": shlex.quote(str(batch)),

@@ -1,19 +1,24 @@
 """What a sweep asks of Slurm: from a site file (TOML) and flags, checked before anything is written."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from core.errors import BadInput
+from core.reading import shown
 from launchers.packs import parse_pack
 from launchers.site import from_keys
 
 # A value inside a #SBATCH line: printable, no white space, quote, backslash or #, so that it cannot end the line or
 # the option that it belongs to.
 OPTION_VALUE = re.compile(r"[!$-&(-\[\]-~]+")
-TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
-MESH = re.compile(r"(?:data|fsdp|tensor)=\d+(?:,(?:data|fsdp|tensor)=\d+)*")
+# A name that the shell takes as it stands.
+PLAIN_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_,.-]*")
+TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?", flags=re.ASCII)
+MESH = re.compile(r"(?:data|fsdp|tensor)=\d+(?:,(?:data|fsdp|tensor)=\d+)*", flags=re.ASCII)
+MOST = 10**9  # of a count: nothing that a cluster has or waits for is larger
 
 # Slurm may send the signal up to a minute early and then wants half a minute to end: below this nothing is trained.
 LEAST_SECONDS_BEYOND_SIGNAL = 90
@@ -26,7 +31,7 @@ def seconds_of(time: str) -> int:
       BadInput: another form.
     """
     match = TIME.fullmatch(time)
-    if match is None:
+    if match is None or len(time) > 40:
         raise BadInput(f"time={time!r}: must be minutes, minutes:seconds, hours:minutes:seconds or days-hours")
     parts = [int(match[key]) for key in ("first", "second", "third") if match[key] is not None]
     if match["days"] is not None:
@@ -73,13 +78,13 @@ class Resources:
 
     def __post_init__(self) -> None:
         for key, least in (("nodes", 1), ("tasks_per_node", 0), ("gpus", 0), ("cpus", 1), ("params_above", 0)):
-            if not getattr(self, key) >= least:
-                raise BadInput(f"{key}={getattr(self, key)}: must be at least {least}")
+            if not least <= getattr(self, key) <= (math.inf if key == "params_above" else MOST):
+                raise BadInput(f"{key}={shown(getattr(self, key))}: must be at least {least}")
         if self.mesh and not MESH.fullmatch(self.mesh):
             raise BadInput(f"mesh={self.mesh!r}: must be devices by axis, such as data=2,fsdp=8")
         seconds_of(self.time)
         parse_pack(self.pack, "pack")
-        if self.memory and not re.fullmatch(r"\d+[KMGT]?", self.memory):
+        if self.memory and not re.fullmatch(r"[0-9]{1,15}[KMGT]?", self.memory):
             raise BadInput(f"memory={self.memory!r}: must be a whole number with K, M, G or T, such as 16G")
 
 
@@ -115,20 +120,26 @@ class SlurmOptions:
     resources: tuple[Resources, ...] = (Resources(),)
 
     def __post_init__(self) -> None:
-        for key in ("partition", "account", "platform"):
+        if not PLAIN_WORD.fullmatch(self.platform):
+            raise BadInput(
+                f"platform={self.platform!r}: must be the name of a JAX platform, such as cuda or rocm"
+            )
+        for key in ("partition", "account"):
             value = getattr(self, key)
             if value and not (OPTION_VALUE.fullmatch(value) and not value.startswith("-")):
                 raise BadInput(f"{key}={value!r}: must be one word of plain characters")
+        if self.python.startswith("-"):
+            raise BadInput(f"python={self.python!r}: must be an interpreter, not an option")
         for option in self.options:
             if not (OPTION_VALUE.fullmatch(option) and option.startswith("-")):
                 raise BadInput(
                     f"options={option!r}: must be one sbatch option without spaces, such as --qos=normal"
                 )
         for key in ("throttle", "signal_seconds", "most_restarts"):
-            if getattr(self, key) < 0:
-                raise BadInput(f"{key}={getattr(self, key)}: must not be negative")
-        if not self.checkpoint_seconds > 0:
-            raise BadInput(f"checkpoint_seconds={self.checkpoint_seconds}: must be positive")
+            if not 0 <= getattr(self, key) <= MOST:
+                raise BadInput(f"{key}={shown(getattr(self, key))}: must not be negative, nor above {MOST}")
+        if not 0 < self.checkpoint_seconds < math.inf:
+            raise BadInput(f"checkpoint_seconds={self.checkpoint_seconds}: must be positive and finite")
         for line in (*self.setup, *self.container, self.python):
             if any(character in line for character in "\0\r\n"):
                 raise BadInput(f"{line!r}: must be one line")

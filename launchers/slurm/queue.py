@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import BadInput
+from core.reading import read_bytes
 
 PATIENCE_SECONDS = 60
 DEFAULT_MAX_ARRAY_SIZE = 1001  # slurm.conf(5)
@@ -85,17 +86,20 @@ def read_queue(sweep: Path) -> dict[str, Queued]:
 def read_manifest(batch: Path) -> list[tuple[str, ...]]:
     """run_ids of each array element of a batch; empty where the folder or its manifest is gone."""
     try:
-        return [tuple(line.split()) for line in (batch / "runs.txt").read_text().splitlines()]
-    except OSError:
+        text = read_bytes(batch / "runs.txt").decode("utf-8", "replace")
+    except (FileNotFoundError, BadInput):
         return []
+    return [tuple(line.split()) for line in text.splitlines()]
 
 
 def batches(sweep: Path) -> list[Path]:
     """Folders of everything that was submitted for this sweep, oldest first."""
     root = sweep.resolve() / BATCHES
-    if not root.is_dir():
+    try:
+        names = os.listdir(root)
+    except OSError:
         return []
-    return sorted(path for path in root.iterdir() if re.fullmatch(r"\d{3,}", path.name))
+    return [root / name for name in sorted(names) if re.fullmatch(r"\d{3,18}", name)]
 
 
 def submitted_runs(sweep: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.files import write_atomic, write_json
 from core.rundir import SweepDirectory
 from launchers.local.launch import sweep_lock
@@ -159,10 +159,8 @@ def dry_run(sweep: Path, specs: Sequence[RunSpec], options: SlurmOptions, cache:
     scripts = []
     for index, array in enumerate(arrays):
         batch = sweep / BATCHES / "dry-run" / f"{index + 1:03}"
-        try:
+        with writes(batch):
             write_batch(batch, array, options, sweep, cache.resolve())
-        except OSError as error:
-            raise BadInput(f"{batch}: cannot be written ({error.strerror})") from None
         scripts.append(batch / "array.sh")
     return Submission(tuple(("", array) for array in arrays), complete, mine, tuple(scripts), sizes.lines)
 

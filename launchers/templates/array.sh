@@ -24,13 +24,15 @@ cd {{project}} || exit 1
 read -ra runs <<<"$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" "$batch/runs.txt")"
 [ ${#runs[@]} -gt 0 ] || { echo "error: $batch/runs.txt has no line $((SLURM_ARRAY_TASK_ID + 1))" >&2; exit 2; }
 [ -e "$batch/cancelled" ] && { echo "${runs[*]}: cancelled"; exit 0; }
+trap : TERM # this shell waits for the runs to save; srun, because Slurm tells only steps of a preemption
 left=()
-for run in "${runs[@]}"; do [ -e "$sweep/$run/result.json" ] || left+=("$sweep/$run"); done
-[ ${#left[@]} -gt 0 ] || { echo "${runs[*]}: already complete"; exit 0; }
+for run in "${runs[@]}"; do left+=("$sweep/$run"); done
+# Where this node's python3 cannot say what is left, the program itself passes over what is complete.
+names=$(python3 -m core.left "${left[@]}") && mapfile -t left <<<"$names"
+[ -n "${left[0]}" ] || { echo "${runs[*]}: already complete"; exit 0; }
 program=training.run
 [ ${#left[@]} = 1 ] || program=training.pack
 
-trap : TERM # this shell waits for the runs to save; srun, because Slurm tells only steps of a preemption
 srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task={{cpus}} {{container}}{{python}} -m $program "${left[@]}" \
   --cache {{cache}} --checkpoint-seconds {{checkpoint_seconds}} --lock-patience-seconds 90{{run_options}}
 status=$?

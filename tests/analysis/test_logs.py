@@ -10,7 +10,6 @@ from analysis.logs import files as logs
 from analysis.logs.files import read_logs, spread
 from analysis.logs.load import load_sweep
 from analysis.report import command as report
-from core.errors import BadInput
 from tests.support.synthetic_sweep import write_sweep
 
 
@@ -112,5 +111,8 @@ def test_a_log_that_cannot_be_read_is_named(sweep, monkeypatch):
         return original(path, *arguments)
 
     monkeypatch.setattr(logs.os, "open", refused)
-    with pytest.raises(BadInput, match=r"metrics.jsonl: cannot be read \(Permission denied\)"):
-        read_logs(sweep)
+    loaded = load_sweep(sweep, read_logs(sweep))
+    assert loaded.metrics().warnings == (f"{run.name}/metrics.jsonl cannot be read (Permission denied)",)
+    assert len(loaded.runs) == 4 and set(loaded.metrics().frame["run"]) == {one.run for one in loaded.runs} - {
+        run.name
+    }

@@ -262,7 +262,7 @@ def test_tokenizers_are_compared_in_bits_per_byte_and_no_law_is_fitted(tmp_path)
     report.write_report(sweep, bootstrap=0)
     page = (sweep / "report" / "report.md").read_text()
     assert "bpe:512 gives 2.000 bits per byte; byte 2.300. The first two differ" in page
-    assert "unknown words are not spelled: word:2048 2.500" in page
+    assert "what the tokenizer loses is not spelled: word:2048 2.500" in page
     assert "No law is fitted: the runs use 3 tokenizers" in page
     files = {path.name for path in (sweep / "report").iterdir()}
     assert {"tokenizers.svg", "tokenizers.json"} <= files

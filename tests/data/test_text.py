@@ -19,7 +19,7 @@ from data.corpora.text import TextSource, cut
 @settings(max_examples=300)
 def test_cut_parts_are_the_whole_in_bounded_decodable_pieces(text: str, length: int) -> None:
     payload = text.encode()
-    parts = list(cut(payload, length))
+    parts = list(cut([payload], length))
     assert b"".join(parts) == payload
     assert all(len(part) <= 2 * length for part in parts)
     assert "".join(part.decode() for part in parts) == text
@@ -28,7 +28,7 @@ def test_cut_parts_are_the_whole_in_bounded_decodable_pieces(text: str, length: 
 
 def test_cut_prefers_line_ends() -> None:
     payload = b"".join(b"line %05d\n" % number for number in range(5000))
-    assert all(part.endswith(b"\n") for part in cut(payload, 1024))
+    assert all(part.endswith(b"\n") for part in cut([payload], 1024))
 
 
 def test_reads_all_kinds_below_a_folder(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_reads_all_kinds_below_a_folder(tmp_path: Path) -> None:
     table = pyarrow.table({"text": ["column one", None, "row one"], "n": [1, 2, 3]})
     pyarrow.parquet.write_table(table, tmp_path / "c.parquet")
     (tmp_path / ".hidden.txt").write_text("hidden")
-    (tmp_path / "notes.md").write_text("another kind")
+    (tmp_path / "notes.log").write_text("another kind")
     source = TextSource(tmp_path)
     assert {document.text for document in source} == {"plain text\r\n", "row one", "row zwei ü", "column one"}
     assert source.dropped == {"empty": 2, "not UTF-8": 1, "duplicate": 1}
@@ -74,8 +74,8 @@ def folder_with(folder: Path, name: str, content: bytes) -> str:
     ("make", "fragments"),
     [
         (lambda folder: str(folder / "absent"), ["no such file or folder", "absent"]),
-        (lambda folder: folder_with(folder, "a.csv", b"x"), ["no .txt, .jsonl, .parquet file"]),
-        (lambda folder: folder_with(folder, "a.csv", b"x") + "/a.csv", [".csv", "must be .txt"]),
+        (lambda folder: folder_with(folder, "a.pdf", b"x"), ["no file", ".txt", "1 .pdf (a.pdf)"]),
+        (lambda folder: folder_with(folder, "a.pdf", b"x") + "/a.pdf", [".pdf", "must be .txt"]),
         (lambda folder: folder_with(folder, "a.txt", b"  \n"), ["no usable document", "1 empty"]),
         (lambda folder: folder_with(folder, "a.txt", b"\xff\xfe"), ["no usable document", "1 not UTF-8"]),
         (lambda folder: folder_with(folder, "a.txt", b"a\0b"), ["no usable document", "1 NUL byte"]),

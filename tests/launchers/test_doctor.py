@@ -118,7 +118,7 @@ def test_what_needs_training_is_explained_and_left_alone(healthy, sweep, capsys)
     assert "train it again" in found[f"{trunk.name}/checkpoints/{mark}"]
     assert "failed: out of memory: lower something" in found[other.name]
     assert "spec.json" in " ".join(found) and "not readable as JSON" in found["bad/spec.json"]
-    assert "no command sees this run" in found["stray/spec.json"]
+    assert "is missing, though the folder holds a run's files" in found["stray/spec.json"]
     assert (
         "rows are there twice" in found[f"{branch.name}/metrics.jsonl"]
         or "steps are missing" in found[f"{branch.name}/metrics.jsonl"]

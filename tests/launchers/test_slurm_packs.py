@@ -4,6 +4,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -36,7 +37,9 @@ def packed(most: int, **fields) -> SlurmOptions:
 def finish(sweep: Path, run: str) -> None:
     """result.json as far as `status` reads it."""
     (sweep / run).mkdir(parents=True, exist_ok=True)
-    result = {"run": run, "tokens": 1, "evals": {"val/loss": 1.0}}
+    spec = sweep / run / "spec.json"
+    tokens = json.loads(spec.read_text())["tokens"] if spec.exists() else 1
+    result = {"run": run, "tokens": tokens, "evals": {"val/loss": 1.0}}
     (sweep / run / "result.json").write_text(json.dumps(result))
 
 
@@ -229,10 +232,28 @@ def test_an_element_trains_what_is_left_of_its_pack(tmp_path, complete, status, 
     assert Path(f"{record}.requeued").exists() == requeued
 
 
+@pytest.mark.parametrize("content", ["", '{"run": ', "[]", '{"run": "RUN", "tokens": 65536, "evals": {}}', "3"])
+def test_a_result_that_does_not_count_is_named_and_the_run_trained(tmp_path, content):
+    (spec, *_) = [spec for spec in families(1, (16,)) if spec.is_trunk]
+    sweep, batch = tmp_path / "sweep", tmp_path / "sweep" / "slurm" / "001"
+    (array,) = plan_arrays([spec], SlurmOptions(), 10)
+    slurm.write_batch(batch, array, SlurmOptions(), sweep, tmp_path / "cache")
+    finish(sweep, spec.run_id)
+    (sweep / spec.run_id / "result.json").write_text(content.replace("RUN", spec.run_id))
+    script, record = tmp_path / "script.sh", tmp_path / "record"
+    script.write_text(STUBS + (batch / "array.sh").read_text())
+    slurm_names = {"SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "0"}
+    environment = {**os.environ, **slurm_names, "RECORD": str(record), "STATUS": "0"}
+    done = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert str(sweep / spec.run_id) in record.read_text().splitlines()
+    assert f"{sweep / spec.run_id / 'result.json'}: " in done.stderr
+
+
 def test_given_up_names_every_run(tmp_path):
     specs = [spec for spec in families(2, (16,)) if spec.is_trunk]
     (array,) = plan_arrays(specs, packed(2), 10, lambda spec: 2)
-    text = render(array, packed(2), tmp_path, tmp_path / "sweep", tmp_path, "python")
+    text = render(array, packed(2), tmp_path, tmp_path / "sweep", tmp_path, sys.executable)
     (tmp_path / "runs.txt").write_text(f"{' '.join(array.runs)}\n")
     (tmp_path / "script.sh").write_text(STUBS + text)
     slurm_names = {"SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "0", "SLURM_RESTART_COUNT": "500"}

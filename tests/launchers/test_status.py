@@ -29,11 +29,19 @@ def whole_run(sweep: Path) -> RunDirectory:
     """A run with every file, none of them damaged."""
     run = RunDirectory(sweep / SPEC.run_id)
     write_spec(run.path, SPEC)
+    counts = ledger_of(SPEC)
     run.environment.write_text(json.dumps(an_environment()))
-    run.ledger.write_text(json.dumps(ledger_of(SPEC)))
-    run.metrics.write_text(json.dumps(ROW) + "\n")
-    run.evaluations.write_text(json.dumps(ROW | {"name": "val/loss"}) + "\n")
-    run.result.write_text(json.dumps(a_result(SPEC.run_id, SPEC.tokens, 2.5)))
+    run.ledger.write_text(json.dumps(counts))
+    steps = range(SPEC.batch_tokens, SPEC.tokens + 1, SPEC.batch_tokens)
+    run.metrics.write_text("".join(json.dumps(ROW | {"tokens": tokens}) + "\n" for tokens in steps))
+    flops = {name: value * SPEC.tokens for name, value in counts["flops_per_token"].items()}
+    result = a_result(SPEC.run_id, SPEC.tokens, 2.5, params=counts["params"], flops=flops, train_loss=3.5)
+    rows = [
+        {"tokens": SPEC.tokens, "attempt": 1, "name": name, "value": value}
+        for name, value in result["evals"].items()
+    ]
+    run.evaluations.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run.result.write_text(json.dumps(result))
     return run
 
 
@@ -44,7 +52,7 @@ def test_states_follow_the_files(tmp_path):
     assert (status.commit, status.corpus) == ("c" * 40, "f" * 64)
     run.result.unlink()
     status = run_status(run.path)
-    assert (status.state, status.tokens, status.loss) == ("stopped", 4096, 3.5)
+    assert (status.state, status.tokens, status.loss) == ("stopped", SPEC.tokens, 3.5)
     run.write_error("Traceback\n\nout of memory: lower something\n")
     status = run_status(run.path)
     assert (status.state, status.note) == ("failed", "out of memory: lower something")

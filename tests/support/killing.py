@@ -1,4 +1,4 @@
-"""kill -9 of a run, a worker, the launcher or all of them at random moments over a sweep, and what must still hold."""
+"""kill -9 of a run, a worker, the launcher or all of them, or SIGTERM to it, at random moments over a sweep."""
 
 import os
 import random
@@ -85,6 +85,11 @@ def assert_same_runs(sweep: Path, reference: Path) -> None:
             assert max(Counter(rows).values()) == 1
 
 
+def hears_signals(status: int) -> bool:
+    """Whether a process that was sent SIGTERM had come as far as to hear it."""
+    return status != -signal.SIGTERM
+
+
 def unfinished(sweep: Path) -> list[Path]:
     """Run directories that were begun and are not complete."""
     begun = sorted(path.parent for path in sweep.glob("*/env.json"))
@@ -100,9 +105,13 @@ class Killer:
       cache: as the command names it.
       runs: how many runs the sweep has.
       seed: of the moments and of the victims.
+      longest: seconds until it is killed, at most.
     """
 
-    def __init__(self, command: list[str], sweep: Path, cache: Path, runs: int, seed: int):
+    def __init__(
+        self, command: list[str], sweep: Path, cache: Path, runs: int, seed: int, longest: float = 4.0
+    ):
+        self.longest = longest
         self.command, self.sweep, self.cache, self.runs = command, sweep, cache, runs
         self.random = random.Random(seed)
         self.finished: dict[Path, int] = {}
@@ -114,6 +123,7 @@ class Killer:
             "launcher": self.kill_the_launcher,
             "everything": self.kill_all,
             "run": self.kill_a_run,
+            "asked": self.ask_the_launcher_to_stop,
         }
 
     def kill_a_worker(self) -> bool:
@@ -151,6 +161,21 @@ class Killer:
         process.wait()
         return alive
 
+    def ask_the_launcher_to_stop(self) -> bool:
+        """SIGTERM, sometimes twice: 75 whenever runs are left, and no complete run is taken for one that is left."""
+        assert self.launcher is not None
+        alive = self.launcher.poll() is None
+        for _ in range(self.random.choice([1, 1, 2])):
+            self.launcher.terminate()
+            time.sleep(0.2)
+        status = self.launcher.wait(timeout=300)
+        if alive and not hears_signals(status):
+            return False  # it came before the interpreter ran its first line
+        if alive:
+            complete = len(list(self.sweep.glob("*/result.json")))
+            assert status == 75 if complete < self.runs else status in (0, 75), (status, complete)
+        return alive
+
     def check(self) -> None:
         """Finished runs are as they were when they were first seen."""
         for path, changed in self.finished.items():
@@ -161,7 +186,7 @@ class Killer:
         """Let it work for a while, kill, look; begin the sweep again where it is done."""
         if self.launcher is None or self.launcher.poll() is not None:
             self.launcher = start(self.command, self.sweep)
-        time.sleep(self.random.uniform(0.2, 4.0))
+        time.sleep(self.random.uniform(0.2, self.longest))
         self.killed[victim] += self.victims[victim]()
         self.check()
         if len(self.finished) == self.runs:

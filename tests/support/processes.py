@@ -14,20 +14,23 @@ from tests.support.small import ROOT
 # to stop after as many steps as its second says (0: never).
 PROGRAM = """
 import sys
+from core import stop
 from training import run
 from training.processes import distributed
 
 distributed.SILENCE_SECONDS = float(sys.argv.pop(1))
 steps = int(sys.argv.pop(1))
 
-class Stop(run.StopSignal):
+class Stop:
     asked = 0
 
     def __call__(self):
         self.asked += 1
-        return self.requested or self.asked == steps
+        return stop.requested() or self.asked == steps
 
-run.StopSignal = Stop
+execution_of = run.Arguments.execution
+run.Arguments.execution = lambda options, _, report: execution_of(options, Stop(), report)
+stop.listen(75, resumes=True)
 sys.exit(run.main())
 """
 

@@ -55,6 +55,7 @@ def an_environment(*attempts: dict[str, Any], **changes: Any) -> dict[str, Any]:
             "corpus_fingerprint": "e" * 64,
             "vocabulary": 256,
             "skills": "",
+            "train_tokens": 10**12,
         },
         "mfu": {"convention": "palm", "peak_flops_per_device": None},
         "attempts": list(attempts) or [an_attempt()],

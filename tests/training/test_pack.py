@@ -27,7 +27,6 @@ from training.execute import execute
 from training.execution import Execution
 from training.pack import main, status_of
 from training.processes.group import Outcome
-from training.processes.start import StopSignal
 from training.program import check_one_shape
 from training.records import run_lock
 from training.spec import OptimConfig, RunSpec
@@ -179,6 +178,18 @@ def test_one_run_that_is_left_is_trained_exactly_as_alone(place, alone, packed, 
     assert "pack" not in json.loads((directory / "env.json").read_text())["attempts"][0]
 
 
+def test_a_run_with_one_step_to_take_is_trained(place, packed, tmp_path):
+    data, cache = place
+    short = dataclasses.replace(
+        spec(data), tokens=STEP, evaluation_marks=(), optim=OptimConfig(warmup_tokens=0)
+    )
+    (one, last) = directories(tmp_path, [short, four(data)[0]])
+    assert execute_alone(one, Execution(cache_root=cache)) == Outcome(0)
+    stopped = execute_alone(last, Execution(cache_root=cache, stop_requested=StopAfter(STEPS - 1)))
+    assert stopped.status == 75
+    assert execute_alone(last, Execution(cache_root=cache)) == Outcome(0)
+
+
 def test_a_stopped_pack_resumes_to_the_same_bits(place, packed, tmp_path):
     data, cache = place
     runs = directories(tmp_path, four(data))
@@ -276,8 +287,8 @@ def test_an_error_in_the_files_of_one_run_is_that_runs_own(place, packed, tmp_pa
     runs = directories(tmp_path, four(data)[:3])
     (runs[0] / "metrics.jsonl").mkdir()
     outcomes = execute(runs, Execution(cache_root=cache))
-    assert outcomes.pop(runs[0]).status == 1
-    assert "IsADirectoryError" in (runs[0] / "error.txt").read_text()
+    assert outcomes.pop(runs[0]).status == 2  # bad input: a folder in the place of a log
+    assert "Is a directory" in (runs[0] / "error.txt").read_text()
     assert {outcome.status for outcome in outcomes.values()} == {0}
     assert_equal_runs(runs[1], packed / runs[1].name, relative=1e-5)
 
@@ -369,7 +380,7 @@ def test_a_worker_reads_packs_and_answers_for_each_run(place, tmp_path, monkeypa
     lines = [{"run": str(runs[0])}, {"pack": [str(run) for run in runs]}]
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(json.dumps(line) + "\n" for line in lines)))
     orders: queue.Queue = queue.Queue()
-    worker._read_orders(orders, StopSignal())
+    worker._read_orders(orders, lambda name: None)
     assert [orders.get() for _ in range(3)] == [runs[:1], runs, None]
     outcomes = worker.train(runs, Execution(cache_root=tmp_path))
     assert list(outcomes) == runs

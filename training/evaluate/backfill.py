@@ -7,8 +7,10 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from core import voice
 from core.cli import parse
 from core.errors import EXIT_COMPLETE, EXIT_FAILED
+from core.rundir import SweepDirectory
 from training.processes.start import configure_jax
 
 
@@ -34,11 +36,17 @@ def say(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fill the holes and say what was done; 1 where a complete run could not be scored."""
     options = parse(Arguments, sys.argv[1:] if arguments is None else arguments, "python launch.py backfill")
+    if options.sweep.is_dir():
+        voice.keep(SweepDirectory(options.sweep).workers / "backfill.log")
     configure_jax(options.cache)
-    from training.evaluate.holes import fill  # here: JAX loads slowly, and a bad flag is refused before
+    from training.evaluate.holes import (  # here: JAX loads slowly, and a bad flag is refused before
+        fill,
+        task_names,
+    )
     from training.evaluate.tasks import overlap_line
 
-    summary = fill(options.sweep, options.tasks, options.items, options.cache, say)
+    names = task_names(options.sweep, options.tasks)
+    summary = fill(options.sweep, names, options.items, options.cache, say)
     for name, record in summary.records.items():
         say(overlap_line(name, record))
     say(
@@ -47,4 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for run, cause in summary.failed.items():
         sys.stderr.write(f"error: {run}: {cause}\n")
-    return EXIT_FAILED if summary.failed else EXIT_COMPLETE
+    if not summary.failed:
+        return EXIT_COMPLETE
+    voice.failed()
+    return EXIT_FAILED

@@ -13,8 +13,10 @@ import jax
 from core.errors import BadInput
 from core.files import JsonLines
 from core.records import TaskRecord
-from core.rundir import SPEC, RunDirectory, SweepDirectory
+from core.rundir import EVALUATIONS, SPEC, TASK_ITEMS, TASKS, RunDirectory, SweepDirectory
+from data.tasks.registry import located
 from training.checkpoint import Checkpoints
+from training.checksums import DamagedCheckpoint
 from training.evaluate.score import METRICS, PreparedTask, score_tasks, write_scores
 from training.evaluate.tasks import held_out_tasks, write_records
 from training.objectives import Params
@@ -82,21 +84,48 @@ def fill(
         if not RunDirectory(directory).is_complete():
             summary.incomplete.append(directory.name)
             continue
-        spec = read_spec(directory)
+        try:
+            spec = read_spec(directory)
+        except BadInput as error:
+            summary.failed[directory.name] = str(error)
+            continue
         held_out = held_out_tasks(tuple(dict.fromkeys(names)), items, spec.data, cache_root)
         summary.records |= held_out.records
+        if _reads_other_text(directory, held_out.fingerprint):
+            said = f"{spec.data.corpus!r} in tokens of {spec.data.tokenizer!r} is another stream here"
+            if spec.data.tokenizer != "byte":
+                summary.failed[directory.name] = f"{said} than the one that the run was trained on"
+                continue
+            report(f"{directory.name}: {said}; overlap is counted with the text here")
         try:
             with run_lock(directory, 10.0):
                 holes = missing_tasks(directory, spec, held_out.records)
                 summary.present += [(directory.name, name) for name in held_out.records if name not in holes]
                 if holes:
+                    files = RunDirectory(directory)
+                    intact = [name for name in (EVALUATIONS, TASKS, TASK_ITEMS) if files.is_intact(name)]
                     _score(directory, spec, [task for task in held_out.prepared if task.name in holes])
                     write_records(directory, {name: held_out.records[name] for name in holes})
+                    files.seal_again(*intact)
                     summary.filled += [(directory.name, name) for name in holes]
                     report(f"{directory.name}: scored on {', '.join(holes)}")
-        except (RunIsLocked, _NoCheckpoint) as error:
+        except (RunIsLocked, _NoCheckpoint, DamagedCheckpoint, BadInput) as error:
             summary.failed[directory.name] = str(error)
     return summary
+
+
+def _reads_other_text(directory: Path, fingerprint: str) -> bool:
+    """Whether the run was trained on other tokens than those that its specification leads to here."""
+    files = RunDirectory(directory)
+    return files.environment.exists() and files.read_environment()["corpus"]["fingerprint"] != fingerprint
+
+
+def task_names(sweep: Path, typed: Sequence[str]) -> list[str]:
+    """Names of tasks with the paths from the root on, but those by which a run of the sweep was scored already."""
+    known = (
+        {name for run in SweepDirectory(sweep).runs() for name in run.read_tasks()} if sweep.is_dir() else set()
+    )
+    return [name if name in known else located(name) for name in typed]
 
 
 def missing_tasks(directory: Path, spec: RunSpec, records: Mapping[str, TaskRecord]) -> list[str]:

@@ -27,10 +27,11 @@ FOUND_AT_MOST = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutTasks:
-    """Tasks ready to be scored, and what tasks.json says of each."""
+    """Tasks ready to be scored, what tasks.json says of each, and the fingerprint of the training text in tokens."""
 
     prepared: tuple[PreparedTask, ...]
     records: dict[str, TaskRecord]
+    fingerprint: str
 
 
 @functools.lru_cache(maxsize=8)
@@ -54,7 +55,7 @@ def held_out_tasks(names: tuple[str, ...], count: int, data: DataConfig, cache_r
                 f"text; a held-out task may have {FOUND_AT_MOST:.0%} there, and a positive control is a task "
                 "that data.skills names"
             )
-    return HeldOutTasks(prepared, records)
+    return HeldOutTasks(prepared, records, cache.fingerprint)
 
 
 def _record(task: PreparedTask, found: Overlap, trained: bool) -> TaskRecord:

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 
 from core.files import JsonLines
+from core.records import BITS_PER_BYTE, LOSS
 from core.rundir import RunDirectory
 from training.evaluate.loss import HeldOut, score_held_out
 from training.evaluate.score import PreparedTask, score_tasks, write_scores
@@ -24,6 +25,9 @@ class Evaluate:
       slice_: the held-out slice.
       tasks: the held-out tasks.
       attempt: number of the attempt, written into every row.
+
+    Attributes:
+      names: of what is evaluated at every mark.
     """
 
     def __init__(
@@ -39,6 +43,9 @@ class Evaluate:
         self._slice, self._tasks = slice_, tasks
         self._marks = frozenset(spec.all_marks)
         self._step = make_evaluation_step(spec.model, mesh, spec.objective)
+        # Of a task those that every one has: the last that are written among them.
+        own = (f"task/{task.name}/{metric}" for task in tasks for metric in ("nll_per_token", "chance"))
+        self.names = frozenset({LOSS, BITS_PER_BYTE, *own})
         self._leads = jax.process_index() == 0
         self._log = JsonLines(RunDirectory(directory).evaluations if self._leads else os.devnull)
 
@@ -56,6 +63,10 @@ class Evaluate:
             scores = score_tasks(self._tasks, self._spec.model, self._mesh, state.params, length)
             if self._leads:
                 write_scores(self._log, self._directory, self._tasks, scores, **row)
+
+    def sync(self) -> None:
+        """Flush all rows to disk."""
+        self._log.sync()
 
     def close(self) -> None:
         self._log.close()

@@ -61,6 +61,7 @@ class Profile:
         self._folder.mkdir(parents=True, exist_ok=True)
         for pattern, name in ((TRACE, TRACE), ("*.xplane.pb", XPROF)):
             (found,) = self._raw.rglob(pattern)
+            (self._folder / name).unlink(missing_ok=True)  # a link there would be followed
             shutil.move(found, self._folder / name)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Checkpoint a run: every so many seconds, where branches start, when it is stopped and at its end."""
 
 import time
+from collections.abc import Callable
 
 from training.checkpoint import Checkpoints
 from training.hooks import Asked
@@ -16,9 +17,19 @@ class Save:
       clock: of the run, saved with it.
       seconds: between two checkpoints that nothing else asks for.
       attempt: number of the attempt, saved too.
+      sync: flushes the logs to disk, before a checkpoint claims what they hold.
     """
 
-    def __init__(self, spec: RunSpec, checkpoints: Checkpoints, clock: Clock, seconds: float, attempt: int):
+    def __init__(
+        self,
+        spec: RunSpec,
+        checkpoints: Checkpoints,
+        clock: Clock,
+        seconds: float,
+        attempt: int,
+        sync: Callable[[], None] = lambda: None,
+    ):
+        self._sync = sync
         self._checkpoints, self._clock, self._seconds, self._attempt = checkpoints, clock, seconds, attempt
         self._marks = frozenset({*spec.checkpoint_marks, spec.tokens})
         self._last = time.monotonic()
@@ -37,6 +48,7 @@ class Save:
             "compile_seconds": self._clock.compiling,
             "attempt": self._attempt,
         }
+        self._sync()
         self._checkpoints.save(tokens, state, progress)
         self._last = time.monotonic()
 

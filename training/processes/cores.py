@@ -8,6 +8,7 @@ the sum of the gradients (docs/performance.md).
 import contextlib
 import os
 
+from core.cores import usable_cores
 from model.config import ModelConfig
 from model.kernels.choose import longest_side
 
@@ -41,4 +42,4 @@ def use_cores_as_devices() -> None:
     if COUNT_FLAG in os.environ.get("XLA_FLAGS", ""):
         return
     with contextlib.suppress(RuntimeError):  # JAX has its devices: this is a call within a process
-        jax.config.update("jax_num_cpu_devices", device_count(len(os.sched_getaffinity(0))))
+        jax.config.update("jax_num_cpu_devices", device_count(usable_cores()))

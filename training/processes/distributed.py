@@ -9,6 +9,7 @@ host lost) counts as stopped: the others end with 75, for the last checkpoint re
 is lost, the store is lost with it, and JAX ends the others at once (SIGABRT).
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -18,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,9 +76,9 @@ def join(membership: Membership, directory: Path, patience_seconds: float) -> Gr
             "local_device_ids": membership.devices,
             "cluster_detection_method": "deactivate",
         }
-    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        jax.distributed.initialize(**settings, initialization_timeout=int(patience_seconds) + 60)
+        with _ended_by_signals():
+            jax.distributed.initialize(**settings, initialization_timeout=int(patience_seconds) + 60)
     except (RuntimeError, ValueError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise BadInput(
@@ -85,9 +86,27 @@ def join(membership: Membership, directory: Path, patience_seconds: float) -> Gr
         ) from None
     finally:
         alarm.cancel()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
     return Joined(directory)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """End this process with 75 by a signal while its main thread waits where no signal handler of Python runs."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def end() -> None:
+        if os.read(reader, 1):
+            _end_process(EXIT_STOPPED, "stopped by a signal before all processes of the run had met")
+        os.close(reader)
+
+    previous = signal.set_wakeup_fd(writer)
+    threading.Thread(target=end, name="signals", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.close(writer)
 
 
 class Joined(Group):

@@ -1,27 +1,9 @@
-"""How a process that trains begins: its signals, its cores, its compiled programs."""
+"""How a process that trains begins: its cores, its compiled programs."""
 
 import os
-import signal
 from pathlib import Path
 
 from core.errors import BadInput
-
-
-class StopSignal:
-    """Remembers SIGTERM and SIGINT, so that the loop can save; asking again while it saves changes nothing."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def install(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.request)
-
-    def request(self, *_: object) -> None:
-        self.requested = True
-
-    def __call__(self) -> bool:
-        return self.requested
 
 
 def pin_to_cores(count: int) -> None:

@@ -11,8 +11,17 @@ from analysis.report.study import Study
 
 def sections_of(study: Study) -> dict[str, Section]:
     """Every section that the sweep asks for, by the name of its file, in the order of the page."""
-    made = ((name, maker.section(study)) for name, maker in makers().items())
-    return {name: section for name, section in made if section is not None}
+    return {name: section for name, section in _made(study) if section is not None}
+
+
+def _made(study: Study) -> Iterator[tuple[str, Section | None]]:
+    for name, maker in makers().items():
+        if not (study.parts and getattr(maker, "OF_EQUAL_SETTINGS", False)):
+            yield name, maker.section(study)
+            continue
+        for part in study.parts:
+            section = maker.section(part)
+            yield f"{name}-{part.place}", section and section.of_part(part.label, part.place)
 
 
 def makers() -> dict[str, Maker]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from analysis.figures.families import Family, Panel, colours, family_panels
 from analysis.fit.fit import Fit
+from analysis.fit.identified import known_to_within_itself
 from analysis.isoflop.find import Isoflop
 from analysis.isoflop.slices import flops_of
 from analysis.report.section import File, Paragraph, Picture, Rows, Section
@@ -15,6 +16,7 @@ from analysis.report.study import Study
 from core.numbers import number, short_count, span
 
 ORDER = 100
+OF_EQUAL_SETTINGS = True
 RESULT = File("approaches.json")
 PICTURE = Picture(
     "approaches",
@@ -52,6 +54,10 @@ class Approach:
 def section(study: Study) -> Section | None:
     """N_opt by envelope, by isoFLOP valleys and by the law, where at least two of the three say something."""
     found, silent = approaches(study)
+    unsure = [f"{name}: {why}" for name, why in silent.items() if "identif" in why]
+    if len(found) < 2 <= len(found) + len(unsure):
+        words = f"The approaches are not compared, since {'; '.join(unsure)}."
+        return Section("Three approaches to the best size", (Paragraph(words),))
     if len(found) < 2:
         return None
     flops = flops_of(study.comparable)
@@ -98,13 +104,18 @@ def approaches(study: Study) -> tuple[list[Approach], dict[str, str]]:
     found, silent = [], {}
     for name, result in (("1, envelope", study.envelope), ("2, isoFLOP", study.isoflop)):
         one = None if result is None else _of_valleys(name, result)
-        if one is not None:
+        if one is not None and known_to_within_itself(one.a, one.a_interval):
             found.append(one)
+        elif one is not None:
+            ends = "" if one.a_interval is None else f" ({_interval(one.a_interval)})"
+            silent[name] = f"how the best size grows is not identified{ends}"
         else:
             why = "too few budgets with a best size inside the sizes"
             silent[name] = "too few sizes" if result is None else why
     if study.fit is None:
         silent["3, law"] = "no law is fitted"
+    elif not study.fit.known:
+        silent["3, law"] = f"these runs do not identify the law ({', '.join(study.fit.unknown)})"
     else:
         found.append(_of_law("3, law", study.fit, study.comparable))
     return found, silent

@@ -13,6 +13,7 @@ from core.errors import BadInput
 from core.numbers import percent, short_count
 
 ORDER = 80
+OF_EQUAL_SETTINGS = True
 BACKTEST = Picture("backtest", "The runs with the most FLOPs, predicted from the others.")
 
 LEVEL = 0.9

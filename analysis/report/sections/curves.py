@@ -6,13 +6,15 @@ import numpy as np
 
 from analysis.figures.curves import loss_curves, training_paths
 from analysis.figures.style import LOSS_LABEL
+from analysis.logs.groups import SAME_SIZE
 from analysis.logs.load_curves import Curves
 from analysis.logs.load_run import LOSS
 from analysis.report.section import Drawing, Paragraph, Picture, Section
-from analysis.report.study import SAME_SIZE, Study, tokenizers
+from analysis.report.study import Study, tokenizers
 from core.numbers import percent, short_count
 
 ORDER = 50
+OF_EQUAL_SETTINGS = True
 AGAINST_TOKENS = Picture(
     "loss_tokens", "Validation loss of finished runs against training tokens, one colour a model size."
 )
@@ -33,8 +35,12 @@ Path = tuple[float, np.ndarray, np.ndarray]  # of one run: its size, and loss (P
 def section(study: Study) -> Section:
     """Curves of every run that can be drawn beside the others, and where more gave a higher loss."""
     title = "Curves"
-    if study.columns and tokenizers(study.sweep) > 1:
-        return Section(title, (Paragraph(f"No curves: {study.why_no_fit}."),))
+    kinds = tokenizers(study.sweep)
+    if kinds > 1:
+        words = (
+            f"No curves: the runs use {kinds} tokenizers, and nats per token cannot be compared between them."
+        )
+        return Section(title, (Paragraph(words),))
     drawings = tuple(_drawings(study))
     return Section(
         title=title,

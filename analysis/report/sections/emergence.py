@@ -4,7 +4,6 @@ A sweep without tasks costs nothing here: the test is imported where there is so
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from analysis.report.study import Study
 from core.codec import typed
 from core.errors import BadInput
 from core.numbers import short_count
+from core.reading import parse_json
 from core.records import TaskRecord
 from core.rundir import EVALUATIONS, TASKS
 
@@ -48,7 +48,8 @@ COUNTS = {"items_found", "grams", "grams_found", "gram_tokens"}  # of an overlap
 def section(study: Study) -> Section | None:
     """Verdicts, figures and overlap with the training text, where any run has a score of a task."""
     sweep, title = study.sweep, "Held-out tasks: what emerges with scale"
-    if not any(b'"task/' in (sweep.read(run.run, EVALUATIONS) or b"") for run in sweep.usable):
+    scored = [run for run in sweep.usable if not run.has_doubtful(EVALUATIONS)]
+    if not any(b'"task/' in (sweep.read(run.run, EVALUATIONS) or b"") for run in scored):
         return None
     # JAX and the test: a sweep without tasks is spared both
     from analysis.emergence.command import analyse
@@ -126,9 +127,12 @@ def _records(sweep: SweepLogs) -> tuple[dict[str, TaskRecord], list[str]]:
     found: dict[str, TaskRecord] = {}
     damaged = []
     for run in sweep.usable:
+        if run.has_doubtful(TASKS):
+            damaged.append(f"{run.run}/{TASKS}: damaged and left out")
+            continue
         try:
-            records = typed(dict[str, TaskRecord], json.loads(sweep.read(run.run, TASKS) or b"{}"))
-        except (BadInput, ValueError, RecursionError):
+            records = typed(dict[str, TaskRecord], parse_json(sweep.read(run.run, TASKS) or b"{}"))
+        except ValueError:
             records = None
         if records is None or not all(record["overlap"].keys() >= COUNTS for record in records.values()):
             damaged.append(f"{run.run}/{TASKS}: damaged and left out")

@@ -17,6 +17,7 @@ from analysis.report.section import Block, Paragraph, Picture, Section
 from analysis.report.study import Study
 from core.errors import BadInput
 from core.numbers import short_count
+from core.reading import path_exists
 from core.rundir import FORECAST, FORECAST_TABLE, SweepDirectory
 
 ORDER = 10
@@ -64,14 +65,14 @@ def section(study: Study) -> Section | None:
 def registered_forecast(sweep: SweepLogs) -> Registered | None:
     """Read and check runs/<sweep>/forecast/; None where there is none."""
     files = SweepDirectory(sweep.path)
-    if not files.forecast.exists():
+    if not path_exists(files.forecast):
         return None
     try:
         value, _ = read_forecast(files.forecast)
         if not (isinstance(value.get("runs"), list) and value["runs"]):
             raise BadInput(f"{files.forecast}: names no runs")
         return _judged(sweep, value, files)
-    except (BadInput, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         fault = f"the forecast cannot be used: {str(error).removeprefix(f'{sweep.path}/')}"
         return Registered(False, "Forecast: it cannot be used (see the warnings).", (fault,), (), 0.9, "")
 

@@ -7,12 +7,14 @@ import numpy as np
 from analysis.figures.frontier import Band, frontier_figure
 from analysis.fit.fit import Fit
 from analysis.fit.frontier import frontier
+from analysis.fit.identified import known_to_within_itself
 from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN
-from analysis.report.section import Picture, Section
+from analysis.report.section import Paragraph, Picture, Section
 from analysis.report.study import Study
 from core.numbers import number, short_count, span
 
 ORDER = 70
+OF_EQUAL_SETTINGS = True
 FRONTIER = Picture(
     "frontier", "Compute-optimal parameters and tokens of the fitted law, and its loss, beside the runs."
 )
@@ -22,10 +24,16 @@ BEYOND = 10.0  # the frontier is drawn to so many times the largest budget
 
 
 def section(study: Study) -> Section | None:
-    """The frontier, where there is a law."""
+    """The frontier, where there is a law; a law that is not identified has none."""
     fit = study.fit
     if fit is None:
         return None
+    if not fit.known:
+        why = (
+            f"No best split of a budget is stated: these runs do not identify the law ({fit.why_unknown}). Sizes and "
+            "data sizes over a wider range would."
+        )
+        return Section("Compute-optimal frontier", (Paragraph(why),))
     columns = study.comparable
     flops = six_n_d(columns)
     band = _band(fit, flops)
@@ -73,9 +81,12 @@ def _best_split(fit: Fit, band: Band) -> str:
 
     a = fit.derived.get("a_opt")
     ends = fit.derived_intervals.get("a_opt")
-    grows = (
-        "" if a is None else f" The best size grows as C^{number(a)}" + (f" ({span(ends)})." if ends else ".")
-    )
+    if a is None or ends is None or not known_to_within_itself(a, ends):
+        grows = " How the best size grows with compute is not identified" + (
+            f" (C^{span(ends)})." if ends else "."
+        )
+    else:
+        grows = f" The best size grows as C^{number(a)} ({span(ends)})."
     return (
         f"With C = 6 N D FLOPs, the law's best split of {band.flops[here]:.2g} FLOPs, about the largest budget "
         f"tried, is {at(here)}; at {BEYOND:g} times the largest budget, beyond all runs, it is {at(-1)}.{grows}"

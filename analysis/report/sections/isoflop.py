@@ -1,6 +1,7 @@
 """isoFLOP valleys and the envelope: the best size at each budget, read off the runs without a law."""
 
 from analysis.figures.isoflop import isoflop_slices
+from analysis.fit.identified import known_to_within_itself
 from analysis.isoflop.find import Isoflop
 from analysis.isoflop.growth import Valley
 from analysis.report.section import Block, File, Paragraph, Picture, Rows, Section
@@ -8,6 +9,7 @@ from analysis.report.study import Study
 from core.numbers import number, short_count, span
 
 ORDER = 90
+OF_EQUAL_SETTINGS = True
 RESULT = File("isoflop.json")
 ISOFLOP = Picture(
     "isoflop", "Loss against size at equal compute, with the valleys, and the best size they give."
@@ -47,8 +49,12 @@ def _sentence(study: Study) -> str:
     a, ends = found.derived["a_opt"], found.intervals["a_opt"]
     head = f"isoFLOP slices: {good} of {len(_judged(found))} budgets {'has' if good == 1 else 'have'} a valley"
     if a is None:
-        return f"{head}, too few for a power law."
-    return f"{head}; the best size grows as C^{number(a)}" + (f" ({span(ends)})." if ends else ".")
+        return f"{head}, too few for a power law: more budgets, or sizes on both sides of the best."
+    if ends is None or not known_to_within_itself(a, ends):
+        return f"{head}; how the best size grows is not identified" + (
+            f" (as C^{span(ends)})." if ends else "."
+        )
+    return f"{head}; the best size grows as C^{number(a)} ({span(ends)})."
 
 
 def _valleys(study: Study) -> Block:

@@ -7,6 +7,7 @@ import numpy as np
 from analysis.figures.parameters import sensitivity_figure
 from analysis.figures.residuals import residual_figure
 from analysis.fit.fit import Fit
+from analysis.fit.identified import WORDS, said, said_interval
 from analysis.fit.selection import RankedLaw, compare_laws, sensitivity
 from analysis.laws import compared_laws
 from analysis.report.section import Block, File, Paragraph, Picture, Rows, Section
@@ -14,6 +15,7 @@ from analysis.report.study import LAW, Study, attempt, near
 from core.numbers import number, percent, span
 
 ORDER = 60
+OF_EQUAL_SETTINGS = True
 RESULT = File("fit.json")
 RESIDUALS = Picture("residuals", "Residuals of the fitted law against parameters and against training tokens.")
 SENSITIVITY = Picture(
@@ -49,12 +51,12 @@ def section(study: Study) -> Section:
             *_beaten(rivals or ()),
         ),
         blocks=(
-            Paragraph(_how_it_was_fitted(fit)),
+            Paragraph(f"{_how_it_was_fitted(fit)} {WORDS[0].upper()}{WORDS[1:]}."),
             _parameters(fit, choices),
             Rows(
                 ("choice", *fit.parameter_names),
                 [
-                    (label, *(number(values[name], 4) for name in fit.parameter_names))
+                    (label, *(said(fit.law, name, values[name], 4) for name in fit.parameter_names))
                     for label, values in choices
                 ],
             ),
@@ -62,7 +64,9 @@ def section(study: Study) -> Section:
             RESIDUALS.by(
                 lambda: residual_figure(columns["params"], columns["tokens"], residual, float(residual.std()))
             ),
-            SENSITIVITY.by(lambda: sensitivity_figure(fit.parameter_names, choices, fit.intervals, fit.level)),
+            SENSITIVITY.by(
+                lambda: sensitivity_figure(fit.parameter_names, choices, fit.intervals, fit.level, fit.unknown)
+            ),
         ),
         results={RESULT: {**fit.to_json(), "input": study.input}},
     )
@@ -82,13 +86,14 @@ def _choices(fit: Fit, columns: Mapping[str, np.ndarray], seed: int) -> Choices:
 
 def _how_loss_falls(fit: Fit) -> str:
     p, i = fit.parameters, fit.intervals
-    unknown = [name for name, known in fit.identified.items() if not known]
-    if unknown:
+    if not fit.known:
+        alpha, beta, floor = (
+            f"{fit.said(name)} [{said_interval(fit.law, name, i[name])}]" for name in ("alpha", "beta", "E")
+        )
         return (
-            f"A law is fitted, but these runs do not identify {', '.join(unknown)}: alpha = {number(p['alpha'])} "
-            f"({fit.level:.0%} interval {span(i['alpha'])}), beta = {number(p['beta'])} ({span(i['beta'])}), floor E = "
-            f"{number(p['E'])} nats per token ({span(i['E'])}). More sizes, more data sizes or a wider range are "
-            "needed; what follows from the law below is as uncertain as that."
+            f"A law is fitted, but these runs do not identify {', '.join(fit.unknown)}: alpha {alpha}, beta {beta}, "
+            f"floor E {floor}; in brackets {fit.level:.0%} intervals. No best size and no forecast follows from it. "
+            "More sizes, more data sizes, a wider range or more seeds would narrow the intervals."
         )
     return (
         f"Loss falls as N^-{number(p['alpha'])} in parameters ({fit.level:.0%} interval of the exponent "
@@ -111,24 +116,24 @@ def _how_it_was_fitted(fit: Fit) -> str:
 def _parameters(fit: Fit, choices: Choices) -> Rows:
     def over_others(name: str) -> str:
         others = [values[name] for _, values in choices[1:]]
-        return f"{number(min(others))} to {number(max(others))}" if others else ""
+        return said_interval(fit.law, name, (min(others), max(others))) if others else ""
 
     return Rows.of(
         fit.parameter_names,
         {
             "parameter": str,
-            "value": lambda name: number(fit.parameters[name], 4),
+            "value": lambda name: fit.said(name, 4),
             "standard error": lambda name: number(fit.standard_errors[name]),
-            f"{fit.level:.0%} interval": lambda name: span(fit.intervals[name], 4),
+            f"{fit.level:.0%} interval": lambda name: said_interval(fit.law, name, fit.intervals[name], 4),
             "over other choices": over_others,
-            "identified": lambda name: "yes" if fit.identified[name] else "no",
+            "identified": lambda name: "yes" if fit.identified[name] else f"no: {fit.unknown[name]}",
         },
     )
 
 
 def _exponents(fit: Fit) -> str:
-    named = fit.parameters.items()
-    return ", ".join(f"{name} {number(value)}" for name, value in named if name.startswith(("alpha", "beta")))
+    named = [name for name in fit.parameters if name.startswith(("alpha", "beta"))]
+    return ", ".join(f"{name} {said(fit.law, name, fit.parameters[name])}" for name in named)
 
 
 def _compared(rivals: Sequence[RankedLaw]) -> Sequence[Block]:
@@ -140,7 +145,9 @@ def _compared(rivals: Sequence[RankedLaw]) -> Sequence[Block]:
             "law": lambda one: one.fit.law.name,
             "parameters": lambda one: str(len(one.fit.parameters)),
             "unexplained (one standard deviation)": lambda one: percent(one.fit.residual_sd),
-            "AICc above the best": lambda one: f"{one.delta_aicc:.1f}",
+            "AICc above the best": lambda one: (
+                f"{one.delta_aicc:.1f}" if np.isfinite(one.delta_aicc) else "too few runs"
+            ),
             "exponents": lambda one: _exponents(one.fit),
         },
     )
@@ -152,7 +159,7 @@ def _beaten(rivals: Sequence[RankedLaw]) -> list[str]:
     if not rivals or rivals[0].fit.law.name == LAW:
         return []
     best, reported = rivals[0], next(one for one in rivals if one.fit.law.name == LAW)
-    if not reported.delta_aicc > CLEARLY:
+    if not CLEARLY < reported.delta_aicc < np.inf or best.fit.residual_sd >= reported.fit.residual_sd:
         return []
     return [
         f"another law describes these runs better: {best.fit.law.name} leaves {percent(best.fit.residual_sd)} of the "

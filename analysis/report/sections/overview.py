@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from analysis.report.section import Section
 from analysis.report.study import Study
-from core.numbers import short_count
+from core.numbers import number, short_count
 
 ORDER = 0
 
@@ -14,8 +14,14 @@ def section(study: Study) -> Section:
     known = study.table or study.sweep
     return Section(
         title="Overview",
-        said=(_what_ran(study), *_what_it_cost(study)),
-        warnings=(*known.warnings, *study.evaluations.warnings, *study.metrics.warnings),
+        said=(_what_ran(study), *_how_often_read(study), *_what_it_cost(study)),
+        warnings=(
+            *_repeated(study),
+            *known.warnings,
+            *study.evaluations.warnings,
+            *study.metrics.warnings,
+            *([study.sweep.epochs_unknown] if study.sweep.epochs_unknown else []),
+        ),
     )
 
 
@@ -33,6 +39,38 @@ def _what_ran(study: Study) -> str:
         f"training tokens, up to {max(flops):.3g} FLOPs a run."
         + (f" They branch off {trunks} trunks at constant learning rate." if trunks else "")
     )
+
+
+def _how_often_read(study: Study) -> list[str]:
+    """Epochs of the usable runs."""
+    readings = [run.reading for run in study.sweep.usable if run.reading is not None]
+    if not readings or len(readings) < len(study.sweep.usable):
+        return []
+    most = max(readings, key=lambda reading: reading.epochs)
+    if not most.repeats:
+        most_said = f" (at most {number(most.epochs)} epochs)" if most.epochs >= 0.01 else ""
+        return [f"No run reads its training text more than once{most_said}."]
+    held = short_count(min(most.corpus_tokens or most.unique_tokens, most.unique_tokens))
+    repeated = sum(reading.repeats for reading in readings)
+    return [
+        f"{repeated} of {len(readings)} runs read their training text more than once, up to {number(most.epochs)} "
+        f"epochs of {held} distinct tokens."
+    ]
+
+
+def _repeated(study: Study) -> list[str]:
+    """That a law of fresh text leaves runs out, and how many are left."""
+    told = []
+    for part in study.alone or (study,):
+        left, rest = int((~part.single).sum()), int(part.single.sum())
+        if left:
+            told.append(
+                (f"{part.label}: " if part.label else "")
+                + f"{left} of {part.single.size} runs read their text more than once: laws of fresh text, isoFLOP "
+                + "valleys and frontiers leave them out"
+                + ("" if rest else ", and no run is left for them")
+            )
+    return told
 
 
 def _what_it_cost(study: Study) -> list[str]:

@@ -10,12 +10,14 @@ from analysis.figures.curves import PARAMS_LABEL, TOKENS_LABEL
 from analysis.figures.families import Family, Panel, family_panels
 from analysis.figures.style import BLUE, GREEN, PALE, VERMILION
 from analysis.fit.fit import Fit, fit_law
+from analysis.fit.identified import known_to_within_itself, said_interval
 from analysis.isoflop.slices import flops_of
 from analysis.report.section import File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study, attempt
 from core.numbers import number, percent, short_count, span
 
 ORDER = 110
+OF_EQUAL_SETTINGS = True
 RESULT = File("powers.json")
 PICTURE = Picture(
     "powers",
@@ -41,6 +43,11 @@ class Power:
     coefficient: float
     interval: tuple[float, float]
     residual_sd: float
+
+    @property
+    def known(self) -> bool:
+        """Whether the exponent is identified (analysis/fit/identified.py)."""
+        return known_to_within_itself(self.alpha, self.interval)
 
     def at(self, x: np.ndarray) -> np.ndarray:
         return self.coefficient * x**-self.alpha
@@ -164,12 +171,12 @@ def _table(found: Sequence[PowerLaw]) -> Rows:
             "law": lambda one: one.of.name,
             "runs": lambda one: one.of.runs,
             "points": lambda one: str(one.of.place.size),
-            "alpha": lambda one: number(one.power.alpha),
+            "alpha": lambda one: number(one.power.alpha) if one.power.known else "not identified",
             "interval": lambda one: span(one.power.interval),
             "unexplained": lambda one: percent(one.power.residual_sd),
-            "alpha with a floor": with_floor(lambda fit: number(fit.parameters["alpha"])),
-            "its interval": with_floor(lambda fit: span(fit.intervals["alpha"])),
-            "floor": with_floor(lambda fit: number(fit.parameters["E"])),
+            "alpha with a floor": with_floor(lambda fit: _said(fit, "alpha")),
+            "its interval": with_floor(lambda fit: said_interval(fit.law, "alpha", fit.intervals["alpha"])),
+            "floor": with_floor(lambda fit: _said(fit, "E")),
             "unexplained ": with_floor(lambda fit: percent(fit.residual_sd)),
             "Kaplan et al.": lambda one: PUBLISHED[one.of.name],
         },
@@ -179,13 +186,27 @@ def _table(found: Sequence[PowerLaw]) -> Rows:
 
 def _sentence(found: Sequence[PowerLaw]) -> str:
     laws = {one.of.name: one for one in found}
-    n, d, c = (
-        f"{name}^-{number(laws[name].power.alpha)} ({span(laws[name].power.interval)})" for name in "NDC"
-    )
-    return (
-        f"One variable at a time, as pure powers: loss falls as {n} in size at {laws['N'].of.runs}, as {d} in data at "
-        f"{laws['D'].of.runs}, as {c} in compute along the best runs."
-    )
+    where = {
+        "N": f"in size at {laws['N'].of.runs}", "D": f"in data at {laws['D'].of.runs}",
+        "C": "in compute along the best runs",
+    }  # fmt: skip
+    powers = {name: laws[name].power for name in where}
+    falls = [
+        f"as {name}^-{number(power.alpha)} ({span(power.interval)}) {where[name]}"
+        for name, power in powers.items()
+        if power.known
+    ]
+    unsure = [
+        f"the exponent {where[name]} is not identified ({span(power.interval)})"
+        for name, power in powers.items()
+        if not power.known
+    ]
+    said = [*([f"loss falls {', '.join(falls)}"] if falls else []), *unsure]
+    return f"One variable at a time, as pure powers: {'; '.join(said)}."
+
+
+def _said(fit: Fit, name: str) -> str:
+    return fit.said(name) if fit.identified[name] else "not identified"
 
 
 def _panels(found: Sequence[PowerLaw], columns: Mapping[str, np.ndarray]) -> list[Panel]:
@@ -205,7 +226,7 @@ def _panels(found: Sequence[PowerLaw], columns: Mapping[str, np.ndarray]) -> lis
             drawn.append(Family("", np.zeros(0), np.zeros(0), fine, curve, tint, dashed=True))
         if name == "C" and others.size:
             drawn.insert(0, Family("", flops[others], columns["loss"][others], colour=PALE))
-        title = f"{name}: exponent {number(law.power.alpha)}"
+        title = f"{name}: exponent {number(law.power.alpha) if law.power.known else 'not identified'}"
         panels.append(Panel(title, drawn, label, note=law.of.runs, flops=name == "C"))
     return panels
 

@@ -10,11 +10,13 @@ import numpy as np
 from analysis.figures.families import Family, Panel, family_panels
 from analysis.figures.style import size_colours
 from analysis.fit.fit import Fit, fit_law
-from analysis.report.section import File, Paragraph, Picture, Rows, Section
+from analysis.fit.identified import said_interval
+from analysis.report.section import Block, File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study, attempt
 from core.numbers import finite, number, percent, short_count, span
 
 ORDER = 30
+OF_EQUAL_SETTINGS = True
 RESULT = File("repeated.json")
 PICTURE = Picture(
     "repeated",
@@ -62,7 +64,7 @@ def section(study: Study) -> Section | None:
             ),
             _table(cells),
             Paragraph(f"The data-constrained law is not fitted: {why}.") if fit is None else _law(how, fit),
-            PICTURE.by(lambda: family_panels([_against_tokens(columns, cells, fit), _against_epochs(cells)])),
+            *_drawn(columns, cells, fit),
         ),
         results={
             RESULT: {
@@ -125,10 +127,23 @@ def _cell(cell: Cell | None) -> str:
     return f"{cell.loss:.4f}" + (f" ({100 * cell.excess:+.1f}%)" if np.isfinite(cell.excess) else "")
 
 
+def _drawn(columns: Mapping[str, np.ndarray], cells: Sequence[Cell], fit: Fit | None) -> Sequence[Block]:
+    """Both panels; of the second only where a run of as many fresh tokens is there to compare with."""
+    if any(np.isfinite(cell.excess) for cell in cells):
+        return (
+            PICTURE.by(lambda: family_panels([_against_tokens(columns, cells, fit), _against_epochs(cells)])),
+        )
+    words = (
+        "What repetition costs is not drawn: no run of the same size has read as many tokens that are all different. "
+        "Runs without data.unique_tokens on the same numbers of tokens, in the same sweep, would give it."
+    )
+    return Paragraph(words), PICTURE.by(lambda: family_panels([_against_tokens(columns, cells, fit)]))
+
+
 def _law(how: str, fit: Fit) -> Rows:
     def found(name: str) -> str:
-        of = "held" if name in fit.fixed else span(fit.intervals[name])
-        return f"{number(fit.parameters[name], 4)} ({of})"
+        of = "held" if name in fit.fixed else said_interval(fit.law, name, fit.intervals[name])
+        return f"{fit.said(name, 4) if fit.identified[name] else 'not identified'} ({of})"
 
     return Rows.of(
         fit.parameter_names,
@@ -172,11 +187,14 @@ def _rising(cells: Sequence[Cell]) -> int:
 
 
 def _law_sentence(fit: Fit) -> str:
-    unsure = "" if fit.identified["R_D"] else "; these runs do not identify it"
+    found = (
+        f"gives R_D = {number(fit.parameters['R_D'])} ({span(fit.intervals['R_D'])}),"
+        if fit.identified["R_D"]
+        else f"is fitted, but these runs do not identify R_D ({said_interval(fit.law, 'R_D', fit.intervals['R_D'])}),"
+    )
     return (
-        f"The data-constrained law gives R_D = {number(fit.parameters['R_D'])} ({span(fit.intervals['R_D'])}){unsure}: "
-        f"the number of repetitions after which a repeated token is worth 1/e of a fresh one ({PAPER}: "
-        f"{PUBLISHED['R_D']:.1f})."
+        f"The data-constrained law {found} the number of repetitions after which a repeated token is worth 1/e of a "
+        f"fresh one ({PAPER}: {PUBLISHED['R_D']:.1f})."
     )
 
 

@@ -1,5 +1,7 @@
 """Every run, and the table that the fits read."""
 
+import dataclasses
+
 from analysis.logs.load_run import Run, at, number
 from analysis.report.formats import csv_text
 from analysis.report.section import Block, File, Paragraph, Rows, Section
@@ -14,23 +16,44 @@ COLUMNS = (
     "run", "status", "parameters", "tokens", "FLOPs", "loss", "bits per byte", "seconds", "tokens/s", "attempts",
 )  # fmt: skip
 
+# Of runs.csv alone, where any run says; empty for one of an earlier version that does not.
+READING = ("corpus tokens", "unique tokens", "epochs")
+
 MOST_ROWS = 200  # in the page; runs.csv has them all
 
 
 def section(study: Study) -> Section:
     """The runs, unfinished ones first."""
     runs = study.sweep.runs
-    results: dict[str, str] = {RUNS: csv_text(COLUMNS, (_row(run, pretty=False) for run in runs))}
-    if study.table is not None:
-        results[TABLE] = study.table_csv
+    plain = [_row(run, pretty=False) for run in runs]
+    results: dict[str, str] = {RUNS: csv_text(COLUMNS, plain)}
+    if any(run.reading for run in runs):
+        more = [(*row, *_reading(run)) for row, run in zip(plain, runs, strict=True)]
+        results[RUNS] = csv_text(COLUMNS + READING, more)
+    for one in study.parts or (study,):
+        if one.table is not None:
+            results[one.table_name] = one.table_csv
     ordered = sorted(
         runs, key=lambda run: (run.status == "complete", run.count() or 0.0, run.tokens or 0.0, run.run)
     )
-    rows = [_row(run, pretty=True) for run in ordered[:MOST_ROWS]]
-    blocks: list[Block] = [Rows(COLUMNS, rows, text=frozenset({"status"}))]
+    shown = ordered[:MOST_ROWS]
+    header: tuple[str, ...] = COLUMNS
+    rows = [_row(run, pretty=True) for run in shown]
+    if any(run.reading and run.reading.repeats for run in runs):
+        header = (*COLUMNS, "epochs")
+        rows = [
+            (*row, format(run.reading.epochs, ".3g") if run.reading else "")
+            for row, run in zip(rows, shown, strict=True)
+        ]
+    blocks: list[Block] = [Rows(header, rows, text=frozenset({"status"}))]
     if len(ordered) > MOST_ROWS:
         blocks.append(Paragraph(f"And {len(ordered) - MOST_ROWS} more in {RUNS}."))
     return Section("Runs", tuple(blocks), results=results)
+
+
+def _reading(run: Run) -> tuple[object, ...]:
+    reading = run.reading
+    return (None,) * len(READING) if reading is None else dataclasses.astuple(reading)
 
 
 def _row(run: Run, pretty: bool) -> tuple[str, ...]:

@@ -7,9 +7,10 @@ import numpy as np
 
 from analysis.figures.families import Family, Panel, family_panels
 from analysis.figures.style import size_colours
+from analysis.logs.groups import OF_SIZE, SAME_SIZE, groups_of
 from analysis.logs.load_run import Run, at, number
 from analysis.report.section import File, Paragraph, Picture, Rows, Section
-from analysis.report.study import SAME_SIZE, Study
+from analysis.report.study import Study
 from core.numbers import percent, short_count
 
 ORDER = 40
@@ -39,7 +40,8 @@ class ShapeLoss:
 
 def section(study: Study) -> Section | None:
     """Loss by aspect ratio, where at least 3 shapes share a size and a number of tokens."""
-    groups = families(study.sweep.usable) if study.columns else []
+    apart = groups_of(study.sweep.usable, known=OF_SIZE)
+    groups = [family for one in apart for family in families(one.runs)]
     if not groups:
         return None
     return Section(

@@ -8,6 +8,7 @@ import numpy as np
 from analysis.figures.families import Family, Panel, colours, family_panels
 from analysis.logs.load_curves import Curves
 from analysis.logs.load_run import Run, at, number
+from analysis.logs.lossy import loses_text, lost_share
 from analysis.report.section import File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study, tokenizers
 from core.numbers import percent, short_count
@@ -22,13 +23,14 @@ PICTURE = Picture(
 
 SAME_BUDGET = 1.05  # FLOPs within this factor count as equal
 LABEL = "held-out bits per byte"
-# Kinds that write one "unknown" for whatever they do not know: a model is not charged for spelling it.
-LOSSY = ("word",)
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerRun:
-    """One run: what it read, what it cost, how well it predicts a byte of held-out text."""
+    """One run: what it read, what it cost, how well it predicts a byte of held-out text.
+
+    lost is the share of that text that the tokenizer does not give back; None where the run does not say.
+    """
 
     tokenizer: str
     body: tuple[float, float]
@@ -39,15 +41,16 @@ class TokenizerRun:
     bits_per_byte: float
     stderr: float
     bytes_per_token: float
+    lost: float | None = None
 
     @property
     def lossy(self) -> bool:
-        return self.tokenizer.partition(":")[0] in LOSSY
+        return loses_text(self.tokenizer, self.lost)
 
 
 def section(study: Study) -> Section | None:
     """A table and a figure in bits per byte, where the runs use more than one tokenizer."""
-    if not study.columns or tokenizers(study.sweep) < 2:
+    if tokenizers(study.sweep) < 2:
         return None
     runs = scored(study.sweep.usable, study.evaluations)
     names = list(dict.fromkeys(one.tokenizer for one in runs))
@@ -62,8 +65,8 @@ def section(study: Study) -> Section | None:
                 "Held-out bits per byte, the lower the better: nats per token are not comparable. FLOPs are those of "
                 "the whole network, the head included, so that a larger vocabulary reads fewer tokens. Of each "
                 "tokenizer the best body is shown (width x depth). Each tokenizer is scored on its own windows of the "
-                "held-out split: plus or minus one standard error over them. A word tokenizer is not charged for "
-                "spelling the words that it does not know, so its number is too low."
+                "held-out split: plus or minus one standard error over them. A model is not charged for what its "
+                "tokenizer loses, such as words that it does not know, so that number is too low."
             ),
             Rows(
                 ("tokenizer", "vocabulary", "bytes a token", *(f"{budget:.2g} FLOPs" for budget in budgets)),
@@ -116,6 +119,7 @@ def scored(runs: Sequence[Run], evaluations: Curves) -> list[TokenizerRun]:
                 bits_per_byte=bits,
                 stderr=errors.get((run.run, tokens), float("nan")),
                 bytes_per_token=loss / np.log(2) / bits,
+                lost=lost_share(run),
             )
         )
     return sorted(
@@ -159,7 +163,7 @@ def _sentence(runs: Sequence[TokenizerRun], budget: float) -> str:
     found = [best for name in names if (best := _best(name, runs, budget)) is not None]
     ranked = sorted((one for one in found if not one.lossy), key=lambda one: one.bits_per_byte)
     beside = ", ".join(f"{one.tokenizer} {one.bits_per_byte:.3f}" for one in found if one.lossy)
-    tail = f" Not comparable, since unknown words are not spelled: {beside}." if beside else ""
+    tail = f" Not comparable, since what the tokenizer loses is not spelled: {beside}." if beside else ""
     if len(ranked) < 2:
         return f"At {budget:.2g} FLOPs only {len(ranked)} tokenizers spell every text.{tail}"
     best, second = ranked[0], ranked[1]

@@ -4,25 +4,21 @@ Nothing of a definition is executed: `!function` is refused, and so is whatever 
 """
 
 import csv
+import io
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from core.errors import BadInput
+from core.paths import read_regular
+from data.tasks.harness.keys import check_values
 
 FORMATS = ("json", "csv", "parquet", "arrow")
-# Keys that decide what a model reads and must write.
-USED = (
-    "task", "include", "output_type", "dataset_path", "dataset_kwargs", "training_split", "validation_split",
-    "test_split", "fewshot_split", "num_fewshot", "description", "doc_to_text", "doc_to_target", "doc_to_choice",
-    "target_delimiter", "fewshot_delimiter", "generation_kwargs",
-)  # fmt: skip
-# Keys without influence on the scores of this project: labels, and the harness's own metrics.
-IGNORED = (
-    "tag", "group", "task_alias", "metadata", "metric_list", "dataset_name", "should_decontaminate",
-    "doc_to_decontamination_query",
-)  # fmt: skip
+MOST_BYTES = 2**20  # of a definition
+MOST_DOCUMENTS_BYTES = 2**30  # of one of its files
+MOST_INCLUDED = 20
 
 
 def read_definition(path: Path) -> dict[str, Any]:
@@ -42,11 +38,19 @@ def _read(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
         raise BadInput(f"task lm-eval:{path}: needs PyYAML; pip install pyyaml jinja2") from None
 
     class Loader(yaml.SafeLoader):
-        """Plain values only."""
+        """Plain values only, each key once."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            twice = next((key for number, key in enumerate(keys) if key in keys[:number] and key != "<<"), None)
+            if twice is not None:
+                raise BadInput(f"task lm-eval:{path}: key {twice!r} is given twice")
+            return super().construct_mapping(node, deep)
 
     def refuse(_: Any, suffix: str, node: Any) -> Any:
+        said = node.value if isinstance(node.value, str) else ""
         raise BadInput(
-            f"task lm-eval:{path}: line {node.start_mark.line + 1}: !{suffix} {node.value} would run code of the "
+            f"task lm-eval:{path}: line {node.start_mark.line + 1}: !{suffix} {said} would run code of the "
             "definition; only fields, templates and values are read"
         )
 
@@ -54,21 +58,24 @@ def _read(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in including:
         raise BadInput(f"task lm-eval:{path}: includes itself")
     try:
-        content = yaml.load(path.read_text("utf-8"), Loader)
+        content = yaml.load(read_regular(path, MOST_BYTES).decode("utf-8"), Loader)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise BadInput(f"task lm-eval:{path}: {reason}; must be a YAML file") from None
-    except yaml.YAMLError as error:
-        raise BadInput(f"task lm-eval:{path}: not YAML ({' '.join(str(error).split())})") from None
+    except BadInput:
+        raise
+    except Exception as error:  # noqa: BLE001 - a value that is not what its tag says raises whatever Python does
+        said = " ".join(str(error).split())[:300]
+        raise BadInput(f"task lm-eval:{path}: not YAML ({said or type(error).__name__})") from None
     if not isinstance(content, dict):
         raise BadInput(f"task lm-eval:{path}: must hold keys and values, among them doc_to_text")
-    for key in content:
-        if key not in USED + IGNORED:
-            raise BadInput(f"task lm-eval:{path}: key {key!r} is not supported; known are {', '.join(USED)}")
+    check_values(content, f"task lm-eval:{path}")
     included = content.pop("include", None)
     if included is None:
         return content
-    return _read(path.parent / str(included), (*including, path.resolve())) | content
+    if len(including) > MOST_INCLUDED:
+        raise BadInput(f"task lm-eval:{path}: include: more than {MOST_INCLUDED} files within each other")
+    return _read(path.parent / included, (*including, path.resolve())) | content
 
 
 def read_documents(definition: Mapping[str, Any], split: str, path: Path) -> list[dict[str, Any]]:
@@ -78,7 +85,7 @@ def read_documents(definition: Mapping[str, Any], split: str, path: Path) -> lis
       BadInput: another dataset than files on disk, no such split, or a file that cannot be read.
     """
     kind = definition.get("dataset_path")
-    files = (definition.get("dataset_kwargs") or {}).get("data_files")
+    files = definition.get("dataset_kwargs", {}).get("data_files")
     if kind not in FORMATS or not files:
         raise BadInput(
             f"task lm-eval:{path}: dataset_path={kind!r}: must be one of {', '.join(FORMATS)} with "
@@ -91,15 +98,12 @@ def read_documents(definition: Mapping[str, Any], split: str, path: Path) -> lis
     names = files[split] if isinstance(files[split], list) else [files[split]]
     found: list[dict[str, Any]] = []
     for name in names:
-        source = path.parent / str(name)
+        source = path.parent / name
         try:
-            found += _READERS[kind](source)
-        except (OSError, ValueError, csv.Error) as error:
-            said = (
-                error.strerror
-                if isinstance(error, OSError) and error.strerror
-                else " ".join(str(error).split())
-            )
+            found += _READERS[kind](read_regular(source, MOST_DOCUMENTS_BYTES))
+        except Exception as error:  # noqa: BLE001 - what is no such file raises whatever its reader does
+            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            said = " ".join(said.split())[:300] or type(error).__name__
             raise BadInput(f"task lm-eval:{path}: {source}: not readable as {kind} ({said})") from None
     if not found or not all(isinstance(row, dict) for row in found):
         raise BadInput(
@@ -108,36 +112,34 @@ def read_documents(definition: Mapping[str, Any], split: str, path: Path) -> lis
     return found
 
 
-def _json(path: Path) -> list[Any]:
-    text = path.read_text("utf-8")
-    if text.lstrip().startswith("["):
-        return json.loads(text)
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+def _json(payload: bytes) -> list[Any]:
+    """A list, or a value a line. Lines end at newlines only: texts may hold the other separators of Unicode."""
+    if payload.lstrip().startswith(b"["):
+        return json.loads(payload)
+    return [json.loads(line) for line in payload.split(b"\n") if line.strip()]
 
 
-def _csv(path: Path) -> list[Any]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file, strict=True))
+def _csv(payload: bytes) -> list[Any]:
+    csv.field_size_limit(sys.maxsize)  # of the process; a text may be longer than the 128 KiB of its default
+    return list(csv.DictReader(io.StringIO(payload.decode("utf-8-sig"), newline=""), strict=True))
 
 
-def _parquet(path: Path) -> list[Any]:
+def _parquet(payload: bytes) -> list[Any]:
     # only for a file of this kind
     import pyarrow.parquet
 
-    return pyarrow.parquet.read_table(path).to_pylist()
+    return pyarrow.parquet.read_table(pyarrow.BufferReader(payload)).to_pylist()
 
 
-def _arrow(path: Path) -> list[Any]:
+def _arrow(payload: bytes) -> list[Any]:
     """Arrow's file format, or its stream format, which the datasets library writes."""
     # only for a file of this kind
     import pyarrow
 
-    with pyarrow.memory_map(str(path)) as source:
-        try:
-            return pyarrow.ipc.open_file(source).read_all().to_pylist()
-        except pyarrow.ArrowInvalid:
-            source.seek(0)
-            return pyarrow.ipc.open_stream(source).read_all().to_pylist()
+    try:
+        return pyarrow.ipc.open_file(payload).read_all().to_pylist()
+    except pyarrow.ArrowInvalid:
+        return pyarrow.ipc.open_stream(payload).read_all().to_pylist()
 
 
 _READERS = {"json": _json, "csv": _csv, "parquet": _parquet, "arrow": _arrow}

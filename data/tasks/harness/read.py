@@ -4,7 +4,8 @@ Output types multiple_choice, generate_until and loglikelihood. Prompts are put 
 (description, solved examples, doc_to_text; an answer is target_delimiter and the choice or target), except that the
 solved examples are the first ones of their split, so that problems repeat. Scores are this project's own: choice
 accuracy is the harness's `acc`; exact match means that greedy decoding writes delimiter, target and, for
-generate_until, the first stop string. Templates need jinja2 and run in its sandbox.
+generate_until, the first stop string. Templates run in jinja2's sandbox (template.py), and all of it in a process with
+limits (limits.py).
 """
 
 import ast
@@ -12,15 +13,18 @@ import dataclasses
 import functools
 import random
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from core.errors import BadInput
+from core.paths import expanded
 from data.tasks.harness.files import read_definition, read_documents
-from data.tasks.protocol import Item, Task
-
-OUTPUT_TYPES = ("multiple_choice", "generate_until", "loglikelihood")
+from data.tasks.harness.keys import shown
+from data.tasks.harness.limits import serve, within_limits
+from data.tasks.harness.template import rendered
+from data.tasks.protocol import Item, Task, check_texts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class HarnessTask(Task):
 
     @functools.cached_property
     def _items(self) -> tuple[Item, ...]:
-        return tuple(read_items(Path(self.path).expanduser()))
+        return tuple(read_within_limits(expanded(self.path, f"task {self.name}")))
 
     @property
     def guess(self) -> float:
@@ -70,8 +74,6 @@ def read_items(path: Path) -> list[Item]:
     """
     definition = read_definition(path)
     kind = definition.get("output_type", "generate_until")
-    if kind not in OUTPUT_TYPES:
-        raise BadInput(f"task lm-eval:{path}: output_type={kind!r}: must be one of {', '.join(OUTPUT_TYPES)}")
     needed = ("doc_to_text", "doc_to_target", *(("doc_to_choice",) if kind == "multiple_choice" else ()))
     for key in needed:
         if definition.get(key) is None:
@@ -81,8 +83,6 @@ def read_items(path: Path) -> list[Item]:
         raise BadInput(f"task lm-eval:{path}: names neither test_split nor validation_split")
     documents = read_documents(definition, split, path)
     shots = definition.get("num_fewshot") or 0
-    if not isinstance(shots, int) or shots < 0:
-        raise BadInput(f"task lm-eval:{path}: num_fewshot={shots!r}: must be a whole number, at least 0")
     parts = [
         _parts(definition, kind, document, f"task lm-eval:{path} document {n}")
         for n, document in enumerate(documents)
@@ -98,10 +98,13 @@ def read_items(path: Path) -> list[Item]:
         raise BadInput(
             f"task lm-eval:{path}: num_fewshot={shots}: split {source!r} has {len(examples)} documents"
         )
-    return [
+    items = [
         _item(definition, kind, own, _shown(examples, shots, number, source == split))
         for number, own in enumerate(parts)
     ]
+    for number, item in enumerate(items):
+        check_texts(item, f"task lm-eval:{path} document {number}")
+    return items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +126,7 @@ def _item(definition: Mapping[str, Any], kind: str, own: _Parts, shown: list[_Pa
     solved = "".join(f"{example.text}{delimiter}{example.target}{between}" for example in shown)
     end = ""
     if kind == "generate_until":
-        until = (definition.get("generation_kwargs") or {}).get("until", between)
+        until = definition.get("generation_kwargs", {}).get("until") or between
         end = until if isinstance(until, str) else until[0]
     return Item(
         f"{definition.get('description') or ''}{solved}{own.text}",
@@ -136,12 +139,12 @@ def _parts(definition: Mapping[str, Any], kind: str, document: Mapping[str, Any]
     text = _value(definition["doc_to_text"], document, f"{where}: doc_to_text")
     target = _value(definition["doc_to_target"], document, f"{where}: doc_to_target")
     if not isinstance(text, str):
-        raise BadInput(f"{where}: doc_to_text={text!r}: must give text")
+        raise BadInput(f"{where}: doc_to_text={shown(text)}: must give text")
     if kind != "multiple_choice":
         if isinstance(target, list) and target:
             target = target[0]
-        if not isinstance(target, str | int | float) or target == "":
-            raise BadInput(f"{where}: doc_to_target={target!r}: must give text")
+        if isinstance(target, bool) or not isinstance(target, str | int | float) or target == "":
+            raise BadInput(f"{where}: doc_to_target={shown(target)}: must give text")
         return _Parts(text, str(target), ())
     choices = _choices(definition["doc_to_choice"], document, where)
     if isinstance(target, str) and target in choices:
@@ -150,7 +153,8 @@ def _parts(definition: Mapping[str, Any], kind: str, document: Mapping[str, Any]
         target = int(target)
     if not isinstance(target, int) or isinstance(target, bool) or not 0 <= target < len(choices):
         raise BadInput(
-            f"{where}: doc_to_target={target!r}: must be one of the choices {choices!r} or its index"
+            f"{where}: doc_to_target={target if isinstance(target, int) else shown(target)}: must be one of the "
+            f"choices {shown(choices)} or its index"
         )
     return _Parts(text, choices[target], tuple(choice for n, choice in enumerate(choices) if n != target))
 
@@ -165,16 +169,18 @@ def _choices(template: Any, document: Mapping[str, Any], where: str) -> list[str
     if isinstance(found, str):
         try:
             found = ast.literal_eval(found)
-        except (SyntaxError, ValueError):
-            raise BadInput(f"{where}: doc_to_choice={found!r}: must give a list") from None
+        except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+            raise BadInput(f"{where}: doc_to_choice={shown(found)}: must give a list") from None
     if (
         not isinstance(found, list)
         or len(found) < 2
         or not all(isinstance(choice, str) and choice for choice in found)
     ):
-        raise BadInput(f"{where}: doc_to_choice={found!r}: must give two texts or more, none of them empty")
+        raise BadInput(
+            f"{where}: doc_to_choice={shown(found)}: must give two texts or more, none of them empty"
+        )
     if len(set(found)) != len(found):
-        raise BadInput(f"{where}: doc_to_choice={found!r}: choices must differ from one another")
+        raise BadInput(f"{where}: doc_to_choice={shown(found)}: choices must differ from one another")
     return found
 
 
@@ -182,36 +188,13 @@ def _value(template: Any, document: Mapping[str, Any], where: str) -> Any:
     """A field of the document where the template is its name; else the rendered template."""
     if not isinstance(template, str):
         return template
-    return document[template] if template in document else _rendered(template, document, where)
+    return document[template] if template in document else rendered(template, document, where)
 
 
-def _rendered(template: str, document: Mapping[str, Any], where: str) -> str:
-    renderer, errors = _renderer(where)
-    try:
-        return renderer(template, document)
-    except errors as error:
-        raise BadInput(f"{where}: template {template!r} cannot be filled in ({error})") from None
+def read_within_limits(path: Path) -> list[Item]:
+    """`read_items` of a process that ends where it takes too much."""
+    return within_limits("data.tasks.harness.read", path)
 
 
-@functools.cache
-def _jinja() -> tuple[Any, Any]:
-    # only where a definition is rendered
-    import jinja2
-    import jinja2.sandbox
-
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters["regex_replace"] = lambda text, pattern, by="", count=0: re.sub(
-        pattern, by, text, count=count
-    )
-    return jinja2, environment
-
-
-def _renderer(where: str) -> tuple[Callable[[str, Mapping[str, Any]], str], tuple[type[Exception], ...]]:
-    try:
-        jinja2, environment = _jinja()
-    except ModuleNotFoundError:
-        raise BadInput(f"{where}: templates need jinja2; pip install jinja2") from None
-    errors = (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError, ArithmeticError)
-    return lambda template, document: environment.from_string(template).render(**document), errors
+if __name__ == "__main__":
+    serve(read_items, Path(sys.argv[1]))

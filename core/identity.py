@@ -1,0 +1,68 @@
+"""Whether a spec.json is that of its run, from the JSON alone: the name of a run ends in the hash of its spec.
+
+`training.spec.RunSpec` is what a spec is; readers that know no model have two tables, and a test holds them to it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from core.reading import shown
+
+# Every field that is part of every name.
+ALWAYS = {
+    "model": (
+        "vocabulary", "width", "depth", "heads", "kv_heads", "head_width", "ff_width", "activation", "tied", "qk_norm",
+        "logit_softcap", "rope_base", "norm_epsilon", "compute_dtype", "remat", "scan",
+    ),
+    "data": ("corpus", "domain", "tokenizer", "sequence_length", "validation_tokens", "unique_tokens"),
+    "optim": (
+        "learning_rate", "beta1", "beta2", "epsilon", "weight_decay", "decay_all", "clip_norm", "schedule",
+        "warmup_tokens", "cooldown_tokens", "cooldown_shape", "final_fraction", "z_loss", "microbatch_tokens",
+    ),
+    "": (
+        "seed", "tokens", "batch_tokens", "evaluation_marks", "checkpoint_marks", "parent", "branch_at_tokens",
+    ),
+}  # fmt: skip
+# Fields that came later: no part of it at these values.
+UNLESS: dict[str, dict[str, Any]] = {
+    "model": {
+        "architecture": "decoder",
+        "parametrization": "standard",
+        "base_width": 64,
+        "base_depth": 2,
+        "base_head_width": 16,
+    },
+    "data": {"skills": "", "skill_tokens": 4_194_304},
+    "optim": {"decay": "coupled", "name": "adamw"},
+    "": {"tasks": [], "task_items": 500, "objective": "next_token"},
+}
+
+
+def digest_of(spec: Mapping[str, Any]) -> str | None:
+    """The 8 hex digits that end the name of a spec's run; None where a field is missing, so that nobody can tell."""
+    kept: dict[str, Any] = {}
+    for section, names in ALWAYS.items():
+        tree = spec.get(section) if section else spec
+        if not isinstance(tree, Mapping) or any(name not in tree for name in names):
+            return None
+        later = UNLESS[section]
+        own = {
+            key: value
+            for key, value in tree.items()
+            if not (key in later and value == later[key]) and (section or key not in ALWAYS)
+        }
+        kept |= {section: own} if section else own
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:8]
+
+
+def contradicts(run: str, spec: Mapping[str, Any]) -> str:
+    """Why a spec cannot be that of the run of this name; empty where it is, or where nobody can tell."""
+    for section in filter(None, ALWAYS):
+        if section in spec and not isinstance(spec[section], Mapping):
+            return f"says {section}={shown(spec[section])}, which is no object"
+    digest = digest_of(spec)
+    if digest is None or run.endswith(f"-{digest}"):
+        return ""
+    return f"was changed: it describes a run whose name ends in {digest}"
