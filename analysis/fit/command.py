@@ -28,16 +28,8 @@ from core import cli
 from core.errors import BadInput
 from core.numbers import number
 
-RUN_NAMES = (
-    "run",
-    "model",
-    "name",
-    "experiment",
-    "job",
-    "id",
-    "trial",
-    "checkpoint",
-)  # how such a column begins
+# How a column that says which rows are of one run may begin.
+RUN_NAMES = ("run", "model", "name", "experiment", "job", "id", "trial", "checkpoint")
 OTHER_SIZES = ("params_total", "params_non_embedding")  # definitions of N that --sensitivity tries
 
 
@@ -100,12 +92,13 @@ def fit(
         raise BadInput(f"seed {seed} is not allowed; it is 0 to 2^32 - 1")
     asked = reading.reading()
     optional = optional_columns(chosen, cluster)
+    label = cluster not in (None, INDEPENDENT, *optional_columns(chosen, None), chosen.target)
     needed = {*chosen.inputs, "weight", *asked.best_of}
     asked = dataclasses.replace(
         asked,
         signed=frozenset({chosen.target} if space == "linear" else ()),
-        labels=frozenset({cluster} if cluster and cluster != INDEPENDENT else ()),
-        spare=frozenset(optional) - needed,
+        labels=frozenset({str(cluster)} if label else ()),
+        spare=frozenset(optional) - needed - {cluster},
     )
     options: dict[str, Any] = {
         "robust": robust,

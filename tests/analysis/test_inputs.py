@@ -70,6 +70,9 @@ def test_checkpoints_of_a_run_are_clustered_and_that_is_said(result):
 def test_checkpoints_without_a_run_are_asked_about(result):
     fit = result("fit", "checkpoints_without_run.csv")
     assert any("residuals within one size are correlated" in line for line in fit["warnings"])
+    of_sizes = result("fit", "checkpoints_without_run.csv", "--cluster", "params")
+    assert of_sizes["standard_errors"]["alpha"] > 0.03
+    assert not any("are correlated" in line for line in of_sizes["warnings"])
 
 
 def test_a_bad_row_of_a_budget_is_named_and_held_apart(result):
