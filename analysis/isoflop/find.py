@@ -15,7 +15,7 @@ from analysis.isoflop.apart import HeldApart, held_apart
 from analysis.isoflop.envelope import envelope
 from analysis.isoflop.growth import PROPER_SHARE, Valley, interval_of, power_laws
 from analysis.isoflop.hull import bracketed, lower_hull
-from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN, Kind, Slice, flops_of, make_slices
+from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN, Kind, Slice, flops_of, make_slices, planned_budgets
 from analysis.isoflop.valleys import Minima, akima_minima, parabola_minima, parabola_values, pooled_noise
 from analysis.quantiles import finite_quantiles
 from core.errors import BadInput
@@ -159,10 +159,9 @@ def _held_apart(
     columns: Mapping[str, np.ndarray], kind: Kind, tolerance: float, min_points: int
 ) -> tuple[HeldApart, ...]:
     try:
-        slices, _ = make_slices(columns, kind, tolerance, min_points)
+        return held_apart(columns, planned_budgets(columns, kind, tolerance, min_points))
     except BadInput:
-        return ()  # the method says what it needs
-    return held_apart(columns, slices)
+        return ()  # a method that needs slices says so
 
 
 def _scales(sd: float, freedom: float, repetitions: int, generator: np.random.Generator) -> np.ndarray:
