@@ -10,14 +10,14 @@ import numpy as np
 from analysis.learning_rate_group import LEAST_RATES, best_rate
 from analysis.logs.cells import read_cells
 from analysis.logs.settings import groups_of_rows, setting_columns
-from analysis.logs.table import Reading, Table, table_of_file
+from analysis.logs.table import Table, TableReading, table_of_file
 from core.errors import BadInput
 
 RATE, LOSS = "learning_rate", "loss"
 SHAPE = ("params", "tokens", "width", "depth")
 
 
-def rates_of_table(path: Path, reading: Reading) -> tuple[Table, list[dict[str, Any]]]:
+def rates_of_table(path: Path, reading: TableReading) -> tuple[Table, list[dict[str, Any]]]:
     """The table, and an entry for each group of rows that differ in learning rate and repeat alone.
 
     Raises:
@@ -26,7 +26,7 @@ def rates_of_table(path: Path, reading: Reading) -> tuple[Table, list[dict[str, 
     cells = read_cells(path).renamed(reading.rename)
     shape = [name for name in SHAPE if name in cells.columns]
     settings = [name for name in setting_columns(cells.columns, cells.rows) if name not in (RATE, LOSS, *shape)]
-    reading = Reading(reading.rename, reading.drop_missing, labels=frozenset(settings))
+    reading = TableReading(reading.rename, reading.drop_missing, labels=frozenset(settings))
     table = table_of_file(path, (RATE, LOSS), (*shape, *settings), reading)
     columns = table.columns
     named = [name for name in (*shape, *settings) if name in columns]

@@ -15,7 +15,7 @@ from analysis.logs.cells import read_cells
 from analysis.logs.groups import labelled
 from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run
-from analysis.logs.table import Reading
+from analysis.logs.table import TableReading
 from core.errors import BadInput
 from core.files import whole_rows
 from core.numbers import finite
@@ -57,13 +57,13 @@ class TaskTable:
     sha256: str
     rows: int
     warnings: tuple[str, ...] = ()
-    reading: Reading = Reading()
+    reading: TableReading = TableReading()
 
 
 def read_task_table(
     path: str | Path,
     axis: str | None = None,
-    reading: Reading = Reading(),  # noqa: B008 (frozen)
+    reading: TableReading = TableReading(),  # noqa: B008 (frozen)
     chance: float | None = None,
 ) -> TaskTable:
     """Read and check a table.

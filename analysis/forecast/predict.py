@@ -22,7 +22,7 @@ from analysis.fit.fit import Fit
 from analysis.laws.base import Law
 from analysis.logs.flags import Flags, TableFlags
 from analysis.logs.read import read_table, settings_of
-from analysis.logs.table import Reading
+from analysis.logs.table import TableReading
 from core import cli
 from core.errors import BadInput
 
@@ -161,7 +161,9 @@ def beyond(
     path = source.get("path")
     candidates = [Path(path), folder / path] if isinstance(path, str) and path else []
     there = [candidate for candidate in candidates if candidate.exists()]
-    reading = dataclasses.replace(Reading.from_json(fit), signed=frozenset({"loss"}), spare=frozenset(COUNTED))
+    reading = dataclasses.replace(
+        TableReading.from_json(fit), signed=frozenset({"loss"}), spare=frozenset(COUNTED)
+    )
     for candidate, group in [(path, group) for path in there for group in range(len(settings_of(path)))]:
         try:
             # what the fit was of is read along: rows without it were dropped

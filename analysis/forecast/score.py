@@ -23,7 +23,7 @@ from analysis.logs.flags import RunFlags, RunTableFlags
 from analysis.logs.load import load_sweep
 from analysis.logs.load_run import Run, read_run
 from analysis.logs.read import read_table
-from analysis.logs.table import Reading
+from analysis.logs.table import TableReading
 from core import cli
 from core.errors import BadInput, writes
 from core.files import JsonLines, read_json_lines
@@ -142,7 +142,7 @@ def landed_of(
     path: str | Path,
     wanted: Mapping[str, float | None],
     tolerance: float,
-    reading: Reading = Reading(),  # noqa: B008 (frozen)
+    reading: TableReading = TableReading(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
     """The run that a forecast is about: a run directory, or the one row of a table or sweep that fits.
 
@@ -256,7 +256,7 @@ def score_run(
     out: Path,
     tolerance: float = TOLERANCE,
     tally: Path | None = None,
-    reading: Reading | None = None,
+    reading: TableReading | None = None,
 ) -> str:
     """Score a forecast against what has landed, write the score to `out` and keep it in the tally.
 
@@ -276,7 +276,9 @@ def score_run(
     if not 0 < tolerance < 1:
         raise BadInput(f"--tolerance {tolerance:g}: must be between 0 and 1")
     made, sha256 = read_forecast(forecast)
-    how = read_alike(landed, reading or Reading(), Reading.from_json(made), signed=made.get("signed") is True)
+    how = read_alike(
+        landed, reading or TableReading(), TableReading.from_json(made), signed=made.get("signed") is True
+    )
     result = score(made, landed_of(landed, wanted_of(made), tolerance, how))
     result["forecast"] = {"path": str(forecast), "sha256": sha256}
     result["fit_unchanged"] = fit_unchanged(made, forecast.parent)
@@ -285,7 +287,7 @@ def score_run(
     return sentences(result, tally_of(_keep(tally, result)), tally)
 
 
-def read_alike(path: Path, asked: Reading, before: Reading, signed: bool) -> Reading:
+def read_alike(path: Path, asked: TableReading, before: TableReading, signed: bool) -> TableReading:
     """How a table is read: as asked, and else as the table of the fit was, where it has the same headers."""
     if path.is_dir():
         if asked.rename:
@@ -298,7 +300,7 @@ def read_alike(path: Path, asked: Reading, before: Reading, signed: bool) -> Rea
     best_of = asked.best_of or tuple(name for name in before.best_of if name in header or name in rename)
     drop_missing = asked.drop_missing or before.drop_missing
     positive = frozenset({"loss"} if signed else ())
-    return Reading(rename=rename, drop_missing=drop_missing, best_of=best_of, signed=positive)
+    return TableReading(rename=rename, drop_missing=drop_missing, best_of=best_of, signed=positive)
 
 
 def _keep(tally: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:

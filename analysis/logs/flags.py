@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tyro.conf import UseAppendAction, arg
 
-from analysis.logs.table import Reading
+from analysis.logs.table import TableReading
 from core import cli
 from core.errors import BadInput
 
@@ -22,7 +22,7 @@ class TableFlags:
     column: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=HEADER")] = ()
     drop_missing: bool = False
 
-    def reading(self) -> Reading:
+    def reading(self) -> TableReading:
         """The same for the reader of tables.
 
         Raises:
@@ -32,7 +32,7 @@ class TableFlags:
         for name, header in cli.pairs(self.column, "--column"):
             if named.setdefault(name, header) != header:
                 raise BadInput(f"--column {name}={header}: {name} is read from {named[name]} already")
-        return Reading(rename=named, drop_missing=self.drop_missing)
+        return TableReading(rename=named, drop_missing=self.drop_missing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RunTableFlags(TableFlags):
 
     best_of: tuple[str, ...] = ()
 
-    def reading(self) -> Reading:
+    def reading(self) -> TableReading:
         names = [name.strip() for text in self.best_of for name in text.split(",") if name.strip()]
         return dataclasses.replace(super().reading(), best_of=tuple(dict.fromkeys(names)))
 

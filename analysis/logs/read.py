@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis.logs.load import load_sweep
-from analysis.logs.table import OPTIONAL, REQUIRED, Reading, Table, table_of_file
+from analysis.logs.table import OPTIONAL, REQUIRED, Table, TableReading, table_of_file
 from core.errors import BadInput
 
 FEWEST_FRESH = 5  # rows below which leaving out repeated text leaves nothing to look at
@@ -17,7 +17,7 @@ def read_table(
     required: Sequence[str] = REQUIRED,
     optional: Sequence[str] = OPTIONAL,
     rename: Mapping[str, str] | None = None,
-    reading: Reading = Reading(),  # noqa: B008 (frozen)
+    reading: TableReading = TableReading(),  # noqa: B008 (frozen)
     group: int = 0,
 ) -> Table:
     """Read a table and refuse whatever a fit could not stand on.

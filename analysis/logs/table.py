@@ -26,7 +26,7 @@ NAMED_ROWS = 8  # of those left out, how many a warning names
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class TableReading:
     """How a file is to be read.
 
     Attributes:
@@ -52,7 +52,7 @@ class Reading:
         return kept | ({"best_of": list(self.best_of)} if self.best_of else {})
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> "Reading":
+    def from_json(cls, stored: Mapping[str, Any]) -> "TableReading":
         """What `to_json` wrote into a result file; nothing where it wrote nothing."""
         columns, best_of = stored.get("columns"), stored.get("best_of")
         return cls(
@@ -103,7 +103,7 @@ def table_of_file(
     path: Path,
     required: Sequence[str] = REQUIRED,
     optional: Sequence[str] = OPTIONAL,
-    reading: Reading = Reading(),
+    reading: TableReading = TableReading(),
 ) -> Table:
     """Read a file of numbers. Errors are those of `analysis.logs.read.read_table`."""
     cells = read_cells(path).renamed(reading.rename)
@@ -167,7 +167,9 @@ def _too_few(path: Path, rows: int) -> BadInput:
     return BadInput(f"{path}: {'only one row' if rows else 'no rows'}; at least 2 are needed")
 
 
-def _kept_rows(cells: Cells, read: Mapping[str, Spelled], reading: Reading) -> tuple[np.ndarray, list[str]]:
+def _kept_rows(
+    cells: Cells, read: Mapping[str, Spelled], reading: TableReading
+) -> tuple[np.ndarray, list[str]]:
     """Which rows are taken, from 0, and what is said of the others."""
     absent = np.zeros(cells.rows, bool)
     if reading.drop_missing:

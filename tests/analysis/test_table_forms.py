@@ -13,7 +13,7 @@ import pytest
 
 from analysis.logs.flags import RunTableFlags, TableFlags
 from analysis.logs.read import read_table
-from analysis.logs.table import Reading
+from analysis.logs.table import TableReading
 from core.errors import BadInput
 
 HEADER = ("params", "tokens", "loss")
@@ -152,7 +152,7 @@ def test_rows_that_say_nothing_are_left_out_where_asked(tmp_path, cell):
     path = write(tmp_path, PLAIN + f"2e9,4e10,{cell}\n")
     with pytest.raises(BadInput, match=r"row 4, column loss: .*--drop-missing leaves such rows out"):
         read_table(path)
-    table = read_table(path, reading=Reading(drop_missing=True))
+    table = read_table(path, reading=TableReading(drop_missing=True))
     assert table.rows == 3
     (warning,) = table.warnings
     assert warning.startswith("1 of 4 rows left out by --drop-missing (row 4: loss is ")
@@ -161,7 +161,7 @@ def test_rows_that_say_nothing_are_left_out_where_asked(tmp_path, cell):
 
 def test_a_null_of_json_is_left_out_where_asked(tmp_path):
     rows = [*RECORDS, {**RECORDS[0], "loss": None}, {"params": 1e7, "tokens": 1e9}]
-    table = read_table(write(tmp_path, json.dumps(rows), "t.json"), reading=Reading(drop_missing=True))
+    table = read_table(write(tmp_path, json.dumps(rows), "t.json"), reading=TableReading(drop_missing=True))
     assert table.rows == 3
     assert "2 of 5 rows" in table.warnings[0]
 
@@ -169,7 +169,7 @@ def test_a_null_of_json_is_left_out_where_asked(tmp_path):
 def test_dropping_missing_rows_drops_no_mistake(tmp_path):
     path = write(tmp_path, PLAIN + "2e9,4e10,3.1x\n")
     with pytest.raises(BadInput, match=r"row 4, column loss: '3\.1x' is not a number"):
-        read_table(path, reading=Reading(drop_missing=True))
+        read_table(path, reading=TableReading(drop_missing=True))
 
 
 def test_a_column_that_is_not_read_refuses_no_table(tmp_path):
@@ -178,7 +178,9 @@ def test_a_column_that_is_not_read_refuses_no_table(tmp_path):
     )
     table = read_table(path, optional=())
     assert list(table.columns) == list(HEADER)
-    spare = read_table(path, optional=("flops", "seed"), reading=Reading(spare=frozenset({"flops", "seed"})))
+    spare = read_table(
+        path, optional=("flops", "seed"), reading=TableReading(spare=frozenset({"flops", "seed"}))
+    )
     assert list(spare.columns) == list(HEADER)
     (warning,) = spare.warnings  # of an empty column nothing is said
     assert warning.startswith("column flops was left out: row 1, column flops: 'x' is not a number")
@@ -191,11 +193,11 @@ def test_the_best_of_each_is_kept_whatever_the_column_holds(tmp_path):
         tmp_path, "size,params,tokens,loss\na,1e7,1e9,3.0\na,1e7,1e9,2.9\nb,2e7,1e9,2.8\nb,2e7,1e9,2.85\n"
     )
     for names in (("params", "tokens"), ("size",)):
-        table = read_table(path, reading=Reading(best_of=names))
+        table = read_table(path, reading=TableReading(best_of=names))
         assert table.columns["loss"].tolist() == [2.9, 2.8]
         assert table.row_numbers.tolist() == [2, 3]
     with pytest.raises(BadInput, match="no column shape"):
-        read_table(path, reading=Reading(best_of=("shape",)))
+        read_table(path, reading=TableReading(best_of=("shape",)))
 
 
 @pytest.mark.parametrize(
@@ -237,5 +239,5 @@ def test_flags_of_columns():
         TableFlags(("loss",)).reading()
     assert RunTableFlags(best_of=("params,tokens",)).reading().best_of == ("params", "tokens")
     kept = RunTableFlags(("loss=L",), True, ("params",)).reading()
-    assert Reading.from_json(json.loads(json.dumps(kept.to_json()))) == kept
-    assert Reading.from_json({}) == Reading()
+    assert TableReading.from_json(json.loads(json.dumps(kept.to_json()))) == kept
+    assert TableReading.from_json({}) == TableReading()
