@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from core import voice
 
@@ -153,12 +153,18 @@ def _imports(frame: FrameType | None) -> bool:
     return False
 
 
-def _end_at_once() -> None:
+def end_process(status: int, said: str = "") -> NoReturn:
+    """End from anywhere, another thread or a signal's handler among them: one line, and nothing is waited for."""
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     with contextlib.suppress(OSError):
-        os.write(voice.terminal(), f"{line()}\n".encode())
-    os._exit(_State.status)
+        os.write(voice.terminal(), f"{said}\n".encode() if said else b"")
+    voice.end()
+    os._exit(status)
+
+
+def _end_at_once() -> NoReturn:
+    end_process(_State.status, line())
 
 
 def _done() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core import disk, stop
 from core.epochs import repeated_line
-from core.errors import EXIT_FAILED, EXIT_STOPPED, BadInput
+from core.errors import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from core.rundir import SweepDirectory
 from launchers.held_back import train_in_order
 from launchers.local.launch import LocalOptions, launch
@@ -48,7 +48,7 @@ def local_options(flags: RunFlags, cache: Path) -> LocalOptions:
     """
     if not flags.checkpoint_seconds > 0:
         raise BadInput(f"--checkpoint-seconds={flags.checkpoint_seconds}: must be positive")
-    pack, devices = parse_pack(flags.pack), 1
+    pack, devices = parse_pack(flags.pack), 0
     if flags.mesh:
         from training.processes.mesh import parse_mesh  # brings JAX, which a run without a mesh is spared here
 
@@ -93,7 +93,7 @@ def train(
             specs, held, directory, lambda due: _train_now(due, directory, cache, flags, begin)
         )
     except stop.StopRequested:
-        ended = EXIT_STOPPED
+        ended = EXIT_STOPPED if held or left() else EXIT_COMPLETE
     except OSError as error:
         if (said := disk.line(error)) is None:
             raise

@@ -128,6 +128,19 @@ def test_between_the_phases_of_a_held_back_sweep(place, tmp_path):
     assert "next:" not in out
 
 
+def test_a_reader_that_leaves_stops_nothing(place, tmp_path):
+    """As `launch.py run ... 2>&1 | head`: it trains on, and its status is its own."""
+    command = launch_command(
+        place[0], tmp_path / "runs", place[1], *TINY, "--set", "data.validation_tokens=1024"
+    )
+    reader, writer = os.pipe()
+    process = subprocess.Popen(command, cwd=ROOT, stdout=writer, stderr=writer)
+    os.close(writer)
+    os.close(reader)
+    assert process.wait(timeout=300) == 0
+    assert len(list((tmp_path / "runs").glob("*/*/result.json"))) == 2
+
+
 def test_a_worker_that_never_gets_ready_is_given_up(place, tmp_path, monkeypatch):
     _, cache = place
     broken = tmp_path / "broken"

@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from core import stop
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from model.sharding import MESH_AXES, everywhere
 from training.processes.group import EndedElsewhere, Group, Outcome, record
@@ -184,8 +184,7 @@ class Joined(Group):
         if self._clean:
             jax.distributed.shutdown()
             return status
-        sys.stderr.flush()
-        os._exit(status)  # JAX's own end would wait for processes that are not there any more
+        stop.end_process(status)  # JAX's own end would wait for processes that are not there any more
 
     def _say(self, key: str, value: str) -> None:
         self._store.key_value_set(f"run/{key}", value, allow_overwrite=True)
@@ -265,10 +264,7 @@ class Joined(Group):
 
 
 def _end_process(status: int, message: str) -> None:
-    label = "note" if status == EXIT_STOPPED else "error"
-    sys.stderr.write(f"{label}: {message}\n")
-    sys.stderr.flush()
-    os._exit(status)
+    stop.end_process(status, f"{'note' if status == EXIT_STOPPED else 'error'}: {message}")
 
 
 @functools.lru_cache(maxsize=4)

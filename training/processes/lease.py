@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from core import disk
+from core import disk, stop
 from core.errors import EXIT_STOPPED, BadInput
 from core.files import open_own
 from core.rundir import LEASE, RunDirectory
@@ -163,9 +163,9 @@ class Lease:
 
 def end_at_once() -> None:
     """What a process does whose run belongs to another: nothing more, least of all a save."""
-    with contextlib.suppress(OSError):
-        os.write(2, b"note: another process has taken this run over, so this one ends without a save\n")
-    os._exit(EXIT_STOPPED)
+    stop.end_process(
+        EXIT_STOPPED, "note: another process has taken this run over, so this one ends without a save"
+    )
 
 
 def acquire(
