@@ -7,7 +7,6 @@ from tyro.conf import UseAppendAction, arg
 
 from analysis.logs.table import TableReading
 from core import cli
-from core.errors import BadInput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +27,7 @@ class TableFlags:
         Raises:
           BadInput: a column that is not NAME=HEADER, or a name that is given twice.
         """
-        named: dict[str, str] = {}
-        for name, header in cli.pairs(self.column, "--column"):
-            if named.setdefault(name, header) != header:
-                raise BadInput(f"--column {name}={header}: {name} is read from {named[name]} already")
-        return TableReading(rename=named, drop_missing=self.drop_missing)
+        return TableReading(rename=dict(cli.pairs(self.column, "--column")), drop_missing=self.drop_missing)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -233,7 +233,7 @@ def test_a_random_search_is_a_spread_over_settings(tmp_path):
 
 def test_flags_of_columns():
     assert TableFlags(("loss=val_loss", "params=N")).reading().rename == {"loss": "val_loss", "params": "N"}
-    with pytest.raises(BadInput, match="loss is read from a already"):
+    with pytest.raises(BadInput, match="loss: given twice, as a and b"):
         TableFlags(("loss=a", "loss=b")).reading()
     with pytest.raises(BadInput, match="must be NAME=VALUE"):
         TableFlags(("loss",)).reading()
