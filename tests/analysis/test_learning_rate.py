@@ -32,6 +32,8 @@ def write_rates(root, best, parametrization="mup", rates=RATES, seeds=(0,), fail
                 spec["model"] |= {"parametrization": parametrization}
                 spec["model"] |= {"base_width": 32, "base_depth": 2, "base_head_width": 16}
                 (folder / "spec.json").write_text(json.dumps(spec))
+                result = json.loads((folder / "result.json").read_text())
+                (folder / "result.json").write_text(json.dumps(result | {"tokens": spec["tokens"]}))
                 if (width, rate) in failed:
                     (folder / "result.json").unlink()
                     (folder / "error.txt").write_text("diverged at step 3")
