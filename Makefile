@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.txt | cksum | cut -d' ' -f1)
 
-.PHONY: setup quickstart check test test-long test-slurm test-faults test-scale test-skypilot lint bench docs clean
+.PHONY: setup quickstart check test test-long test-slurm test-faults test-scale test-skypilot test-lowest test-chips \
+	lint bench docs clean
 
 setup: $(INSTALLED)
 
@@ -55,6 +56,21 @@ test-skypilot:
 	$(PYTHON) -m venv .venv-skypilot
 	.venv-skypilot/bin/python -m pip install --quiet --disable-pip-version-check skypilot pytest
 	.venv-skypilot/bin/python -m pytest -q -p no:cacheprovider -c /dev/null --noconftest tests/launchers/skypilot_parser.py
+
+# Every shipped step compiled by XLA for an H100 and a TPU v5e, on a machine with neither: some GB of wheels and half an
+# hour, by hand or nightly.
+test-chips:
+	$(PYTHON) -m venv .venv-chips
+	.venv-chips/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt "jax[cuda12,tpu]" -c requirements.lock
+	.venv-chips/bin/python -m pytest -q -rP -p no:cacheprovider --noconftest tests/chips/compilers.py
+
+# The oldest versions that requirements.txt allows, in an environment of their own.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	sed -n 's/^\([A-Za-z0-9_-]*\)>=\([0-9.]*\).*/\1==\2/p' requirements.txt > .venv-lowest/requirements.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-lowest/requirements.txt \
+		hypothesis pytest PyYAML
+	.venv-lowest/bin/python -m pytest -p no:cacheprovider -m "not slow and not long" tests/data
 
 # The site, into site/: no network, a broken link is an error. Opens from the disk; its search needs a server:
 # python -m http.server --directory site

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from core.errors import BadInput
+from launchers.local.devices import require_cuda, visible_gpus
 from model.config import ModelConfig
 from training.processes import allocator
 
@@ -209,11 +210,28 @@ def _cores(options: Bench) -> set[int]:
 def environment_of(options: Bench) -> dict[str, str]:
     """The environment of everything that is measured."""
     environment = os.environ | {"OMP_NUM_THREADS": str(len(_cores(options))), "PYTHONPATH": str(ROOT)}
-    if options.device == "cpu":
+    if options.device == "cuda":
+        environment |= {"JAX_PLATFORMS": "cuda"}  # else JAX measures the processor where CUDA does not load
+    else:
         environment |= {"JAX_PLATFORMS": "cpu"}
         if not options.plain_allocator:
             environment |= allocator.environment()
     return environment
+
+
+def refuse_without_device(options: Bench) -> None:
+    """Refuse to measure a device that is not here.
+
+    Raises:
+      BadInput: no GPU, or a JAX without CUDA.
+    """
+    if options.device == "cuda":
+        gpus = visible_gpus()
+        if not gpus:
+            raise BadInput(
+                "--device cuda: no GPU is here: nvidia-smi lists none, or CUDA_VISIBLE_DEVICES or JAX_PLATFORMS hide it"
+            )
+        require_cuda(gpus)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.side import FEW_FAULTS, MOST_SETTLING, SAME_LOSS, Bench, Side, commands, started
+from bench.side import (
+    FEW_FAULTS,
+    MOST_SETTLING,
+    SAME_LOSS,
+    Bench,
+    Side,
+    commands,
+    refuse_without_device,
+    started,
+)
 from core import cli as flags
 from core.files import write_json
 from core.numbers import short_bytes
@@ -144,7 +153,7 @@ def sentence(row: dict[str, Any]) -> str:
     return (
         f"{row['size']:>5} {row['params']:>11,} params | {row['tokens_per_second']['jax']:>9,.0f} tokens/s{peers}"
         f" | MFU exact {row['mfu']['exact']:.3f} palm {row['mfu']['palm']:.3f}"
-        f" of {row['peak_flops_per_second'] / 1e9:,.0f} GFLOP/s"
+        f" of {row['peak_flops_per_second'] / 1e9:,.0f} GFLOP/s in {row['implementations']['products']['name']}"
         f" | first step {row['compile_seconds']['jax']:.1f} s | {short_bytes(row['bytes']['total'])}"
         f" | host wait {row['host_wait']:.1%}"
     )
@@ -152,6 +161,7 @@ def sentence(row: dict[str, Any]) -> str:
 
 def run(options: Bench, report: Callable[[str], None]) -> dict[str, Any]:
     """Measure every size, reporting each as it is done; writes `options.out` where given."""
+    refuse_without_device(options)
     rows = []
     if options.pack:
         # only where asked for

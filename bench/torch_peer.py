@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from bench import protocol
 
@@ -80,12 +81,30 @@ class Network(nn.Module):
         self.register_buffer("cosine", angle.cos())
         self.register_buffer("sine", angle.sin())
 
-    def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, targets: torch.Tensor, blocks: int) -> torch.Tensor:
         x = self.embedding(tokens)
         for block in self.blocks:
             x = block(x, self.cosine, self.sine)
-        logits = self.head(self.final_norm(x))
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        x = self.final_norm(x).flatten(0, 1)
+        if blocks == 1:
+            return F.cross_entropy(self.head(x).float(), targets.flatten())
+        parts = zip(x.chunk(blocks), targets.flatten().chunk(blocks), strict=True)
+        return sum(checkpoint(self.part, *part, use_reentrant=False) for part in parts) / targets.numel()
+
+    def part(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(self.head(x).float(), targets, reduction="sum")
+
+
+# Copies of whole float32 logits that a step holds at its peak: they, their log-softmax and its gradient.
+LOGIT_COPIES = 3
+
+
+def blocks_of_loss(device: torch.device, logits: int) -> int:
+    """Parts in which the loss is computed, so that all logits together take at most half of a GPU's free memory."""
+    if device.type != "cuda":
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, math.ceil(LOGIT_COPIES * 4 * logits / (free / 2)))
 
 
 def load(network: Network, path: str) -> None:
@@ -127,21 +146,29 @@ class Peer:
         )
         self.parameters = list(network.parameters())
         self.half = model["compute_dtype"] == "bfloat16"
+        if self.device.type == "cuda" and model.get("matmul_precision", "default") != "highest":
+            torch.set_float32_matmul_precision("high")  # TensorFloat32, as ours
         self.network = torch.compile(network) if self.compiled else network
-        self.batches = protocol.batches(model["vocabulary"], batch, sequence)
+        self.blocks = blocks_of_loss(self.device, batch * sequence * model["vocabulary"])
+        self.batches = [
+            torch.from_numpy(array) for array in protocol.batches(model["vocabulary"], batch, sequence)
+        ]
+        if self.device.type == "cuda":  # a copy from pinned memory does not wait for the device
+            self.batches = [tensor.pin_memory() for tensor in self.batches]
         loss = self.step(0)
         if not math.isfinite(loss):
             raise ArithmeticError("the first loss is not finite")
         return {
             "loss": loss,
             "seconds": time.perf_counter() - started,
-            "versions": f"torch {torch.__version__}",
+            "versions": f"torch {torch.__version__}"
+            + (f", loss in {self.blocks} blocks" if self.blocks > 1 else ""),
         }
 
     def step(self, index: int) -> float:
-        tokens = torch.from_numpy(self.batches[index % len(self.batches)]).long().to(self.device)
+        tokens = self.batches[index % len(self.batches)].to(self.device, non_blocking=True).long()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            loss = self.network(tokens[:, :-1], tokens[:, 1:])
+            loss = self.network(tokens[:, :-1], tokens[:, 1:], self.blocks)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, protocol.CLIP_NORM)
         self.optimizer.step()

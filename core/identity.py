@@ -29,6 +29,7 @@ ALWAYS = {
 UNLESS: dict[str, dict[str, Any]] = {
     "model": {
         "architecture": "decoder",
+        "matmul_precision": "default",
         "parametrization": "standard",
         "base_width": 64,
         "base_depth": 2,

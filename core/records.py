@@ -5,6 +5,7 @@ Keys without `NotRequired` are in every file that this version writes. A reader 
 
 import dataclasses
 import functools
+import itertools
 import json
 import typing
 from collections.abc import Mapping
@@ -271,6 +272,7 @@ class Provenance:
       commit: of the code.
       corpus: fingerprint of what was read.
       device, versions: of the last attempt; versions of packages as JSON.
+      products: what matrix products were computed in, of each attempt that differs from the one before.
     """
 
     started: str = ""
@@ -278,6 +280,7 @@ class Provenance:
     corpus: str = ""
     device: str = ""
     versions: str = ""
+    products: str = ""
 
 
 def provenance_of(environment: Mapping[str, Any]) -> Provenance:
@@ -301,4 +304,18 @@ def provenance_of(environment: Mapping[str, Any]) -> Provenance:
         corpus=text(corpus, "fingerprint"),
         device=text(last, "device"),
         versions=text(last, "packages"),
+        products=", then ".join(
+            name for name, _ in itertools.groupby(map(_products, _listed(attempts))) if name
+        ),
     )
+
+
+def _listed(attempts: Any) -> list[Any]:
+    return attempts if isinstance(attempts, list) else []
+
+
+def _products(attempt: Any) -> str:
+    """What an attempt computed matrix products in; empty where it does not say."""
+    for key in ("implementations", "products", "name"):
+        attempt = attempt.get(key) if isinstance(attempt, Mapping) else None
+    return printable(attempt) if isinstance(attempt, str) else ""

@@ -138,7 +138,7 @@ def keep(path: Path) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o644)
+        descriptor = os.open(path, flags, 0o666)
         begins = os.fstat(descriptor).st_size
         os.write(descriptor, os.pread(_Voice.log, 1 << 24, 0))
     except OSError:

@@ -21,12 +21,14 @@ from data.config import DataConfig
 from data.documents import SPLITS
 from data.index import CorpusIndex, SplitIndex, index_documents, read_documents
 from data.integrity import CACHE_FORMAT, META, TOKENIZER, checksum, describe
+from data.parts import Parts
 from data.pool import map_in_order
 from data.roundtrip import encode_texts
 from data.source import Source
 from data.tokenizers import Tokenizer, load, make
 
 _TASK_BYTES = 4 * 2**20
+_KEPT_FROM_BYTES = 4 * 2**20  # what an interrupted build has finished is kept for the next one
 _PARALLEL_FROM_BYTES = 16 * 2**20  # starting workers costs about a second each
 
 
@@ -52,28 +54,43 @@ class Encoded:
     token_bytes: np.ndarray
     lost: int
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name, to be kept."""
+        return {name: np.asarray(value) for name, value in vars(self).items()}
+
 
 def build_tokens(
-    config: DataConfig, corpus_folder: Path, folder: Path, *, workers: int | None, progress: bool
+    config: DataConfig,
+    corpus_folder: Path,
+    folder: Path,
+    *,
+    workers: int | None,
+    progress: bool,
+    parts: Parts | None = None,
 ) -> None:
     """Write the token cache of `config` into the empty `folder`; the corpus goes to `corpus_folder`.
+
+    Args:
+      parts: what an interrupted build has finished; this one adds to it.
 
     Raises:
       BadInput: the corpus or the tokenizer cannot be used.
       OSError: the disk does not take it.
     """
+    parts = parts or Parts(None)
     with _progress_bar(progress and sys.stderr.isatty()) as bar:
         stage = bar.add_task(f"reading {config.corpus}", total=None)
         source = corpora.locate(config.corpus, config.domain, corpus_folder, workers)
-        index = index_documents(source, workers=workers)
+        index = index_documents(source, workers=workers, parts=parts)
         if not len(index.splits["train"].lengths):
             raise BadInput(f"data.corpus={config.corpus!r}: no usable document in its train split")
         bar.update(stage, description=f"tokenizer {config.tokenizer}", refresh=True)
-        tokenizer = make(config.tokenizer, read_documents(source, index.splits["train"]))
+        total = sum(int(part.lengths.sum()) for part in index.splits.values())
+        tokenizer = _tokenizer(config, index, total, parts)
         content = tokenizer.to_json()
         if content:
             write_atomic(folder / TOKENIZER, content)
-        total = sum(int(part.lengths.sum()) for part in index.splits.values())
+        made_from = [_fingerprint(index.fingerprint, tokenizer), _TASK_BYTES]
         bar.update(stage, description="tokens", total=total, refresh=True)
         splits, statistics, lost = {}, {}, {}
         for name in SPLITS:
@@ -81,9 +98,13 @@ def build_tokens(
             tasks = list(_tasks(config, index, name, tokenizer, folder, writer.with_bytes))
             heavy = config.tokenizer != "byte" and total > _PARALLEL_FROM_BYTES
             with writer:
-                for task, encoded in zip(
-                    tasks, map_in_order(encode, tasks, workers=workers if heavy else 1), strict=True
-                ):
+                there = [parts.has(f"{name}-{number}", made_from) for number in range(len(tasks))]
+                missing = [task for task, done in zip(tasks, there, strict=True) if not done]
+                fresh = map_in_order(encode, missing, workers=workers if heavy else 1)
+                for number, (task, done) in enumerate(zip(tasks, there, strict=True)):
+                    encoded = (_kept(parts, name, number, made_from) or encode(task)) if done else next(fresh)
+                    if not done and total > _KEPT_FROM_BYTES:
+                        parts.keep(f"{name}-{number}", made_from, encoded.arrays())
                     writer.append(encoded)
                     bar.update(stage, advance=int(task.part.lengths.sum()), refresh=True)
             part = index.splits[name]
@@ -135,6 +156,32 @@ def encode(task: EncodeTask) -> Encoded:
     nothing = np.zeros(1, np.uint32)
     weights = np.concatenate([piece for own in done.token_bytes for piece in (own, nothing)])
     return Encoded(tokens, counts, weights, done.lost)
+
+
+def _kept(parts: Parts, split: str, number: int, made_from: object) -> Encoded | None:
+    arrays = parts.read(f"{split}-{number}", made_from)
+    if arrays is None:
+        return None
+    return Encoded(arrays["tokens"], arrays["counts"], arrays["token_bytes"], int(arrays["lost"]))
+
+
+def _tokenizer(config: DataConfig, index: CorpusIndex, total: int, parts: Parts) -> Tokenizer:
+    """The tokenizer of a configuration, trained where it must be; for long in a process that can be ended."""
+    train = index.splits["train"]
+    if config.tokenizer.partition(":")[0] not in ("word", "bpe") or total <= _KEPT_FROM_BYTES:
+        return make(config.tokenizer, read_documents(index.source, train))
+    made_from = [config.tokenizer, index.fingerprint]
+    kept = parts.read("tokenizer", made_from)
+    if kept is None:
+        (content,) = map_in_order(_trained, [(config.tokenizer, index.source, train)], workers=1, apart=True)
+        kept = {"content": np.array(content)}
+        parts.keep("tokenizer", made_from, kept)
+    return load(config.tokenizer, str(kept["content"]))
+
+
+def _trained(task: tuple[str, Source, SplitIndex]) -> str:
+    specification, source, part = task
+    return make(specification, read_documents(source, part)).to_json()
 
 
 class _SplitWriter:
@@ -214,7 +261,7 @@ def _progress_bar(shown: bool) -> Progress:
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, quiet=not shown),  # a bar that is off still ends its line
         transient=True,
         # No refreshing thread: TFDS exchanges the import function while it loads, which a thread would meet.
         auto_refresh=False,

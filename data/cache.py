@@ -41,6 +41,7 @@ from data.integrity import (
     only_one,
 )
 from data.notes import dropped, notes
+from data.parts import Parts
 from data.streams import CheckedArray, TokenSplit
 from data.tokenizers import Tokenizer, identity, load
 
@@ -181,12 +182,18 @@ def _open_or_build_corpus(config: DataConfig, root: Path, workers: int | None, p
 
             corpus_key = corpora.signature(config.corpus, config.domain)
             corpus_folder = root / "corpora" / _folder_name((config.corpus, config.domain), corpus_key)
-            build_folder(
-                folder,
-                lambda temporary: build_tokens(
-                    config, corpus_folder, temporary, workers=workers, progress=progress
-                ),
-            )
+            parts = Parts(folder.with_name(f".{folder.name}.parts"))
+            try:
+                build_folder(
+                    folder,
+                    lambda temporary: build_tokens(
+                        config, corpus_folder, temporary, workers=workers, progress=progress, parts=parts
+                    ),
+                )
+            except BadInput:
+                parts.remove()
+                raise
+            parts.remove()
         return TokenCache(folder)
 
 

@@ -7,6 +7,7 @@ to their origin, and a function of content alone.
 import collections
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from core.errors import BadInput
 from data.documents import DUPLICATE, SPLITS, decode, digest, split_of
+from data.parts import Parts
 from data.pool import map_in_order
 from data.source import Source, open_split, quiet_tfds
 
@@ -55,14 +57,18 @@ class CorpusIndex:
     fingerprint: str
 
 
-def index_documents(source: Source, *, workers: int | None = None) -> CorpusIndex:
+def index_documents(source: Source, *, workers: int | None = None, parts: Parts | None = None) -> CorpusIndex:
     """Read every document once; drop what cannot be used and duplicates; fix splits, order and fingerprint.
 
     A document that stands in several of the data set's splits stays in the one held out (test before
     validation before train).
+
+    Args:
+      parts: what an interrupted call has read already; this one adds to it.
     """
+    kept = _Ranges(source, parts or Parts(None))
     dropped = collections.Counter(source.dropped)
-    parts: list[list[SplitIndex]] = []
+    found: list[list[SplitIndex]] = []
     names: dict[str, int] = {}
     with quiet_tfds():
         for number, split in enumerate(source.splits):
@@ -72,21 +78,21 @@ def index_documents(source: Source, *, workers: int | None = None) -> CorpusInde
                 for start in range(0, total, _DOCUMENTS_PER_TASK)
             ]
             heavy = _size_on_disk(source.directory) > _PARALLEL_FROM_BYTES
-            parts.append([])
-            for part, domains, reasons in map_in_order(_index_range, tasks, workers=workers if heavy else 1):
+            found.append([])
+            for part, domains, reasons in kept.all(tasks, workers if heavy else 1):
                 dropped.update(reasons)
                 renumber = np.array([names.setdefault(name, len(names)) for name in domains], np.int64)
-                parts[-1].append(dataclasses.replace(part, domains=renumber[part.domains]))
-    by_split = _assign([_concatenate(part) for part in parts], source.splits)
-    kept, duplicates = _without_duplicates(by_split)
+                found[-1].append(dataclasses.replace(part, domains=renumber[part.domains]))
+    by_split = _assign([_concatenate(part) for part in found], source.splits)
+    unique, duplicates = _without_duplicates(by_split)
     if duplicates:
         dropped[DUPLICATE] += duplicates
     return CorpusIndex(
         source=source,
         domains=tuple(names),
-        splits=kept,
+        splits=unique,
         dropped=dict(sorted(dropped.items())),
-        fingerprint=_fingerprint(kept, tuple(names)),
+        fingerprint=_fingerprint(unique, tuple(names)),
     )
 
 
@@ -106,7 +112,46 @@ def read_documents(source: Source, part: SplitIndex) -> Iterator[str]:
         yield payload.decode("utf-8")
 
 
-def _index_range(task: tuple[Source, int, int, int]) -> tuple[SplitIndex, list[str], collections.Counter[str]]:
+Task = tuple[Source, int, int, int]  # number of the split, first record, last record + 1
+Indexed = tuple[SplitIndex, list[str], collections.Counter[str]]  # with names of domains, and what was dropped
+
+
+class _Ranges:
+    """Indexes of ranges of records, each kept once it is made."""
+
+    def __init__(self, source: Source, parts: Parts) -> None:
+        self._parts, self._made_from = parts, [source.identity(), source.text_feature, source.domain_feature]
+
+    def all(self, tasks: Sequence[Task], workers: int | None) -> Iterator[Indexed]:
+        """`_index_range` of each task, in order."""
+        known = {task[1:]: self._read(task) for task in tasks}
+        fresh = map_in_order(_index_range, [task for task in tasks if known[task[1:]] is None], workers=workers)
+        for task in tasks:
+            indexed = known[task[1:]]
+            if indexed is None:
+                indexed = next(fresh)
+                self._keep(task, indexed)
+            yield indexed
+
+    def _read(self, task: Task) -> Indexed | None:
+        arrays = self._parts.read(self._name(task), self._made_from)
+        if arrays is None:
+            return None
+        part = SplitIndex(*(arrays[field.name] for field in dataclasses.fields(SplitIndex)))
+        reasons = json.loads(str(arrays["reasons"]))
+        return part, json.loads(str(arrays["names"])), collections.Counter(reasons)
+
+    def _keep(self, task: Task, indexed: Indexed) -> None:
+        part, names, reasons = indexed
+        arrays = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+        texts = {"names": np.array(json.dumps(names)), "reasons": np.array(json.dumps(reasons))}
+        self._parts.keep(self._name(task), self._made_from, arrays | texts)
+
+    def _name(self, task: Task) -> str:
+        return "index-" + "-".join(map(str, task[1:]))
+
+
+def _index_range(task: Task) -> Indexed:
     source, number, start, stop = task
     examples = open_split(source.directory, source.splits[number])
     records, digests, lengths, domains = [], [], [], []

@@ -16,15 +16,23 @@ Result = TypeVar("Result")
 
 
 def map_in_order(
-    function: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int | None = None
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    *,
+    workers: int | None = None,
+    apart: bool = False,
 ) -> Iterator[Result]:
     """Yield `function(task)` for each task, in the order of `tasks`.
 
     Runs in this process where there is one task or one worker. Workers are spawned, not forked: the caller
-    may hold JAX, whose threads a fork would break. `function` must be importable by name.
+    may hold JAX, whose threads a fork would break. `function` must be importable by name. Where the caller is
+    stopped, they are ended at once.
+
+    Args:
+      apart: never in this process: a library that does not return for long would hold up a stop.
     """
     workers = min(usable_cores() if workers is None else workers, len(tasks))
-    if workers <= 1:
+    if workers <= 1 and not apart:
         yield from map(function, tasks)
         return
     with concurrent.futures.ProcessPoolExecutor(
@@ -40,6 +48,10 @@ def map_in_order(
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except (KeyboardInterrupt, GeneratorExit):
+            for process in list((getattr(pool, "_processes", None) or {}).values()):
+                process.kill()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

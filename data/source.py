@@ -6,6 +6,7 @@ TensorFlow is not needed to write or to read array_record files.
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import logging
 import os
 import warnings
@@ -41,6 +42,12 @@ class Source:
     splits: tuple[str, ...]
     dropped: Mapping[str, int]
     left_out: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def identity(self) -> str:
+        """SHA-256 of what the data set says of its own files; of one that was written here, with their checksums."""
+        folder = Path(self.directory)
+        told = [*sorted(folder.glob("*.json")), *(above / MANIFEST for above in folder.parents[:3])]
+        return hashlib.sha256(b"".join(path.read_bytes() for path in told if path.is_file())).hexdigest()
 
 
 def build(

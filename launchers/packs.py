@@ -128,7 +128,10 @@ def choose_sizes(
     note(
         f"packs: measuring {len({shape_of(example[key]) for key in asked})} shapes on {places[0].name}, kept for later"
     )
-    requests = [{"spec": to_json(example[key]), "most": most[key]} for key in asked]
+    left = {key: sum(spec.trained_tokens for spec in specs if pack_key(spec) == key) for key in asked}
+    requests = [
+        {"spec": to_json(example[key]), "most": most[key], "tokens": left[key] / len(places)} for key in asked
+    ]
     answers = _measure(requests, places[0], cache_root, log)
     if not answers:
         return PackSizes({}, (f"packs: off, they could not be measured; see the last words of {log}",))

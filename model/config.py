@@ -14,6 +14,7 @@ CHOICES = {
     "compute_dtype": COMPUTE_DTYPES,
     "remat": ("none", "block", "dots"),
     "parametrization": ("standard", "mup"),
+    "matmul_precision": ("default", "high", "highest"),
 }
 BASE = ("base_width", "base_depth", "base_head_width")
 
@@ -51,6 +52,9 @@ class ModelConfig:
       scan: one compiled block scanned over depth; false unrolls (faster on a CPU at small depth,
         slower to compile).
       architecture: the block, a file of model/blocks/.
+      matmul_precision: of float32 products on an accelerator. default is TensorFloat32 on an NVIDIA GPU (10 bits after
+        the point) and one pass of bfloat16 on a TPU (7 bits); high is three passes on a TPU; highest is float32, at a
+        fraction of the speed. A CPU always computes float32.
       parametrization: how initial scales, multipliers and learning rates follow from the shape: standard, or mup
         (maximal update; model/parametrization.py).
       base_width, base_depth, base_head_width: mup only, the shape at which mup is the standard parametrization, and
@@ -74,6 +78,9 @@ class ModelConfig:
     remat: Literal["none", "block", "dots"] = "none"
     scan: bool = True
     architecture: str = dataclasses.field(default="decoder", metadata={"identity": "if set"})
+    matmul_precision: Literal["default", "high", "highest"] = dataclasses.field(
+        default="default", metadata={"identity": "if set"}
+    )
     parametrization: Literal["standard", "mup"] = dataclasses.field(
         default="standard", metadata={"identity": "if set"}
     )

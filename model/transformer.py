@@ -5,6 +5,8 @@ Modules are built from the parameter tree (model/parameters.py has every shape a
 compiled. Each is the definition of what it computes; model/kernels/ holds faster ways to compute some of them.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -24,9 +26,14 @@ class Norm(nnx.Module):
         self.gain, self.epsilon = nnx.Param(gain), epsilon
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        wide = x.astype(jnp.float32)
-        scale = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
-        return (wide * scale * self.gain[...]).astype(x.dtype)
+        return _normalized(x, self.gain[...], self.epsilon)
+
+
+@functools.partial(jax.checkpoint, static_argnums=2)  # else the backward pass keeps float32 copies of x
+def _normalized(x: jax.Array, gain: jax.Array, epsilon: float) -> jax.Array:
+    wide = x.astype(jnp.float32)
+    scale = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + epsilon)
+    return (wide * scale * gain).astype(x.dtype)
 
 
 class Attention(nnx.Module):

@@ -25,7 +25,9 @@ from core.files import read_json, write_json
 from core.numbers import short_bytes
 from model.config import ModelConfig
 from model.kernels import choose
+from model.kernels.chips import memory_of
 from model.parameters import layout, leaves
+from training.processes.allocator import gpu_memory_share
 from training.spec import RunSpec
 
 FLOAT32_BYTES = 4
@@ -68,17 +70,18 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choose.Device
     """
     data, fsdp, tensor = mesh
     model, length = spec.model, spec.data.sequence_length
+    form = form_of(model, device)
     # Gains are cut over fsdp alone, and so little of it all that they are counted whole.
-    tree = list(leaves(layout(model)))
-    matrices = sum(leaf.size for leaf in tree if leaf.is_matrix)
-    stored = (matrices // (fsdp * tensor) + sum(leaf.size for leaf in tree) - matrices) * FLOAT32_BYTES
+    sizes = [(form.padded(leaf.shape), leaf.is_matrix) for leaf in leaves(layout(model))]
+    matrices = sum(size for size, is_matrix in sizes if is_matrix)
+    stored = (matrices // (fsdp * tensor) + sum(size for size, _ in sizes) - matrices) * FLOAT32_BYTES
     microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
     tokens = max(length, spec.batch_tokens // microbatches // (data * fsdp))
-    kept = _block_floats_per_token(model, device, length) / tensor
+    kept = _block_floats_per_token(model, device, length, tensor)
     if model.remat == "block":
-        activations = model.depth * model.width + kept
+        activations = model.depth * model.width + form.block_working_share * kept
     elif model.remat == "dots":
-        activations = model.depth * _product_floats_per_token(model) / tensor + DOTS_WORKING_SHARE * kept
+        activations = model.depth * _product_floats_per_token(model) / tensor + form.dots_working_share * kept
     else:
         activations = model.depth * kept + (SCAN_WORKING_SHARE * kept if model.scan else 0.0)
     # XLA's CPU compiler computes bfloat16 in float32.
@@ -99,33 +102,85 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choose.Device
     return Bytes(STATE_COPIES * stored, scratch, "estimated")
 
 
-# Fitted to compiled steps of this network on the CPU, 0.1M to 10M parameters (tests/planning/test_memory.py holds the
-# whole to 20%); on accelerators they are an assumption until their compiler is asked.
+@dataclasses.dataclass(frozen=True)
+class StepForm:
+    """What was fitted to a compiler's account of this network's step; docs/performance.md has estimate beside account.
+
+    Attributes:
+      copied_widths: arrays of model width that a block keeps beside those counted: other layouts, products half done.
+      attention_copies: of the T x T weights of a head, without a fused kernel.
+      gated, plain: arrays of feed-forward width that SwiGLU and GELU keep.
+      block_working_share, dots_working_share: of a block's activations, held while remat computes it again: all of it,
+        or all but the products that are kept.
+      lanes: the last axis of parameters and of heads is padded to a multiple of this; of other activations the compiler
+        puts a longer axis last.
+    """
+
+    copied_widths: float
+    attention_copies: float
+    gated: float
+    plain: float
+    block_working_share: float = 1.0
+    dots_working_share: float = 0.5
+    lanes: int = 1
+
+    def lane(self, length: int) -> int:
+        """Numbers that a last axis of this length takes."""
+        return math.ceil(length / self.lanes) * self.lanes
+
+    def padded(self, shape: tuple[int, ...]) -> int:
+        """Numbers that an array takes."""
+        return math.prod(shape[:-1]) * self.lane(shape[-1])
+
+
+# Fitted on the CPU from 0.1M to 10M parameters; for the H100 and the TPU v5e to their compilers' account of steps from
+# 0.1M to 1.3B, without the devices. tests/planning/test_memory.py and tests/chips hold the whole to 20%.
+FEATURE_MAJOR = StepForm(copied_widths=7.6, attention_copies=2.4, gated=3, plain=3)
+TOKEN_MAJOR = StepForm(copied_widths=7.6, attention_copies=2.4, gated=4, plain=3)
+GPU_SCANNED = StepForm(copied_widths=4.0, attention_copies=2.0, gated=4, plain=5, block_working_share=0.6)
+GPU_UNROLLED = StepForm(copied_widths=0.3, attention_copies=2.0, gated=2, plain=3)
+GPU_UNROLLED_BLOCKS = dataclasses.replace(GPU_SCANNED, block_working_share=1.9)  # several at a time
+TPU = StepForm(
+    copied_widths=3.3,
+    attention_copies=2.0,
+    gated=4,
+    plain=5,
+    block_working_share=0.6,
+    dots_working_share=0.8,
+    lanes=128,
+)
+
 LOGIT_COPIES = 2  # the logits and their cotangent
 CPU_BLOCK_LOGIT_COPIES = 3  # in the blocks of `loss_in_blocks`, the cotangent in a second layout too
-COPIED_WIDTHS = (
-    7.6  # arrays of model width that a block keeps beside those counted: other layouts, products half done
-)
 SCAN_WORKING_SHARE = 0.5  # of a block's activations, twice in memory while a scan's backward pass reads them
-DOTS_WORKING_SHARE = 0.5  # of a block's activations, computed again from the products that are kept
-XLA_ATTENTION_COPIES = 2.4  # of the T x T weights of a head
 BLOCKS_WORKING_COPIES = 3.4  # of the weights that `causal_blocks` computes at once
 
 
-def _block_floats_per_token(config: ModelConfig, device: choose.Device, length: int) -> float:
+def form_of(config: ModelConfig, device: choose.Device) -> StepForm:
+    """The form of a network's step on a device."""
+    if device.platform == "gpu":
+        if config.scan:
+            return GPU_SCANNED
+        return GPU_UNROLLED_BLOCKS if config.remat == "block" else GPU_UNROLLED
+    if device.platform == "tpu":
+        return TPU
+    return FEATURE_MAJOR if choose.layout(config, device).name == "feature-major" else TOKEN_MAJOR
+
+
+def _block_floats_per_token(config: ModelConfig, device: choose.Device, length: int, tensor: int) -> float:
     """Numbers of one block that the backward pass reads again, in the manner of Korthikanti et al. 2022 (arXiv
-    2205.05198, section 4.1), counted for this network."""
-    heads = config.heads * config.resolved_head_width
-    kv_heads = config.kv_heads * config.resolved_head_width
+    2205.05198, section 4.1), counted for this network on each of `tensor` devices."""
+    form = form_of(config, device)
+    head = form.lane(config.resolved_head_width)
+    heads, kv_heads = config.heads * head, config.kv_heads * head
     # Projections, then queries and keys normalized and turned; the mixed values.
     attention: float = heads + 2 * kv_heads + (2 if config.qk_norm else 1) * (heads + kv_heads) + heads
     if choose.attention(config, device, length).name == "xla":
-        attention += XLA_ATTENTION_COPIES * config.heads * length
-    # The products, what the activation makes of them, and token-major the gate's activation by itself.
-    gated_apart = config.activation == "swiglu" and choose.layout(config, device).name == "token-major"
-    feed_forward = (4 if gated_apart else 3) * config.resolved_ff_width
-    # The residual stream before either half, and both normalized.
-    return (4 + COPIED_WIDTHS) * config.width + attention + feed_forward
+        attention += form.attention_copies * config.heads * form.lane(length)
+    # The products, and what the activation makes of them.
+    feed_forward = (form.gated if config.activation == "swiglu" else form.plain) * config.resolved_ff_width
+    # The residual stream before either half, and both normalized: whole on every device.
+    return (4 + form.copied_widths) * config.width + (attention + feed_forward) / tensor
 
 
 def _product_floats_per_token(config: ModelConfig) -> int:
@@ -289,40 +344,29 @@ def _compile_here(request: dict[str, Any]) -> Bytes:
     return Bytes(kept, scratch, "compiled")
 
 
-# Memory of one chip in bytes, from the vendors' data sheets (NVIDIA H100 and H200; Google Cloud TPU pages). An A100 has
-# 40 or 80 GB, so its name says nothing.
-DEVICE_MEMORY = {
-    "NVIDIA H100": 80 * 10**9,
-    "NVIDIA H200": 141 * 10**9,
-    "TPU v4": 32 * 10**9,
-    "TPU v5 lite": 16 * 10**9,
-    "TPU v5": 95 * 10**9,
-    "TPU v6 lite": 32 * 10**9,
-}
-
-
 def device_memory(kind: str) -> int | None:
-    """Bytes of one device by the longest name in DEVICE_MEMORY that its kind starts with; None where unknown."""
-    names = [name for name in DEVICE_MEMORY if kind.startswith(name)]
-    return DEVICE_MEMORY[max(names, key=len)] if names else None
+    """Bytes of one device that JAX can give to a run; None where unknown. Of a GPU a share is left to CUDA."""
+    total = memory_of(kind)
+    return int(total * gpu_memory_share()) if total and device_of(kind).platform == "gpu" else total
 
 
 def device_memory_here(kind: str) -> int | None:
-    """Bytes of one device of this machine: of a GPU as nvidia-smi says, of a CPU all memory that this process may
-    take (the control group's limit counts); elsewhere by its name, None where unknown."""
+    """Bytes of one device of this machine that JAX can give to a run: of a GPU its share of what nvidia-smi says, of a
+    CPU all memory that this process may take (the control group's limit counts); elsewhere by its name, None where
+    unknown."""
     platform = device_of(kind).platform
     if platform == "gpu":
         command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         try:
-            said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
-            return int(said.splitlines()[0]) * 2**20
+            said = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=20).stdout
+            return int(int(said.splitlines()[0]) * 2**20 * gpu_memory_share())
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
             return device_memory(kind)
     if platform == "tpu":
         return device_memory(kind)
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
     except OSError:
         return physical
     return min(physical, int(limit)) if limit.isdigit() else physical

@@ -8,12 +8,11 @@ from pathlib import Path
 import jax
 
 from core import stop
-from core.records import CorpusRecord
 from core.rundir import RunDirectory
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
-from data.notes import lost_share
-from data.skills import stream_fingerprint
+from model.kernels.chips import peak_flops
+from model.kernels.device import described, products_here
 from training import objectives
 from training.checkpoint import Checkpoints
 from training.cost import ledger_of
@@ -29,10 +28,10 @@ from training.hooks.stop import Stop
 from training.log import Clock, MetricsLog
 from training.lost import Lost, lost_rows
 from training.member import Member
-from training.prepare import check_prepared, check_vocabulary
+from training.prepare import check_prepared, check_vocabulary, corpus_record
 from training.processes.group import Group
 from training.processes.mesh import data_share
-from training.records import git_commit, peak_flops, start_attempt
+from training.records import git_commit, start_attempt
 from training.restore import restored
 from training.spec import RunSpec
 from training.state import TrainState
@@ -83,15 +82,7 @@ def _begin(
 ) -> tuple[Member, TrainState]:
     """As `begin`, whose data are opened."""
     files = RunDirectory(directory)
-    corpus: CorpusRecord = {
-        "name": spec.data.corpus,
-        "fingerprint": cache.fingerprint,
-        "corpus_fingerprint": cache.corpus_fingerprint,
-        "vocabulary": cache.vocabulary,
-        "skills": stream_fingerprint(spec.data.skills, spec.data.skill_tokens),
-        "train_tokens": cache.split("train").token_count,
-        "lost": lost_share(cache.statistics),
-    }
+    corpus = corpus_record(spec, cache)
     group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
     attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit(), pack))
     reader = objectives.load(spec.objective).reader(
@@ -108,7 +99,8 @@ def _begin(
     if execution.profile and not pack:
         hooks.append(Profile(files.profile, tokens=tokens, batch_tokens=spec.batch_tokens, end=spec.tokens))
     counts = ledger_of(spec)
-    peak = peak_flops(mesh.devices.flat[0].device_kind)
+    device = described(mesh.devices.flat[0])
+    peak = peak_flops(device.kind, products_here(spec.model, device).name)
     metrics = MetricsLog(
         spec,
         directory,

@@ -184,7 +184,10 @@ def why_unreadable(directory: Path, tokens: int, share: tuple[int, int] = (0, 1)
 
 def is_unchecked(directory: Path, tokens: int) -> bool:
     """Whether a checkpoint that can be read has no checksums: one of an earlier version."""
-    return ARRAYS not in read_object(directory / str(tokens) / "progress" / "metadata")
+    try:
+        return ARRAYS not in read_object(directory / str(tokens) / "progress" / "metadata")
+    except (BadInput, OSError):
+        return False
 
 
 def _open_array(base: str, name: str) -> Any:

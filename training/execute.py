@@ -27,6 +27,7 @@ from training.outcome import outcome_of
 from training.processes.distributed import Agreement
 from training.processes.group import Group, Outcome, record
 from training.processes.mesh import choose_mesh
+from training.processes.start import check_platform
 from training.program import check_one_shape, program_of
 from training.records import read_spec, run_lock
 from training.result import write_result
@@ -53,9 +54,14 @@ def execute(
     Raises:
       BadInput: two of the runs cannot share a program, or this process is one of several; nothing was trained.
     """
+    ends = Ends(group or Group())
+    for directory in directories:
+        with ends.alone(directory):
+            check_platform()
+    if ends.outcomes:
+        return ends.outcomes
     if len(directories) > 1 and jax.process_count() > 1:
         raise BadInput(f"pack of {len(directories)} runs: a pack is one process, not {jax.process_count()}")
-    ends = Ends(group or Group())
     # In one order everywhere: two packs that share runs then cannot each hold what the other waits for.
     directories = sorted(set(directories))
     with contextlib.ExitStack() as locks:

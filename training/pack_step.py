@@ -16,7 +16,7 @@ from training.objectives import Batch
 from training.processes.mesh import devices_may_share
 from training.program import Program
 from training.state import TrainState
-from training.step import Hyper, Metrics, exploded_loss, train_step_function
+from training.step import Hyper, Metrics, Step, exploded_loss, train_step_function
 
 PackStep = Callable[[TrainState, Batch, Hyper, Any], tuple[TrainState, Metrics]]
 
@@ -41,7 +41,10 @@ def make_pack_step(program: Program, mesh: jax.sharding.Mesh) -> PackStep:
     or its loss has exploded: a diverging member is frozen before the bad update. Call it outside `jax.set_mesh`:
     activations follow their member.
     """
-    step_M = jax.vmap(train_step_function(program))
+    step_M: Step = jax.vmap(train_step_function(program))
+    if mesh.size > 1:  # a kernel cannot be cut by the partitioner; here each device has its own members whole
+        place_M = PartitionSpec("data")
+        step_M = jax.shard_map(step_M, mesh=mesh, in_specs=place_M, out_specs=place_M, check_vma=False)
     # A little above what the log calls diverged, so that rounding never freezes a member that goes on.
     most = exploded_loss(program.model) * (1 + 1e-5)
 

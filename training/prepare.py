@@ -8,12 +8,14 @@ from pathlib import Path
 from core.codec import to_json
 from core.epochs import Reading, reading_of
 from core.errors import BadInput, writes
-from core.records import TaskRecord
+from core.records import CorpusRecord, TaskRecord
 from core.rundir import SweepDirectory
 from data.cache import TokenCache, open_or_build, train_tokens
 from data.config import DataConfig
 from data.loader import TrainLoader, validation_bytes
-from data.notes import notes
+from data.notes import lost_share, notes
+from data.skills import stream_fingerprint
+from training.same_text import check_sweep
 from training.spec import RunSpec
 
 
@@ -24,6 +26,19 @@ def check_vocabulary(spec: RunSpec, cache: TokenCache) -> None:
             f"model.vocabulary={spec.model.vocabulary}: the tokenizer {spec.data.tokenizer} has "
             f"{cache.vocabulary} tokens; use at least that"
         )
+
+
+def corpus_record(spec: RunSpec, cache: TokenCache) -> CorpusRecord:
+    """What env.json says of the text that a run reads."""
+    return {
+        "name": spec.data.corpus,
+        "fingerprint": cache.fingerprint,
+        "corpus_fingerprint": cache.corpus_fingerprint,
+        "vocabulary": cache.vocabulary,
+        "skills": stream_fingerprint(spec.data.skills, spec.data.skill_tokens),
+        "train_tokens": cache.split("train").token_count,
+        "lost": lost_share(cache.statistics),
+    }
 
 
 def readings(specs: Iterable[RunSpec], cache_root: Path) -> list[Reading | None]:
@@ -60,6 +75,7 @@ def prepare(
     """
     records: dict[str, TaskRecord] = {}
     fingerprints: dict[str, str] = {}
+    begin: dict[str, tuple[RunSpec, CorpusRecord]] = {}
     caches: dict[DataConfig, TokenCache] = {}
     told: dict[str, None] = {}
     for spec in specs:
@@ -69,6 +85,8 @@ def prepare(
             validation_bytes(caches[spec.data], spec.data)
         check_vocabulary(spec, caches[spec.data])
         fingerprints[spec.run_id] = caches[spec.data].fingerprint
+        if sweep is not None and not SweepDirectory(sweep).run(spec.run_id).environment.exists():
+            begin[spec.run_id] = (spec, corpus_record(spec, caches[spec.data]))
         TrainLoader(
             caches[spec.data], spec.data, batch_tokens=spec.batch_tokens, seed=spec.seed, prefetch=False
         )
@@ -77,6 +95,7 @@ def prepare(
 
             records |= held_out_tasks(spec.tasks, spec.task_items, spec.data, cache_root).records
     if sweep is not None and fingerprints:
+        check_sweep(SweepDirectory(sweep), begin)
         with writes(sweep):
             SweepDirectory(sweep).write_prepared(fingerprints)
     if progress:

@@ -20,7 +20,7 @@ from core.errors import BadInput, writes
 from core.files import open_lock, open_own, read_json, write_json
 from core.records import Attempt, CorpusRecord
 from core.rundir import RunDirectory
-from model.kernels import choose
+from model.kernels import chips, choose
 from training.processes.lease import (
     EXPIRY_SECONDS,
     acquire,
@@ -30,30 +30,13 @@ from training.processes.lease import (
     holder_elsewhere,
     lease_path,
 )
+from training.same_text import check_begun, check_resumed
 from training.spec import RunSpec
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-
-# Dense bfloat16 peak in FLOP/s of one chip, from the vendors' data sheets (NVIDIA A100, H100 SXM, H200; Google
-# Cloud TPU system architecture pages). A CPU has no such number: its mfu is null, and `bench` measures a peak.
-PEAK_FLOPS = {
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-}
-
-
-def peak_flops(device_kind: str) -> float | None:
-    """Peak of one device by the longest name in PEAK_FLOPS that its kind starts with; None where unknown."""
-    names = [name for name in PEAK_FLOPS if device_kind.startswith(name)]
-    return PEAK_FLOPS[max(names, key=len)] if names else None
 
 
 def utc_now() -> str:
@@ -117,30 +100,29 @@ def start_attempt(directory: Path, corpus: CorpusRecord, mesh: "Mesh", code: str
       pack: runs that are trained together as one program; 0, for a run alone, is not written.
 
     Raises:
-      BadInput: the corpus is not the one that an earlier attempt of this run read.
+      BadInput: the corpus is not the one that an earlier attempt of this run, its trunk or its sweep read.
     """
     import jax  # here: the launcher and `status` read records without JAX
 
     # JAX: launchers and status read records without it
     from model.kernels.device import described
+    from model.kernels.install import record
 
     files = RunDirectory(directory)
     previous = files.read_environment() if files.environment.exists() else None
-    if previous is not None and previous["corpus"]["fingerprint"] != corpus["fingerprint"]:
-        raise BadInput(
-            f"{directory}: the corpus changed since this run began (fingerprint "
-            f"{previous['corpus']['fingerprint'][:12]}, now {corpus['fingerprint'][:12]}); restore it, or "
-            "delete the run's directory to train it on the new one"
-        )
+    spec = read_spec(directory)
+    if previous is None:
+        check_begun(spec, directory, corpus)
+    else:
+        check_resumed(directory, previous["corpus"], corpus)
     attempts = previous["attempts"] if previous else []
     now = utc_now()
     device = mesh.devices.flat[0]
-    peak = peak_flops(device.device_kind)
-    spec = read_spec(directory)
     length, kind = spec.data.sequence_length, described(device)
     sequences = (spec.optim.microbatch_tokens or spec.batch_tokens) // length
-    warning = choose.slow(spec.model, kind, length)
-    if warning:
+    made = record(spec.model, kind, tuple(mesh.shape.values()), sequences, length)
+    peak = chips.peak_flops(kind.kind, made["products"]["name"])
+    if warning := choose.slow(choose.Choice(**made["attention"]), kind, length):
         logging.getLogger(__name__).warning("%s: %s", directory, warning)
     attempt: Attempt = {
         "attempt": len(attempts) + 1,
@@ -153,7 +135,7 @@ def start_attempt(directory: Path, corpus: CorpusRecord, mesh: "Mesh", code: str
         "device": device.device_kind,
         "devices": mesh.size,
         "mesh": dict(mesh.shape),
-        "implementations": choose.record(spec.model, kind, tuple(mesh.shape.values()), sequences, length),
+        "implementations": made,
         "processes": jax.process_count(),
         "cpus": sorted(os.sched_getaffinity(0)),
     }

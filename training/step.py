@@ -14,6 +14,7 @@ import optax
 
 from model import sharding
 from model.config import ModelConfig
+from model.kernels.device import products_as
 from training import objectives, optimizers
 from training.objectives import Batch, Params
 from training.program import Program
@@ -63,10 +64,11 @@ def train_step_function(program: Program) -> Step:
         return jax.tree.map(lambda leaf: leaf / program.microbatches, total)
 
     def step(state: TrainState, batch: Batch, hyper: Hyper) -> tuple[TrainState, Metrics]:
-        metrics, grads = accumulate(state.params, batch, hyper)
-        grad_norm = optax.global_norm(grads)
-        transformation = optimizer.transformation(hyper, program.model, program.decay_all)
-        updates, moments = transformation.update(grads, state.moments, state.params)
+        with products_as(program.model):
+            metrics, grads = accumulate(state.params, batch, hyper)
+            grad_norm = optax.global_norm(grads)
+            transformation = optimizer.transformation(hyper, program.model, program.decay_all)
+            updates, moments = transformation.update(grads, state.moments, state.params)
         params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
         following = TrainState(params=params, moments=moments, key=state.key, step=state.step + 1)
         return following, {**metrics, "grad_norm": grad_norm}
@@ -94,7 +96,8 @@ def make_evaluation_step(
     losses = objectives.load(objective).held_out_nats
 
     def step(params: Params, tokens_BS: jax.Array, weights_BT: jax.Array) -> jax.Array:
-        return jnp.sum(losses(config, params, tokens_BS) * weights_BT, axis=1)
+        with products_as(config):
+            return jnp.sum(losses(config, params, tokens_BS) * weights_BT, axis=1)
 
     place = sharding.batch_sharding(mesh)
     compiled = jax.jit(

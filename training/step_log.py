@@ -1,4 +1,8 @@
-"""The metrics of steps that a pack takes together, each written while the device works on the next one."""
+"""The metrics of steps that a pack takes together, written while the device works on the next ones.
+
+Waiting for the device after every step would leave it idle while the host fetches, writes and dispatches: nothing for
+a step of a second, half the time for one of a millisecond. So short steps are waited for in groups.
+"""
 
 import dataclasses
 import time
@@ -9,6 +13,9 @@ import numpy as np
 
 from training.member import Member
 from training.step import Metrics
+
+GROUP_SECONDS = 0.05  # of steps that are waited for together; a stop or a divergence is seen this much later
+MOST_IN_A_GROUP = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +40,8 @@ class StepLog:
 
     def __init__(self, members: Sequence[Member]):
         self._members = members
-        self._waiting: Taken | None = None
+        self._waiting: list[Taken] = []
+        self._group = 1
         self._compiled = False
         self._mark = time.perf_counter()
 
@@ -46,7 +54,7 @@ class StepLog:
     def add(
         self, members: Sequence[Member], hyper: Mapping[int, Mapping[str, float]], metrics: Metrics
     ) -> None:
-        """Keep a step, which these members have just taken, for later; write the one before."""
+        """Keep a step, which these members have just taken, for later; write those before once they are a group."""
         if not self._compiled:
             jax.block_until_ready(metrics)
             self._compiled = True
@@ -54,17 +62,24 @@ class StepLog:
             share = self.lap() / len(compiling)
             for member in compiling:
                 member.log.clock.compiling += share
-        self.flush()
+        if len(self._waiting) >= self._group:
+            self.flush()
         rates = tuple(hyper[member.lane]["learning_rate"] for member in members)
-        self._waiting = Taken(tuple(members), rates, members[0].tokens, metrics)
+        self._waiting.append(Taken(tuple(members), rates, members[0].tokens, metrics))
 
     def flush(self) -> None:
-        """Write the step that was kept; this waits for the device to have finished it."""
-        taken, self._waiting = self._waiting, None
-        if taken is None:
+        """Write the steps that were kept; this waits for the device to have finished them."""
+        steps, self._waiting = self._waiting, []
+        if not steps:
             return
-        loss_M, norm_M = (np.ravel(np.asarray(taken.metrics[name])) for name in ("loss", "grad_norm"))
-        share = self.lap() / len(taken.members)
+        fetched = jax.device_get([taken.metrics for taken in steps])
+        seconds = self.lap() / len(steps)
+        self._group = max(1, min(MOST_IN_A_GROUP, round(GROUP_SECONDS / max(seconds, 1e-9))))
+        for taken, metrics in zip(steps, fetched, strict=True):
+            self._write(taken, metrics, seconds / len(taken.members))
+
+    def _write(self, taken: Taken, metrics: Mapping[str, np.ndarray], share: float) -> None:
+        loss_M, norm_M = (np.ravel(metrics[name]) for name in ("loss", "grad_norm"))
         for member, rate in zip(taken.members, taken.rates, strict=True):
             if member.cause is None:
                 loss, norm = float(loss_M[member.lane]), float(norm_M[member.lane])

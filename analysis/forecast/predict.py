@@ -20,6 +20,7 @@ from analysis.fit.fit import Fit
 from core import cli
 from core.errors import BadInput
 
+UNIDENTIFIED = "from a law that its table does not identify"  # how the warning of such a forecast begins
 FAR = 10.0  # a forecast further than this factor beyond the fitted runs is warned of
 
 
@@ -66,7 +67,7 @@ def forecast(
         )
     warnings = [f"fit: {warning}" for warning in fitted.warnings]
     if not fitted.known:
-        warnings.insert(0, f"from a law that its table does not identify ({fitted.why_unknown})")
+        warnings.insert(0, f"{UNIDENTIFIED} ({fitted.why_unknown})")
     if not low <= value <= high:
         warnings.append("the prediction lies outside its own interval: the resamples are skewed")
     return {

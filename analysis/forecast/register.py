@@ -24,7 +24,7 @@ import numpy as np
 from analysis.commands import digest_of, read_object, write_result
 from analysis.fit.fit import Fit, fit_law
 from analysis.fit.selection import RankedLaw, compare_laws, least_rows
-from analysis.forecast.predict import forecast
+from analysis.forecast.predict import UNIDENTIFIED, forecast
 from analysis.laws import compared_laws, get_law
 from analysis.laws.base import Law
 from analysis.logs.groups import sentence
@@ -180,6 +180,7 @@ def command(
     value = register(sweep, law, level, bootstrap, seed, commit)
     where = SweepDirectory(sweep).forecast
     lines = [f"{where}: law {value['law']}, fitted to {value['input']['rows']} runs"]
+    lines += [f"  warning: {warning}" for warning in value["warnings"] if warning.startswith(UNIDENTIFIED)]
     for run in value["runs"]:
         low, high = run["interval"]
         lines.append(

@@ -273,6 +273,7 @@ def _difference_warnings(runs: Sequence[Run]) -> list[str]:
     settings: dict[str, tuple[str, Callable[[Run], Any]]] = {
         "the recorded code": ("commits", lambda run: run.provenance.commit),
         "the set of package versions": ("sets", lambda run: run.provenance.versions),
+        "what matrix products are computed in": ("precisions", lambda run: run.provenance.products),
     }
     found = []
     for what, (kinds, setting) in settings.items():
@@ -286,4 +287,4 @@ def _difference_warnings(runs: Sequence[Run]) -> list[str]:
 
 
 def _short(value: str) -> str:
-    return value if len(value) <= 24 else value[:12] + "..."
+    return value if len(value) <= 32 else value[:12] + "..."

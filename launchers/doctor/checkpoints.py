@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,20 @@ def _missing(run: RunDirectory, result: Mapping[str, Any], there: Sequence[int])
             "its numbers stand; backfill and branches need them: restore them from a copy, or delete the run's "
             "directory to train it again",
         )
+
+
+def unchecked(runs: Iterable[RunDirectory]) -> str:
+    """One line on checkpoints of an earlier version, whose numbers nothing vouches for; empty where there are none."""
+    committed = [(run, tokens) for run in runs for tokens in run.checkpoint_tokens()]
+    if not committed:
+        return ""
+    # JAX and Orbax, 2 s: only where there are checkpoints
+    from training.checkpoint import is_unchecked
+
+    old = [run.checkpoint(tokens) for run, tokens in committed if is_unchecked(run.checkpoints, tokens)]
+    if not old:
+        return ""
+    return f"{len(old)} checkpoints have no checksums, such as {old[0]}: read, and their numbers not checked"
 
 
 def _damage(folder: Path, tokens: int) -> str:

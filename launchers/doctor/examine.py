@@ -13,7 +13,8 @@ from core import disk
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, BadInput
 from core.reading import printable
 from core.rundir import RunDirectory, SweepDirectory
-from launchers.doctor.checkpoints import quiet
+from launchers.doctor import devices
+from launchers.doctor.checkpoints import quiet, unchecked
 from launchers.doctor.checks import SETTLED_SECONDS, examine_run
 from launchers.doctor.finding import Finding
 from launchers.status import RunStatus, join_queue, sweep_status
@@ -30,7 +31,7 @@ def examine(sweep: Path) -> list[Finding]:
       BadInput: no such folder.
     """
     runs = SweepDirectory(sweep).runs()
-    findings = _sweep(sweep)
+    findings = _sweep(sweep) + devices.findings(sweep)
     with quiet():
         for run in runs:
             findings += examine_run(run.path)
@@ -164,4 +165,6 @@ def examine_and_show(sweep: Path, *, repair: bool, as_json: bool) -> int:
         words += f", {len(mended)} mended" if mended else ""
         words += f"; --repair mends {could}" if could and left and not repair else ""
         sys.stdout.write(f"{words}\n")
+        if said := unchecked(SweepDirectory(sweep).runs()):
+            sys.stderr.write(f"note: {said}\n")
     return EXIT_FAILED if len(findings) > len(mended) else EXIT_COMPLETE

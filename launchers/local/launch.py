@@ -20,7 +20,7 @@ from core import disk, stop, voice
 from core.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput, writes
 from core.files import append_to, open_lock
 from core.rundir import SweepDirectory
-from launchers.local.devices import Place, places
+from launchers.local.devices import Place, devices_of_a_run, places
 from launchers.local.progress import Progress
 from launchers.order import check_order
 from launchers.packs import PackSizes, choose_sizes
@@ -44,7 +44,7 @@ class LocalOptions:
     cores_per_worker: int = 1
     checkpoint_seconds: float = 60.0
     mesh: str = ""
-    devices_per_worker: int = 1
+    devices_per_worker: int = 0  # by rule
     profile: bool = False
     pack: str | int = "auto"  # launchers/packs.py
 
@@ -188,7 +188,7 @@ class LocalLauncher:
                 len(self.todo),
                 self.options.workers,
                 self.options.cores_per_worker,
-                self.options.devices_per_worker,
+                self.options.devices_per_worker or devices_of_a_run(self.todo),
             )
             for spec in self.todo:
                 write_spec(self.sweep.run(spec.run_id).path, spec)

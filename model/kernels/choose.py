@@ -59,14 +59,15 @@ def attention(config: ModelConfig, device: Device, sequence_length: int) -> Choi
     """cudnn on NVIDIA GPUs, splash on TPUs, blocks where feature-major, and xla, the definition, everywhere else.
 
     The limits of cudnn are those that `jax.nn.dot_product_attention` checks (JAX 0.10): 16-bit floats, compute
-    capability 8.0, head width a multiple of 8 up to 128, or 256 from capability 9.0 on.
+    capability 8.0, head width a multiple of 8 up to 128, or 256 from capability 9.0 on, and where gradients are taken
+    an even length.
     """
     if layout(config, device).name == "feature-major":
         return Choice("blocks", "CPU, float32: causal blocks of queries over feature-major arrays")
     if device.platform == "tpu":
         return _splash(sequence_length)
     if device.platform == "gpu":
-        return _cudnn(config, device)
+        return _cudnn(config, device, sequence_length)
     return Choice("xla", f"{device.platform} has no fused kernel")
 
 
@@ -78,7 +79,7 @@ def _splash(sequence_length: int) -> Choice:
     return Choice("splash", "TPU: the Pallas kernel skips what causality forbids and keeps no weights")
 
 
-def _cudnn(config: ModelConfig, device: Device) -> Choice:
+def _cudnn(config: ModelConfig, device: Device, sequence_length: int) -> Choice:
     if "NVIDIA" not in device.kind.upper():
         return Choice("xla", f"cudnn needs an NVIDIA GPU, not {device.kind}")
     capability = tuple(int(part) for part in (device.capability or "0").split("."))
@@ -86,6 +87,8 @@ def _cudnn(config: ModelConfig, device: Device) -> Choice:
         return Choice("xla", f"cudnn needs compute capability 8.0, not {device.capability or 'unknown'}")
     if config.compute_dtype != "bfloat16":
         return Choice("xla", f"cudnn needs model.compute_dtype=bfloat16, not {config.compute_dtype}")
+    if sequence_length % 2:
+        return Choice("xla", f"cudnn needs an even sequence length, not {sequence_length}")
     widest = 256 if capability >= (9, 0) else 128
     if config.resolved_head_width > widest or config.resolved_head_width % 8:
         return Choice(
@@ -116,33 +119,13 @@ def loss(vocabulary: int, sequences: int, length: int) -> Choice:
     )
 
 
-def record(
-    config: ModelConfig, device: Device, mesh: tuple[int, int, int], sequences: int, length: int
-) -> dict[str, dict[str, str]]:
-    """Every choice of a run with its reason: what env.json keeps.
-
-    Older attempts name the layouts rows, for token-major, and columns, for feature-major: the same programs.
-
-    Args:
-      mesh: devices along data, fsdp and tensor.
-      sequences: of one step's batch, over all devices.
-    """
-    data, fsdp, tensor = mesh
-    made = {
-        "layout": layout(config, device),
-        "attention": attention(config, device, length),
-        "loss": loss(config.vocabulary // tensor, max(1, sequences // (data * fsdp)), length),
-    }
-    return {name: dataclasses.asdict(choice) for name, choice in made.items()}
-
-
-def slow(config: ModelConfig, device: Device, length: int) -> str | None:
+def slow(attention: Choice, device: Device, length: int) -> str | None:
     """A warning where an accelerator trains without its fused attention: what it costs and why, one line."""
-    choice = attention(config, device, length)
-    if device.platform == "cpu" or choice.name != "xla":
+    if device.platform == "cpu" or attention.name != "xla":
         return None
     return (
-        f"attention without a fused kernel keeps all {length} x {length} weights of every head: {choice.reason}"
+        f"attention without a fused kernel keeps all {length} x {length} weights of every head: "
+        f"{attention.reason}"
     )
 
 

@@ -18,9 +18,7 @@ class Cudnn(transformer.Attention):
     """NVIDIA GPUs."""
 
     def mix(self, q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, scale: float) -> jax.Array:
-        return jax.nn.dot_product_attention(
-            q_BTHK, k_BTGK, v_BTGK, scale=scale, is_causal=True, implementation="cudnn"
-        )
+        return cudnn(q_BTHK, k_BTGK, v_BTGK, scale)
 
 
 class Splash(transformer.Attention):
@@ -33,6 +31,13 @@ class Splash(transformer.Attention):
 
     def mix(self, q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, scale: float) -> jax.Array:
         return splash(q_BTHK, k_BTGK, v_BTGK, scale, interpret=self.interpret)
+
+
+def cudnn(q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, scale: float) -> jax.Array:
+    """As `Attention.mix`."""
+    return jax.nn.dot_product_attention(
+        q_BTHK, k_BTGK, v_BTGK, scale=scale, is_causal=True, implementation="cudnn"
+    )
 
 
 def splash(

@@ -1,9 +1,13 @@
 """A network with the fastest kernel of each of its modules."""
 
+import dataclasses
+
 from flax import nnx
 
-from model.kernels import choose, feature_major, fused_attention, loss_in_blocks
-from model.kernels.device import this_device
+from model.config import ModelConfig
+from model.kernels import choose, feature_major, fused_attention, loss_in_blocks, trial
+from model.kernels.choose import Choice, Device
+from model.kernels.device import products_here, this_device
 from model.sharding import shards
 from model.transformer import Attention, Head, Transformer
 
@@ -25,12 +29,40 @@ def with_kernels(model: Transformer, shape_BT: tuple[int, ...], layout: str = ""
     in_blocks: type[Head] = loss_in_blocks.InBlocks
     if layout == "feature-major":
         kernels, in_blocks = dict(feature_major.KERNELS), loss_in_blocks.FeatureMajorInBlocks
-    elif (attention := choose.attention(config, device, shape_BT[1]).name) in ATTENTION:
-        kernels[Attention] = ATTENTION[attention]
+    elif (chosen := attention(config, device, shape_BT[1]).name) in ATTENTION:
+        kernels[Attention] = ATTENTION[chosen]
     positions = _positions_at_once(config.vocabulary, shape_BT)
     if positions < shape_BT[1]:
         kernels[Head] = in_blocks
     return installed(model, kernels, length=shape_BT[1], positions=positions)
+
+
+def attention(config: ModelConfig, device: Device, length: int) -> Choice:
+    """The rule of `choose.attention`; xla in place of a kernel that was tried here and refused."""
+    chosen = choose.attention(config, device, length)
+    refusal = trial.refusal(config, chosen.name, length) if chosen.name in ATTENTION else None
+    return Choice("xla", f"{chosen.name} was tried: {refusal}") if refusal else chosen
+
+
+def record(
+    config: ModelConfig, device: Device, mesh: tuple[int, int, int], sequences: int, length: int
+) -> dict[str, dict[str, str]]:
+    """Every choice of a run with its reason: what env.json keeps.
+
+    Older attempts name the layouts rows, for token-major, and columns, for feature-major: the same programs.
+
+    Args:
+      mesh: devices along data, fsdp and tensor.
+      sequences: of one step's batch, over all devices.
+    """
+    data, fsdp, tensor = mesh
+    made = {
+        "layout": choose.layout(config, device),
+        "attention": attention(config, device, length),
+        "loss": choose.loss(config.vocabulary // tensor, max(1, sequences // (data * fsdp)), length),
+        "products": products_here(config, device),
+    }
+    return {name: dataclasses.asdict(choice) for name, choice in made.items()}
 
 
 def installed(

@@ -132,6 +132,19 @@ def test_environments_of_several_attempts_are_read(sweep):
     assert warning.startswith("the set of package versions differs between runs: 2 sets")
 
 
+def test_runs_of_unlike_precision_are_named(sweep):
+    """Some on a processor, some on a GPU, and one that went from the one to the other."""
+    for place, run in enumerate(sorted(sweep.iterdir())):
+        names = {0: ["float32", "float32", "tensorfloat32"], 1: ["tensorfloat32"]}.get(place, ["float32"])
+        attempts = [{"implementations": {"products": {"name": name, "reason": "x"}}} for name in names]
+        (run / "env.json").write_text(json.dumps({"attempts": attempts}))
+    (warning,) = [said for said in load_sweep(sweep).warnings if "matrix products" in said]
+    assert warning == (
+        "what matrix products are computed in differs between runs: 3 precisions (float32 in 18, float32, then "
+        "tensorfloat32 in 1, tensorfloat32 in 1 runs)"
+    )
+
+
 def test_a_sweep_all_at_constant_rate_is_usable(tmp_path):
     assert load_sweep(write_sweep(tmp_path, schedule="constant")).table().rows == 20
 

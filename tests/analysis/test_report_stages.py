@@ -48,14 +48,14 @@ def checked_report(folder):
     for line in text.splitlines():
         if line.startswith("|"):
             continue
-        assert re.search(r"\b(nan|inf|None)\b", line.removeprefix("None")) is None, line
+        assert re.search(r"\b(nan|inf|None(?! of|:|\.))\b", line) is None, line
     tables = re.findall(r"((?:^\|.*\n)+)", text, flags=re.M)
     for table in tables:
         assert re.search(r"\b(nan|inf)\b", table) is None
         assert len({len(re.split(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
     for heading in re.findall(r"^## .*\n\n(?=##|\Z)", text, flags=re.M):
         raise AssertionError(f"an empty section: {heading}")
-    return text
+    return text.replace("\\", "")
 
 
 def stages(sweep):

@@ -9,7 +9,7 @@ import pytest
 
 from core import files
 from core.errors import BadInput
-from core.files import JsonLines, read_json, read_json_lines, write_atomic, write_json
+from core.files import JsonLines, append_to, open_lock, read_json, read_json_lines, write_atomic, write_json
 from tests.support.small import ROOT
 
 
@@ -88,3 +88,44 @@ def test_write_atomic_takes_text_and_bytes(tmp_path):
     write_atomic(tmp_path / "b.bin", b"\x00\x01")
     assert (tmp_path / "deep" / "a.txt").read_text() == "text"
     assert (tmp_path / "b.bin").read_bytes() == b"\x00\x01"
+
+
+def test_a_written_file_takes_the_place_of_a_link_and_nothing_is_written_through_one(tmp_path):
+    precious, path = tmp_path / "precious", tmp_path / "file"
+    precious.write_text("kept")
+    path.symlink_to(precious)
+    for opens in (JsonLines, open_lock, append_to):
+        with pytest.raises(BadInput, match=f"{path}: is a link or no regular file"):
+            opens(path)
+    write_atomic(path, "new")
+    assert (path.read_text(), path.is_symlink()) == ("new", False)
+    assert precious.read_text() == "kept"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_at_once(tmp_path, make):
+    path = tmp_path / "file"
+    make(path)
+    for write in (JsonLines, open_lock, append_to):
+        with pytest.raises(BadInput, match="is a link or no regular file"):
+            write(path)
+
+
+def test_a_lock_keeps_what_is_in_its_file(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("content")
+    open_lock(path).close()
+    assert path.read_text() == "content"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644), (0o077, 0o600)])
+def test_the_umask_decides(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_json(tmp_path / "a.json", {})
+        JsonLines(tmp_path / "b.jsonl").close()
+        open_lock(tmp_path / "c.lock").close()
+        append_to(tmp_path / "d.log").close()
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {mode}

@@ -116,25 +116,31 @@ COMMANDS: dict[str, Callable[[Path], tuple[dict[str, Any], str]]] = {
 }
 
 
-def call(command: str, sweep: Path) -> tuple[dict[str, Any], str, str]:
-    """What it says, and how it failed: an error that no user should see, or no end."""
+@contextlib.contextmanager
+def ends_in_time() -> Iterator[None]:
+    """Raises TimeoutError in what hangs."""
 
     def late(*_: object) -> None:
-        raise TimeoutError
+        raise TimeoutError("hangs")
 
     previous = signal.signal(signal.SIGALRM, late)
     signal.alarm(SECONDS)
     try:
-        return *COMMANDS[command](sweep), ""
-    except BadInput as error:
-        return {}, "", f"refused the whole sweep: {error}"
-    except TimeoutError:
-        return {}, "", "hangs"
-    except Exception as error:  # noqa: BLE001  this is what is looked for
-        return {}, "", f"{type(error).__name__}: {error}"[:200]
+        yield
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, previous)
+
+
+def call(command: str, sweep: Path) -> tuple[dict[str, Any], str, str]:
+    """What it says, and how it failed: an error that no user should see, or no end."""
+    try:
+        with ends_in_time():
+            return *COMMANDS[command](sweep), ""
+    except BadInput as error:
+        return {}, "", f"refused the whole sweep: {error}"
+    except Exception as error:  # noqa: BLE001  this is what is looked for
+        return {}, "", f"{type(error).__name__}: {error}"[:200]
 
 
 @contextlib.contextmanager

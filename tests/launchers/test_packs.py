@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -167,6 +168,36 @@ def test_the_ladder_ends_with_memory_with_the_gain_or_with_the_runs():
     assert why == "gain"
     assert flat[16] < GAIN * flat[8]
     assert climb(lambda members: float(members), 5) == ({1: 1.0, 2: 2.0, 4: 4.0}, "most")
+
+
+def test_the_ladder_ends_where_a_rung_costs_more_than_it_can_win():
+    """Every rung takes 10 seconds, and doubling the rate saves half of the time that is left."""
+
+    def climbed(tokens: float) -> tuple[list[int], str]:
+        seconds = iter(range(0, 1000, 10))
+        rates, why = climb(lambda members: 100.0 * members, 64, tokens, lambda: float(next(seconds)))
+        return list(rates), why
+
+    assert climbed(1_999.0) == ([1], "cost")
+    assert climbed(2_001.0) == ([1, 2], "cost")
+    assert climbed(8_001.0) == ([1, 2, 4, 8], "cost")
+    assert climbed(math.inf) == ([1, 2, 4, 8, 16, 32, 64], "most")
+
+
+def test_a_ladder_that_ended_for_its_cost_is_climbed_again_for_more_work(tmp_path):
+    asked: list[int] = []
+
+    def rate_of(_: RunSpec, members: int) -> float:
+        asked.append(members)
+        time.sleep(0.01)
+        return 100.0 * members
+
+    assert choose(spec(), 8, tmp_path, rate_of, tokens=0.1).ended == "cost"
+    assert choose(spec(), 8, tmp_path, rate_of, tokens=0.2).ended == "cost"
+    assert choose(spec(), 1, tmp_path, rate_of, tokens=1e9).members == 1
+    assert asked == [1]
+    assert choose(spec(), 8, tmp_path, rate_of, tokens=1e9).ended == "most"
+    assert asked == [1, 1, 2, 4, 8]
 
 
 def test_what_was_measured_is_measured_again_only_for_larger_packs(tmp_path):

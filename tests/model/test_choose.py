@@ -140,9 +140,13 @@ def test_the_kernel_on_a_mesh_works_on_its_own_sequences_and_heads():
 
 def test_an_accelerator_without_its_kernel_says_so():
     single = dataclasses.replace(HALF, compute_dtype="float32")
-    assert choose.slow(HALF, HOPPER, 2048) is None
-    assert choose.slow(single, CPU, 2048) is None
-    warning = choose.slow(single, HOPPER, 2048)
+
+    def said(config, device):
+        return choose.slow(choose.attention(config, device, 2048), device, 2048)
+
+    assert said(HALF, HOPPER) is None
+    assert said(single, CPU) is None
+    warning = said(single, HOPPER)
     assert warning is not None
     assert "2048 x 2048" in warning
     assert "model.compute_dtype=bfloat16" in warning

@@ -94,7 +94,7 @@ def test_the_report_says_what_was_expected_and_what_came(tmp_path):
 def test_run_writes_down_what_it_expects_before_it_trains_and_not_where_it_is_refused(tmp_path):
     corpus, cache = write_corpus(tmp_path / "corpus"), cache_folder(tmp_path)
     words = ("--sizes", "1", "--tokens", "16384", "--no-trunk")
-    refused = run_launch(launch_command(corpus, tmp_path / "runs", cache, *words, "--workers", "0"))
+    refused = run_launch(launch_command(corpus, tmp_path / "runs", cache, *words, "--checkpoint-seconds", "0"))
     assert refused.returncode == 2
     assert not (tmp_path / "runs" / "quickstart" / "plan").exists()
     done = run_launch(launch_command(corpus, tmp_path / "runs", cache, *words))

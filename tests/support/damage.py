@@ -163,8 +163,12 @@ DAMAGES: dict[str, Damage] = {
 
 
 @contextlib.contextmanager
-def damaged(path: Path, other: Path, damage: Damage) -> Iterator[None]:
-    """The file damaged for the time of the block, then as it was."""
+def damaged(path: Path, other: Path, damage: Damage, *, keep: bool = True) -> Iterator[None]:
+    """The file damaged for the time of the block, then, if it is to be kept, as it was."""
+    if not keep:
+        damage(path, other)
+        yield
+        return
     kept = path.with_name(f".{path.name}.kept")
     shutil.copy2(path, kept)
     try:

@@ -20,7 +20,7 @@ from training.cost import ledger_of, parameter_count
 from training.records import write_spec
 from training.spec import RunSpec
 
-BITS_OF_A_TOKEN = {"byte": 1.0, "char": 1.02, "word": 6.0, "bpe": 3.0, "file": 3.0}
+BITS_OF_A_TOKEN = {"byte": 1.0, "char": 1.02, "word": 1.6, "bpe": 1.4, "file": 1.4}  # over those of a byte
 STEPS = 12  # rows of metrics.jsonl
 
 
@@ -78,13 +78,14 @@ def _begin(run: RunDirectory, spec: RunSpec, corpus_tokens: int | None) -> None:
 
 def _log(run: RunDirectory, spec: RunSpec, until: int, noise: float) -> None:
     with JsonLines(run.metrics) as rows:
-        first = spec.branch_at_tokens or 0
-        for step in sorted({first + (until - first) * part // STEPS for part in range(1, STEPS + 1)} - {0}):
-            if step > 0:
+        first, batch = spec.branch_at_tokens or 0, spec.batch_tokens
+        ends = {first + (until - first) * part // STEPS // batch * batch for part in range(1, STEPS + 1)}
+        for step in sorted(ends):
+            if step > first:
                 loss = loss_of(spec, step, noise) * 1.02
                 rows.append(
                     {
-                        "step": step // spec.batch_tokens,
+                        "step": step // batch,
                         "tokens": step,
                         "flops": 1.0 * step,
                         "seconds": 1e-6 * step,

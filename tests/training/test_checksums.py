@@ -24,7 +24,7 @@ def saved(tmp_path_factory) -> tuple[Path, dict[int, list[np.ndarray]], TrainSta
     """(folder of checkpoints, arrays by tokens, target)"""
     folder = tmp_path_factory.mktemp("saved") / "checkpoints"
     mesh = make_mesh((1, 1, 1), jax.devices()[:1])
-    config = ModelConfig(vocabulary=256, width=16, depth=1, heads=1)
+    config = ModelConfig(vocabulary=256, width=16, depth=1, heads=1, kv_heads=1)
     arrays = {}
     with jax.set_mesh(mesh):
         initialize, target = make_initialization(config, mesh, "adamw")
@@ -147,7 +147,7 @@ def test_what_is_saved_does_not_depend_on_how_many_devices_hold_it(saved, tmp_pa
     mesh = make_mesh((1, 2, 1), jax.devices()[:2])
     with jax.set_mesh(mesh):
         initialize, _ = make_initialization(
-            ModelConfig(vocabulary=256, width=16, depth=1, heads=1), mesh, "adamw"
+            ModelConfig(vocabulary=256, width=16, depth=1, heads=1, kv_heads=1), mesh, "adamw"
         )
         checkpoints = Checkpoints(tmp_path / "checkpoints", TOKENS)
         checkpoints.save(1024, initialize(np.uint32(0)), {"tokens": 1024, **PROGRESS})

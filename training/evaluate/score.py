@@ -32,6 +32,7 @@ from data.tasks.protocol import Task
 from data.tokenizers import Tokenizer
 from model import sharding
 from model.config import ModelConfig
+from model.kernels.device import products_as
 from model.kernels.install import with_kernels
 from model.loss import cross_entropy
 from model.transformer import Transformer
@@ -173,7 +174,8 @@ def make_task_step(config: ModelConfig, mesh: jax.sharding.Mesh) -> Callable[...
 
     def step(params: Any, tokens_BS: Any, positions_B1: Any, options_BK: Any) -> tuple[Any, Any, Any]:
         tokens_BT = tokens_BS[:, :-1]
-        logits_BTV = with_kernels(Transformer(config, params), tokens_BT.shape)(tokens_BT)
+        with products_as(config):
+            logits_BTV = with_kernels(Transformer(config, params), tokens_BT.shape)(tokens_BT)
         nll_BT, logz_BT = cross_entropy(logits_BTV, tokens_BS[:, 1:])
         before_B1 = jnp.maximum(positions_B1 - 1, 0)
         here_BV = jnp.take_along_axis(logits_BTV, before_B1[..., None], axis=1)[:, 0]

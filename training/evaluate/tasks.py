@@ -1,5 +1,6 @@
 """The held-out tasks of runs: prepared once, checked against the training text, described in tasks.json."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -90,7 +91,8 @@ def _overlaps(
         }
         fresh = overlaps(problems, [cache.split("train").tokens, *cache.skills])
         for task, path in missing:
-            write_json(path, dataclasses.asdict(fresh[task.name]))
+            with contextlib.suppress(OSError):  # a cache that is only read: counted again the next time
+                write_json(path, dataclasses.asdict(fresh[task.name]))
         result |= fresh
     return result
 

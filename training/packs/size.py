@@ -1,9 +1,11 @@
 """How many runs of one shape to train as one program on this device: measured, and kept on disk.
 
-The rule: time the step of one run alone and of packs of 2, 4, 8, ... runs. Pack if the best total tokens a second are
-at least 1.1 times those of one run alone; then take the smallest pack that reaches 95% of the best. The ladder ends
-where memory does, or at the first doubling beyond 8 members that gains less than 5%. Batches are made up, each step
-reads a new one and the metrics come back one step late, as in training; reading data and writing logs is left out.
+The rule: time the step of one run alone and of packs of 2, 4, 8, ... runs. Pack if the best total tokens a second
+are at least 1.1 times those of one run alone; then take the smallest pack that reaches 95% of the best. The ladder
+ends where memory does, at the first doubling beyond 8 members that gains less than 5%, or where compiling the next
+rung would take longer than the best that it could save: half of the time that the runs need at the rate so far.
+Batches are made up, each step reads a new one and the metrics come back one step late, as in training; reading data
+and writing logs is left out.
 
 `python -m training.packs.size --most N` is for the launcher, which must not hold the device itself: JSON RunSpecs on
 standard input, a JSON list with one choice each on standard output.
@@ -13,8 +15,10 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +45,8 @@ class PackSize:
       members: runs to train as one program; 1 for each alone.
       rates: total tokens per second by number of members.
       device: what was measured.
-      ended: why the ladder ended: most (as many as were asked for), gain or memory.
+      ended: why the ladder ended: most (as many as were asked for), gain, memory or cost (the next rung could not win
+        the seconds that it takes to compile).
     """
 
     members: int
@@ -70,12 +75,25 @@ def decide(rates: Mapping[int, float], most: int = MOST) -> int:
     return min(members for members, rate in allowed.items() if rate >= ENOUGH * best)
 
 
-def climb(rate_of: Callable[[int], float | None], most: int) -> tuple[dict[int, float], str]:
-    """Rates up the ladder 1, 2, 4, ... `most`, and why it ended; `rate_of` answers None where memory is short."""
+def climb(
+    rate_of: Callable[[int], float | None],
+    most: int,
+    tokens: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[dict[int, float], str]:
+    """Rates up the ladder 1, 2, 4, ... `most`, and why it ended.
+
+    Args:
+      rate_of: total tokens per second of so many members; None where memory is short. Its seconds, compilation
+        included, are taken for those of the next rung.
+      tokens: that all runs of this shape have left to train here.
+    """
     rates: dict[int, float] = {}
     members = 1
     while True:
+        began = clock()
         rate = rate_of(members)
+        seconds = clock() - began
         if rate is None:
             return rates, "memory"
         before = rates.get(members // 2, 0.0)
@@ -84,6 +102,8 @@ def climb(rate_of: Callable[[int], float | None], most: int) -> tuple[dict[int, 
             return rates, "gain"
         if members * 2 > most:
             return rates, "most"
+        if tokens / max(rates.values()) / 2 < seconds:
+            return rates, "cost"
         members *= 2
 
 
@@ -92,11 +112,13 @@ def choose(
     most: int,
     cache_root: Path,
     rate_of: Callable[[RunSpec, int], float | None],
+    tokens: float = math.inf,
 ) -> PackSize:
     """The size of packs for runs of this shape on this process's devices: from disk, or measured now and written.
 
     Args:
       rate_of: total tokens per second of a pack of so many members; None where memory does not suffice.
+      tokens: that all runs of this shape have left to train here.
 
     Raises:
       RuntimeError: the device's memory does not suffice for a single run.
@@ -106,16 +128,26 @@ def choose(
     path = cache_root / "pack" / f"{digest}.json"
     device = f"{key['devices']} x {key['device']}"
     known = read_json(path) if path.exists() else None
-    if known is not None and (known["ended"] != "most" or max(map(int, known["rates"])) * 2 > most):
+    if known is not None and _is_enough(known, most, tokens):
         rates, ended = {int(members): rate for members, rate in known["rates"].items()}, known["ended"]
     else:
-        rates, ended = climb(lambda members: rate_of(spec, members), most)
+        rates, ended = climb(lambda members: rate_of(spec, members), most, tokens)
         if not rates:
             raise RuntimeError(
                 f"{spec.run_id}: {device} has not the memory for one run; lower optim.microbatch_tokens"
             )
-        write_json(path, {"key": key, "rates": rates, "ended": ended})
+        write_json(path, {"key": key, "rates": rates, "ended": ended, "tokens": min(tokens, MOST_TOKENS)})
     return PackSize(decide(rates, most), rates, device, ended)
+
+
+def _is_enough(known: Mapping[str, Any], most: int, tokens: float) -> bool:
+    """Whether a ladder that was climbed before went as high as one would now."""
+    if known["ended"] == "most":
+        return max(map(int, known["rates"])) * 2 > most
+    return known["ended"] != "cost" or tokens <= 2 * known["tokens"] or max(map(int, known["rates"])) * 2 > most
+
+
+MOST_TOKENS = 1e30  # JSON has no infinity
 
 
 def known_rates(
@@ -181,7 +213,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from training.packs.probe import measured_rate  # here: `plan` reads measurements without JAX
 
     for request in json.load(sys.stdin):
-        size = choose(from_json(RunSpec, request["spec"]), request["most"], cache, measured_rate)
+        spec = from_json(RunSpec, request["spec"])
+        size = choose(spec, request["most"], cache, measured_rate, request["tokens"])
         answers.write(json.dumps({"members": size.members, "sentence": size.sentence()}) + "\n")
         answers.flush()
     return EXIT_COMPLETE

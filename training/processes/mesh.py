@@ -7,16 +7,11 @@ import jax
 
 from core.errors import BadInput
 from model.config import ModelConfig
-from model.ledger import parameter_counts
 from model.sharding import MESH_AXES, batch_sharding, divides, make_mesh, refuse_uncut
 from training.objectives import Batch
+from training.processes.allocator import STATE_SHARE, state_bytes
 from training.processes.cores import MOST_ROWS, cores_may_share
 from training.spec import RunSpec
-
-# Parameters, their gradient and two moments in float32. They may take half of a device's memory: the rest is for
-# activations and logits, whose size microbatches and rematerialization bring down (a choice).
-STATE_BYTES = 16
-STATE_SHARE = 0.5
 
 
 def parse_mesh(text: str) -> dict[str, int]:
@@ -63,10 +58,10 @@ def shape_for(
     Returns:
       None where no shape divides batch and model.
     """
-    state_bytes = STATE_BYTES * parameter_counts(config)["total"]
+    whole = state_bytes(config)
 
     def preference(shape: tuple[int, int, int]) -> tuple[float, ...]:
-        held = state_bytes / (shape[1] * shape[2])
+        held = whole / (shape[1] * shape[2])
         too_much = held if held > STATE_SHARE * memory_bytes else 0.0
         return (-too_much, -shape[2], math.prod(shape), -shape[1])
 

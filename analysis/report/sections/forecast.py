@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.figures.predictions import Prediction, prediction_figure
+from analysis.forecast.predict import UNIDENTIFIED
 from analysis.forecast.score import fit_unchanged, read_forecast
 from analysis.logs.load import SweepLogs
 from analysis.logs.load_run import Run, at
@@ -101,6 +102,7 @@ def _judged(sweep: SweepLogs, value: Mapping[str, Any], files: SweepDirectory) -
     predictions = tuple(one for _, one in sorted(landed, key=lambda item: item[0]))
     level = float(value["level"])
     honest = not faults
+    faults += [str(warning) for warning in value.get("warnings", ()) if str(warning).startswith(UNIDENTIFIED)]
     if missing:
         faults.append(f"{len(missing)} of {len(value['runs'])} forecast runs have not landed ({missing[0]})")
     noted = (

@@ -67,7 +67,7 @@ def _environment() -> Any:
     import jinja2
     import jinja2.sandbox
 
-    class Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    class TemplateEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         """Refuses products and powers that no time limit can interrupt."""
 
         intercepted_binops = frozenset({"*", "**"})
@@ -84,7 +84,7 @@ def _environment() -> Any:
                 raise jinja2.sandbox.SecurityError(f"{operator} gives too much")
             return super().call_binop(context, operator, left, right)
 
-    environment = Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    environment = TemplateEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     environment.filters["regex_replace"] = lambda text, pattern, by="", count=0: re.sub(
         pattern, by, text, count=count
     )
