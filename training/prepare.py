@@ -95,8 +95,8 @@ def prepare(
 
             records |= held_out_tasks(spec.tasks, spec.task_items, spec.data, cache_root).records
     if sweep is not None and fingerprints:
-        check_sweep(SweepDirectory(sweep), begin)
         with writes(sweep):
+            check_sweep(SweepDirectory(sweep), begin)
             SweepDirectory(sweep).write_prepared(fingerprints)
     if progress:
         sys.stderr.writelines(f"{line}\n" for line in told)
