@@ -39,9 +39,18 @@ def for_each_group(table: str, out: Path | None, work: Callable[[int, Path | Non
 
 
 def write_result(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Write a result file; a place that is not there is the user's mistake (BadInput)."""
+    """Write a result file; a place that is not there, and numbers that no fit is finite at, are the user's mistake.
+
+    Raises:
+      BadInput: one of the two.
+    """
     with writes(path):
-        write_json(path, value)
+        try:
+            write_json(path, value)
+        except BadInput:
+            raise
+        except ValueError:
+            raise BadInput(f"{path}: not written, the result holds a number that is not finite") from None
 
 
 def read_object(path: str | Path, what: str) -> tuple[dict[str, Any], str]:

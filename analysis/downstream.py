@@ -21,7 +21,7 @@ from tyro.conf import UseAppendAction, arg
 from analysis.commands import write_result
 from analysis.fit.fit import Fit
 from analysis.fit.prediction import predict_law
-from analysis.forecast.predict import read_object
+from analysis.forecast.predict import MOST, read_object
 from core import cli
 from core.errors import BadInput
 
@@ -125,8 +125,8 @@ def command(
     """
     inputs = {"params": params, "tokens": tokens, **cli.numbers(input, "--input")}
     for name, value in inputs.items():
-        if not (np.isfinite(value) and value > 0):
-            raise BadInput(f"{name} {value:g}: must be positive and finite")
+        if not 0 < value <= MOST:
+            raise BadInput(f"{name} {value:g}: must be positive and finite, at most {MOST:g}")
     if seed < 0:
         raise BadInput(f"--seed {seed}: must be at least 0")
     (first, first_source), (second, second_source) = _read_fit(loss_fit), _read_fit(task_fit)

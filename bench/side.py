@@ -151,7 +151,8 @@ class Side:
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
 

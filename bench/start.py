@@ -36,19 +36,19 @@ def measure_all(options: Bench, report: Callable[[str], None]) -> list[dict[str,
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.jsonl"
-        write_text(text)
+        write_words(text)
         for size in options.sizes:
             rows.append(measure(options, size, Path(folder), text))
             report(sentence(rows[-1]))
     return rows
 
 
-def write_text(path: Path) -> None:
+def write_words(path: Path) -> None:
     """Words enough for every run here: what they learn does not matter."""
     lines = (
         '{"text": "' + f"line {number} of a text that is only read " * 20 + '"}' for number in range(5_000)
     )
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def measure(options: Bench, size: str, folder: Path, text: Path) -> dict[str, Any]:
@@ -124,7 +124,8 @@ def train(options: Bench, spec: RunSpec, home: Path, cache: Path, save_seconds: 
         env=environment_of(options),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     while math.isnan(first) and process.poll() is None:
         if log.exists() and log.stat().st_size:

@@ -3,17 +3,18 @@
 import sys
 from collections.abc import Collection, Sequence
 
-from core import pipes, stop, voice
+from core import pipes, stop, terminal, voice
 from core.errors import EXIT_INTERRUPTED, EXIT_STOPPED
 
 
 def command(status: int, *, resumes: bool = False) -> None:
-    """Take over the signals and the output of this process.
+    """Take over the text, the signals and the output of this process.
 
     Args:
       status: exit status where a signal breaks the command off.
       resumes: the same command goes on where this one ends.
     """
+    terminal.settle()
     voice.begin()
     pipes.outlive_readers()
     stop.listen(status, resumes=resumes)

@@ -9,15 +9,20 @@ import functools
 import inspect
 import io
 import itertools
+import os
 import re
 import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+from core import bounds, names
 from core.errors import BadInput, exit_on_bad_input
+from core.numbers import parse_float, parse_int
+from core.reading import printable
 
 if TYPE_CHECKING:
     from tyro.constructors import ConstructorRegistry
@@ -25,7 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HELP = {"-h", "--help"}
-WIDTH = 80  # of what --help says
+WIDTH = 80  # of what --help says, whatever the terminal is: what is piped or quoted reads the same everywhere
+UNWRAPPED = 10_000  # columns for a mistake, which is read back from tyro's box
 
 # tyro's messages: the frame around them, where its advice begins, a flag in one of its lists (whose help is indented
 # further), and the words that Python's own parser of arguments has for the same mistakes.
@@ -33,8 +39,8 @@ FRAME = re.compile("[╭╮╰╯─│]")
 ADVICE = ("For full helptext", "Argument helptext")
 LISTED = re.compile(" {6}\\S")
 WORDS = (
-    (r"Error parsing (\S+): could not convert string to float: ('.*')", r"argument \1: invalid float value: \2"),
-    (r"Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*')", r"argument \1: invalid int value: \2"),
+    (r"Error parsing (\S+): (invalid (?:float|int) value: .*)", r"argument \1: \2"),
+    (r"Error parsing (\S+): (.*: must be .*)", r"argument \1: \2"),
     (r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]", r"argument \1: invalid value: \2"),
     (r"invalid choice ('.*') for argument '(\S+)'\. Expected one of \((.*)\)\.",
      r"argument \2: invalid choice: \1 (choose from \3)"),
@@ -83,10 +89,11 @@ def parse(
     import tyro  # 0.1 s, which a command that parses nothing is spared
 
     shown, messages = io.StringIO(), io.StringIO()
+    width = WIDTH if HELP & set(arguments) else UNWRAPPED
     try:
-        with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(messages):
+        with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(messages), _columns(width):
             parsed: Any = tyro.cli(
-                function if isinstance(function, type) else delayed(function),
+                _with_ranges(function) if isinstance(function, type) else delayed(function),
                 args=list(arguments),
                 prog=prog,
                 description="",
@@ -98,44 +105,104 @@ def parse(
             raise BadInput(_one_line(messages.getvalue())) from None
         print(*([about.strip(), ""] if about else []), _narrow(shown.getvalue()), sep="\n")  # noqa: T201
         raise
-    return parsed if isinstance(function, type) else parsed()
+    if not isinstance(function, type):
+        return parsed()
+    _check(parsed)
+    return parsed
 
 
-def delayed(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
-    """A function of the same arguments that only keeps them, for a call once all flags are understood."""
+def delayed(function: Callable[..., T], *, finite: bool = False) -> Callable[..., Callable[[], T]]:
+    """A function of the same arguments that only keeps them, for a call once all flags are understood.
+
+    Args:
+      finite: refuse NaN and infinities; otherwise the function does that itself.
+    """
     # as in `parse`: tyro is loaded where flags are parsed
     from tyro.conf import arg
 
     @functools.wraps(function)
     def keep(*arguments: Any, **named: Any) -> Callable[[], T]:
+        given = inspect.signature(function).bind(*arguments, **named).arguments
+        bounds.check_flags(function, given, finite=finite)
+        for value in given.values():
+            _check(value)
         return functools.partial(function, *arguments, **named)
 
     signature = inspect.signature(function)
-    positional = [entry.name for entry in signature.parameters.values() if entry.kind is entry.POSITIONAL_ONLY]
-    if positional:
-        hints = typing.get_type_hints(function, include_extras=True)
-        hints |= {name: Annotated[hints[name], arg(metavar=name)] for name in positional}  # shown by its name
-        keep.__annotations__ = hints
-        keep.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[entry.replace(annotation=hints[entry.name]) for entry in signature.parameters.values()]
-        )
-        del keep.__wrapped__  # tyro would look through to the annotations there
+    hints = typing.get_type_hints(function, include_extras=True)
+    for entry in signature.parameters.values():
+        if entry.kind is entry.POSITIONAL_ONLY:
+            hints[entry.name] = Annotated[hints[entry.name], arg(metavar=entry.name)]  # shown by its name
+        elif entry.name in hints:
+            hints[entry.name] = _said(hints[entry.name])
+    keep.__annotations__ = hints
+    keep.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[
+            entry.replace(annotation=hints.get(entry.name, entry.annotation))
+            for entry in signature.parameters.values()
+        ]
+    )
+    del keep.__wrapped__  # tyro would look through to the annotations there
     return keep
+
+
+def _check(value: Any) -> None:
+    """Raises BadInput where a flag of a parsed dataclass is out of the range that its field declares."""
+    if dataclasses.is_dataclass(value):
+        bounds.check_flags(type(value), vars(value), finite=True)
+
+
+def _with_ranges(kind: type[T]) -> type[T]:
+    """A dataclass whose ranges are shown in --help."""
+    if dataclasses.is_dataclass(kind):
+        for part in kind.__mro__:
+            for name, hint in vars(part).get("__annotations__", {}).items():
+                part.__annotations__[name] = _said(hint)
+    return kind
+
+
+def _said(hint: Any) -> Any:
+    """An annotation, and where it declares a range the words of --help beside the default."""
+    from tyro.conf import arg  # as in `parse`
+
+    base = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    if isinstance(base, type):
+        _with_ranges(base)
+    allowed = bounds.allowed_in(hint)
+    if allowed is None or len(hint.__metadata__) > 1:
+        return hint
+    return Annotated[hint, arg(help_behavior_hint=lambda default: f"(default: {default}; {allowed})")]
+
+
+@contextlib.contextmanager
+def _columns(width: int) -> Iterator[None]:
+    """How wide tyro takes the terminal to be."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(width)
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
 
 def pairs(texts: Sequence[str], flag: str) -> list[tuple[str, str]]:
     """(NAME, VALUE) of every NAME=VALUE that was given with a flag.
 
     Raises:
-      BadInput: a text of another form.
+      BadInput: a text of another form, or a name with two values.
     """
-    result = []
+    result: dict[str, str] = {}
     for text in texts:
         name, sign, value = (part.strip() for part in text.partition("="))
         if not (name and sign and value):
-            raise BadInput(f"{flag} {text}: must be NAME=VALUE")
-        result.append((name, value))
-    return result
+            raise BadInput(f"{flag} {printable(text)}: must be NAME=VALUE")
+        if result.setdefault(name, value) != value:
+            raise BadInput(
+                f"{flag} {printable(name)}: given twice, as {printable(result[name])} and {printable(value)}"
+            )
+    return list(result.items())
 
 
 def numbers(texts: Sequence[str], flag: str) -> dict[str, float]:
@@ -147,9 +214,11 @@ def numbers(texts: Sequence[str], flag: str) -> dict[str, float]:
     values = {}
     for name, value in pairs(texts, flag):
         try:
-            values[name] = float(value)
+            values[name] = parse_float(value)
         except ValueError:
-            raise BadInput(f"{flag} {name}={value}: must be NAME=VALUE with a number") from None
+            raise BadInput(
+                f"{flag} {printable(name)}={printable(value)}: must be NAME=VALUE with a number"
+            ) from None
     return values
 
 
@@ -166,11 +235,30 @@ def _narrow(help_text: str) -> str:
 
 
 def _registry() -> "ConstructorRegistry":
-    """tyro's rules, and `X | None` read as X: None is what a flag that is left out means, and nothing to type."""
+    """tyro's rules, but numbers as people type them, paths that can exist, and `X | None` read as X: None is what a
+    flag that is left out means, and nothing to type."""
     # as in `parse`
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
     registry = ConstructorRegistry()
+    texts: dict[Any, tuple[str, Callable[[str], Any]]] = {
+        int: ("INT", parse_int),
+        float: ("FLOAT", parse_float),
+        Path: ("PATH", names.path),
+    }
+
+    @registry.primitive_rule
+    def from_text(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        if info.type not in texts:
+            return None
+        metavar, read = texts[info.type]
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=metavar,
+            instance_from_str=lambda words: read(words[0]),
+            is_instance=lambda value: isinstance(value, int | float if info.type is float else info.type),
+            str_from_instance=lambda value: [str(value)],
+        )
 
     @registry.primitive_rule
     def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
@@ -206,6 +294,8 @@ def _one_line(box: str) -> str:
     text = " ".join(text.split())
     for pattern, words in WORDS:
         text = re.sub(pattern, words, text)
+    text = text.removeprefix("argument experiment: ")  # its own flags say their names
+    text = re.sub(r"\S{121,}", lambda long: printable(long[0]), text)
     if title.strip() == "Unrecognized options":
         text = text.replace(", ", " ")
     return (text or "these arguments cannot be parsed") + (f"; perhaps {near}" if near else "")

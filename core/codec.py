@@ -1,5 +1,6 @@
 """Values and JSON: frozen dataclasses to plain values and back, their canonical text, their fields by dotted key."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -10,7 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from core.errors import BadInput
+from core.numbers import parse_float, parse_int
 from core.reading import printable, shown
+from core.suggest import did_you_mean
 
 T = TypeVar("T")
 
@@ -61,7 +64,8 @@ def from_json(kind: type[T], value: Any, where: str = "") -> T:
     names = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
     for key in value:
         if key not in names:
-            raise BadInput(f"unknown key {printable(_dotted(where, key))}: allowed are {', '.join(names)}")
+            near = did_you_mean(str(key), names)
+            raise BadInput(f"unknown key {printable(_dotted(where, key))}{near} {', '.join(names)}")
     return kind(**{key: _convert(hints[key], item, _dotted(where, key)) for key, item in value.items()})
 
 
@@ -157,15 +161,28 @@ def with_settings(value: T, settings: Mapping[str, str]) -> T:
         node, parts = tree, key.split(".")
         for part in parts[:-1]:
             if not isinstance(node.get(part), dict):
-                raise BadInput(f"unknown key {key}: allowed at {part!r} are {', '.join(node)}")
+                raise _unknown_key(key, tree)
             node = node[part]
         if parts[-1] not in node or isinstance(node[parts[-1]], dict):
-            raise BadInput(f"unknown key {key}: allowed are {', '.join(flat_keys(tree))}")
+            raise _unknown_key(key, tree)
         try:
             node[parts[-1]] = json.loads(text)
-        except ValueError:
-            node[parts[-1]] = text
+        except (ValueError, RecursionError):
+            node[parts[-1]] = _number_or_text(text, node[parts[-1]])
     return from_json(type(value), tree)
+
+
+def _unknown_key(key: str, tree: Mapping[str, Any]) -> BadInput:
+    known = flat_keys(tree)
+    return BadInput(f"unknown key {printable(key)}{did_you_mean(key, known)} {', '.join(known)}")
+
+
+def _number_or_text(text: str, default: Any) -> Any:
+    """100k for a number; what is left of it as text, for a field of another kind or to be refused by name."""
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        with contextlib.suppress(ValueError):
+            return parse_float(text) if isinstance(default, float) else parse_int(text)
+    return text
 
 
 def flat_keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:

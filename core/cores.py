@@ -27,7 +27,7 @@ def quota(root: Path = ROOT, own: Path = OWN) -> float:
       own: the list of the groups that this process is in.
     """
     try:
-        lines = own.read_text().split("\n")
+        lines = own.read_text(encoding="utf-8").split("\n")
     except OSError:
         return math.inf
     found = [math.inf]
@@ -75,6 +75,6 @@ def _share(most: str, period: str) -> float:
 
 def _words(path: Path) -> list[str]:
     try:
-        return path.read_text().split()
+        return path.read_text(encoding="utf-8").split()
     except OSError:
         return []

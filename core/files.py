@@ -26,9 +26,22 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
     """Write `content` to a temporary name beside `path`, flush it to disk, and rename it into place.
 
     A link at `path` is replaced, never followed.
+
+    Raises:
+      BadInput: there is a device, a folder or a pipe of that name, which the file would take the place of.
     """
+    if _is_no_place(path):
+        raise BadInput(f"{path}: cannot be written (it is there, and no regular file)")
     with disk.named(path, instead=True):  # not its temporary name
-        _write_atomic(Path(path), content.encode() if isinstance(content, str) else content)
+        payload = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        _write_atomic(Path(path), payload)
+
+
+def _is_no_place(path: str | os.PathLike) -> bool:
+    """/dev/stdout is a link too, and whoever may write there would lose it."""
+    if os.path.islink(path):
+        return os.path.dirname(os.path.abspath(path)) == "/dev"
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _write_atomic(path: Path, payload: bytes) -> None:

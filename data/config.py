@@ -1,9 +1,14 @@
 """What a run reads: corpus, tokenizer, sequence length. Pure values; nothing is opened here."""
 
 import dataclasses
+from typing import Annotated
 
+from core import bounds
+from core.bounds import INT32, Allowed
 from core.errors import BadInput
+from core.names import MOST_PATH_BYTES
 from core.paths import absolute
+from core.reading import shown
 from data import corpora
 
 FILE = "file:"
@@ -34,26 +39,35 @@ class DataConfig:
     corpus: str = "pysource"
     domain: str = "all"
     tokenizer: str = "byte"
-    sequence_length: int = 128
-    validation_tokens: int = 131_072
-    unique_tokens: int = 0
+    sequence_length: Annotated[int, Allowed(2, 2**24, "positions are exact in float32 up to there")] = 128
+    validation_tokens: Annotated[int, Allowed(1, 10**12)] = 131_072
+    unique_tokens: Annotated[int, Allowed(0, 10**18)] = 0
     # Left out of a run's identity at their defaults: runs from before these fields keep their names.
     skills: str = dataclasses.field(default="", metadata={"identity": "if set"})
-    skill_tokens: int = dataclasses.field(default=4_194_304, metadata={"identity": "if set"})
+    skill_tokens: Annotated[int, Allowed(1, 10**12)] = dataclasses.field(
+        default=4_194_304, metadata={"identity": "if set"}
+    )
 
     def __post_init__(self) -> None:
+        bounds.check(self, "data.")
+        for key in ("corpus", "tokenizer", "skills"):
+            text = getattr(self, key)
+            if len(text) > MOST_PATH_BYTES or "\0" in text:
+                raise BadInput(
+                    f"data.{key}={shown(text)}: must be at most {MOST_PATH_BYTES} letters without NUL"
+                )
         corpus, _ = corpora.find(self.corpus)
         if self.domain not in corpus.DOMAINS:
             allowed = ", ".join(corpus.DOMAINS)
             raise BadInput(f"data.domain={self.domain!r}: of {self.corpus} it must be one of {allowed}")
         kind, _, rest = self.tokenizer.partition(":")
-        sized = kind in SMALLEST_SIZES and rest.isascii() and rest.isdigit()
+        sized = kind in SMALLEST_SIZES and rest.isascii() and rest.isdigit() and len(rest) < 20
         if not (self.tokenizer in ("byte", "char") or sized or (self.tokenizer.startswith(FILE) and rest)):
             raise BadInput(f"data.tokenizer={self.tokenizer!r}: must be {TOKENIZER_FORMS}")
-        if sized and int(rest) < SMALLEST_SIZES[kind]:
-            raise BadInput(f"data.tokenizer={self.tokenizer!r}: SIZE must be at least {SMALLEST_SIZES[kind]}")
-        if self.sequence_length < 2:
-            raise BadInput(f"data.sequence_length={self.sequence_length}: must be at least 2")
+        if sized and not SMALLEST_SIZES[kind] <= int(rest) <= INT32:
+            raise BadInput(
+                f"data.tokenizer={self.tokenizer!r}: SIZE must be at least {SMALLEST_SIZES[kind]}, at most {INT32}"
+            )
         if self.validation_tokens < self.sequence_length:
             raise BadInput(
                 f"data.validation_tokens={self.validation_tokens}: must be at least "

@@ -18,7 +18,7 @@ from core.errors import BadInput
 from data.config import DataConfig
 from experiments.grids import flops_per_token, models_of, over_tokens
 from experiments.scaling import ScalingRule
-from experiments.spec import Sweep, check_at_least
+from experiments.spec import Seeds, Sweep, check_at_least
 
 PRESETS: dict[str, dict[str, Any]] = {
     # 8 sizes from 1M to 60M parameters by 5 data sizes, up to one pass over the default corpus: 1.2e17 FLOPs. Batch
@@ -40,7 +40,7 @@ def sweep(
     params: tuple[float, ...] = (7.5e3, 1.1e4, 2.1e4, 4.6e4, 9.6e4, 2.18e5),
     tokens: tuple[int, ...] = (163_840, 327_680, 655_360, 1_310_720, 2_621_440, 5_242_880, 10_485_760),
     most_flops: float = 1.2e12,
-    seeds: int = 1,
+    seeds: Seeds = 1,
     trunk: bool = True,
     batch_tokens: int = 1024,
     sequence_length: int = 128,

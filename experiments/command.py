@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 from core import cli
 from core.errors import BadInput
+from core.names import plain_name
+from core.reading import printable
 from core.rundir import SweepDirectory
 from core.suggest import unknown
 from experiments import registry
@@ -111,19 +113,25 @@ def located(sweep: Sweep, directory: Path) -> Sweep:
 
 
 def settings(items: Sequence[str]) -> dict[str, str]:
-    """{"model.width": "96"} from ["model.width=96"]."""
-    pairs = [item.partition("=") for item in items]
-    for key, equals, _ in pairs:
+    """{"model.width": "96"} from ["model.width=96"].
+
+    Raises:
+      BadInput: another form, or a key with two values.
+    """
+    found: dict[str, str] = {}
+    for key, equals, value in (item.partition("=") for item in items):
         if not (key and equals):
-            raise BadInput(f"--set {key}: must be KEY=VALUE, such as model.width=96")
-    return {key: value for key, _, value in pairs}
+            raise BadInput(f"--set {printable(key)}: must be KEY=VALUE, such as model.width=96")
+        if found.setdefault(key, value) != value:
+            raise BadInput(
+                f"--set {printable(key)}: given twice, as {printable(found[key])} and {printable(value)}"
+            )
+    return found
 
 
 def sweep_directory(runs: Path, name: str) -> Path:
     """runs/<name>; the name stays inside the folder."""
-    if not name or name in (".", "..") or "/" in name or "\\" in name:
-        raise BadInput(f"--name={name!r}: must be a plain folder name")
-    return runs / name
+    return runs / plain_name("--name", name)
 
 
 def _arguments_of(
@@ -133,7 +141,7 @@ def _arguments_of(
     # With the rest of tyro, which a list of the experiments is spared.
     from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, UseAppendAction, arg
 
-    own = functools.partial(cli.delayed(sweep), **defaults)
+    own = functools.partial(cli.delayed(sweep, finite=True), **defaults)
 
     def gather(
         experiment: Annotated[Callable[[], Sweep], arg(constructor=own), OmitArgPrefixes],

@@ -16,14 +16,14 @@ from core.errors import BadInput
 from data.config import DataConfig
 from experiments.grids import models_of, over_tokens
 from experiments.scaling import ScalingRule
-from experiments.spec import Sweep, check_at_least
+from experiments.spec import Seeds, Sweep, check_at_least
 
 
 def sweep(
     params: tuple[float, ...] = (1.1e4, 3.3e4, 6.8e4),
     unique_tokens: tuple[int, ...] = (32_768, 131_072, 524_288, 0),
     tokens: tuple[int, ...] = (131_072, 262_144, 524_288, 1_048_576, 2_097_152),
-    seeds: int = 1,
+    seeds: Seeds = 1,
     trunk: bool = True,
     corpus: str = "pysource",
     rule: str = "",

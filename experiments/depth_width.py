@@ -18,7 +18,7 @@ from core.errors import BadInput
 from data.config import DataConfig
 from experiments.grids import over_tokens
 from experiments.scaling import ScalingRule, head_width
-from experiments.spec import Sweep, check_at_least
+from experiments.spec import Seeds, Sweep, check_at_least
 from model.config import ModelConfig
 
 USUAL_FF = 8 / 3  # feed-forward width over width of a gated network (Shazeer 2020, arXiv 2002.05202)
@@ -30,7 +30,7 @@ def sweep(
     params: tuple[float, ...] = (3.4e4, 1.2e5),
     depths: tuple[int, ...] = (1, 2, 4, 8),
     tokens: tuple[int, ...] = (327_680, 655_360, 1_310_720),
-    seeds: int = 1,
+    seeds: Seeds = 1,
     trunk: bool = True,
     corpus: str = "pysource",
     rule: str = "",
@@ -50,10 +50,9 @@ def sweep(
     scaling = ScalingRule.read(rule, data=DataConfig(corpus=corpus, validation_tokens=65_536))
     return Sweep(
         run
-        for size in params
-        for depth in depths
+        for model in [shape(scaling, size, depth) for size in params for depth in depths]
         for seed in range(seeds)
-        for run in over_tokens(scaling, shape(scaling, size, depth), tokens, seed, trunk)
+        for run in over_tokens(scaling, model, tokens, seed, trunk)
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from core.errors import BadInput
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
-from experiments.spec import RunSpec, Sweep, check_at_least
+from experiments.spec import RunSpec, Seeds, Sweep, check_at_least
 from model.config import ModelConfig
 
 # In the training text, so positive controls; the corpus keeps the other 36%.
@@ -65,7 +65,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 def sweep(
     widths: tuple[int, ...] = (16, 24, 32, 40, 32, 40, 48, 56, 64),
     depths: tuple[int, ...] = (1, 1, 1, 1, 2, 2, 2, 2, 2),
-    seeds: int = 3,
+    seeds: Seeds = 3,
     tokens: int = 6_291_456,
     batch_tokens: int = 2048,
     sequence_length: int = 64,

@@ -13,13 +13,13 @@ scores the forecast and draws it.
 from collections.abc import Iterable
 
 from experiments import quickstart
-from experiments.spec import RunSpec, Sweep, check_at_least
+from experiments.spec import RunSpec, Seeds, Sweep, check_at_least
 
 
 def sweep(
     tokens: tuple[int, ...] = (196_608, 393_216, 786_432, 1_572_864),
     sizes: int = 5,
-    seeds: int = 1,
+    seeds: Seeds = 1,
     corpus: str = "pysource",
 ) -> Sweep:
     """The grid of quickstart on fewer tokens; its largest size is the one that is forecast.

@@ -12,21 +12,23 @@ for each.
 """
 
 import math
+from typing import Annotated
 
+from core.bounds import Allowed
 from core.errors import BadInput
 from data.config import DataConfig
 from experiments.grids import distinct_models, flops_per_token, over_tokens, tokens_for
 from experiments.scaling import ScalingRule
-from experiments.spec import Sweep, check_at_least
+from experiments.spec import Seeds, Sweep, check_at_least
 from model.config import ModelConfig
 
 
 def sweep(
     budgets: tuple[float, ...] = (1e11, 2e11, 4e11, 8e11),
-    sizes: int = 5,
+    sizes: Annotated[int, Allowed(3, 100)] = 5,
     step: float = 1.6,
     tokens_per_param: float = 36.0,
-    seeds: int = 1,
+    seeds: Seeds = 1,
     trunk: bool = True,
     corpus: str = "pysource",
     rule: str = "",

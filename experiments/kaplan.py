@@ -14,13 +14,13 @@ beats. Kaplan et al. counted N without embeddings; the report gives both counts.
 from data.config import DataConfig
 from experiments.grids import models_of, over_tokens
 from experiments.scaling import ScalingRule
-from experiments.spec import Sweep, check_at_least
+from experiments.spec import Seeds, Sweep, check_at_least
 
 
 def sweep(
     params: tuple[float, ...] = (7.5e3, 1.1e4, 2.1e4, 3.3e4, 6.8e4, 1.23e5),
     tokens: tuple[int, ...] = (163_840, 327_680, 655_360, 1_310_720, 2_621_440),
-    seeds: int = 1,
+    seeds: Seeds = 1,
     trunk: bool = True,
     corpus: str = "pysource",
     rule: str = "",

@@ -13,7 +13,7 @@ from typing import Literal
 
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
-from experiments.spec import RunSpec, Sweep, check_at_least, with_learning_rate
+from experiments.spec import RunSpec, Seeds, Sweep, check_at_least, with_learning_rate
 
 
 def sweep(
@@ -24,7 +24,7 @@ def sweep(
     base_width: int = 64,
     tokens: int = 131_072,
     batch_tokens: int = 512,
-    seeds: int = 1,
+    seeds: Seeds = 1,
     corpus: str = "pysource",
 ) -> Sweep:
     """One run for each parametrization, width, peak and seed.

@@ -8,7 +8,7 @@ Expect  docs/results/quickstart.md
 
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
-from experiments.spec import Sweep, check_at_least
+from experiments.spec import Seeds, Sweep, check_at_least
 
 # 11k to 218k parameters, each about twice the one before.
 WIDTH_AND_DEPTH = ((16, 2), (32, 2), (48, 2), (48, 4), (64, 4))
@@ -17,7 +17,7 @@ WIDTH_AND_DEPTH = ((16, 2), (32, 2), (48, 2), (48, 4), (64, 4))
 def sweep(
     tokens: tuple[int, ...] = (327_680, 655_360, 1_310_720, 2_621_440, 5_242_880),
     sizes: int = 5,
-    seeds: int = 1,
+    seeds: Seeds = 1,
     corpus: str = "pysource",
     rule: str = "",
     trunk: bool = True,

@@ -56,8 +56,8 @@ def _headline(docstring: str | None) -> str:
 def _tree_of(path: Path) -> ast.Module:
     """The source of a file; empty where it cannot be understood."""
     try:
-        return ast.parse(path.read_text())
-    except (SyntaxError, OSError):
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError, OSError):
         return ast.Module([], [])
 
 

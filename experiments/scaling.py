@@ -3,15 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from core import bounds
+from core.bounds import INT32, Allowed
 from core.codec import from_json
 from core.errors import BadInput
 from core.files import read_json
 from data.config import DataConfig
 from experiments import hyperparameters
 from experiments.spec import OptimConfig, RunSpec
-from model.config import ModelConfig
+from model.config import MOST_PARAMETERS, Axis, Blocks, ModelConfig
 from model.ledger import ledger
 
 # Fields of a rule that a rule file does not set: they say what is trained, not how its size decides the rest.
@@ -58,26 +60,26 @@ class ScalingRule:
     """
 
     data: DataConfig = DataConfig()
-    vocabulary: int = 256
-    aspect_at_100k: float = 16.0
-    aspect_exponent: float = 1 / 6
-    batch_tokens: int = 1024
-    learning_rate_at_100k: float = 8e-3
-    learning_rate_exponent: float = 0.4
-    warmup_fraction: float = 0.05
-    cooldown_fraction: float = 0.2
-    weight_decay: float = 0.1
+    vocabulary: Axis = 256
+    aspect_at_100k: Annotated[float, Allowed(1e-3, 1e6)] = 16.0
+    aspect_exponent: Annotated[float, Allowed(-2, 2)] = 1 / 6
+    batch_tokens: Annotated[int, Allowed(1, INT32)] = 1024
+    learning_rate_at_100k: Annotated[float, Allowed(1e-9, 1e9)] = 8e-3
+    learning_rate_exponent: Annotated[float, Allowed(-3, 3)] = 0.4
+    warmup_fraction: Annotated[float, Allowed(0, 1)] = 0.05
+    cooldown_fraction: Annotated[float, Allowed(0, 1)] = 0.2
+    weight_decay: Annotated[float, Allowed(0, 1e9)] = 0.1
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     scan: bool = False
     parametrization: Literal["standard", "mup"] = "standard"
-    base_width: int = 64
-    base_depth: int = 2
-    base_head_width: int = 16
-    learning_rate_at_base: float = 6e-3
-    decay_per_step: float = 8e-4
-    decay_timescale: float = 0.0
+    base_width: Axis = 64
+    base_depth: Blocks = 2
+    base_head_width: Axis = 16
+    learning_rate_at_base: Annotated[float, Allowed(1e-9, 1e9)] = 6e-3
+    decay_per_step: Annotated[float, Allowed(0, 1)] = 8e-4
+    decay_timescale: Annotated[float, Allowed(0, 1e9)] = 0.0
     batch_rule: Literal["constant", "power_line", "kaplan", "deepseek", "step_law"] = "constant"
-    batch_known_at: int = 1_048_576
+    batch_known_at: Annotated[int, Allowed(1, 10**18)] = 1_048_576
     warmup_rule: Literal["fraction", "parameters", "adam"] = "fraction"
 
     def __post_init__(self) -> None:
@@ -88,15 +90,7 @@ class ScalingRule:
         ):
             if getattr(self, key) not in allowed:
                 raise BadInput(f"{key}={getattr(self, key)!r}: must be one of {', '.join(allowed)}")
-        for key in ("batch_tokens", "batch_known_at", "learning_rate_at_100k", "learning_rate_at_base"):
-            if not 0 < getattr(self, key) < math.inf:
-                raise BadInput(f"{key}={getattr(self, key)}: must be positive")
-        for key in ("weight_decay", "decay_per_step", "decay_timescale"):
-            if not 0 <= getattr(self, key) < math.inf:
-                raise BadInput(f"{key}={getattr(self, key)}: must not be negative")
-        for key in ("warmup_fraction", "cooldown_fraction"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise BadInput(f"{key}={getattr(self, key)}: must be between 0 and 1")
+        bounds.check(self)
 
     @classmethod
     def read(cls, path: str, **choices: Any) -> "ScalingRule":
@@ -134,6 +128,7 @@ class ScalingRule:
           BadInput: no shape comes within a factor 1.5.
         """
         aspect = self.aspect_at_100k * (params / 1e5) ** self.aspect_exponent
+        bounds.refuse("params", params, Allowed(0, MOST_PARAMETERS))
         best, best_cost = None, math.inf
         for depth in range(1, 129):
             unit = head_width(params)
@@ -283,8 +278,7 @@ class ScalingRule:
         rule = self.settled(size, tokens)
         if not tokens >= rule.batch_tokens:
             raise BadInput(f"tokens={tokens:g}: below one batch (batch_tokens={rule.batch_tokens})")
-        if evaluations < 1:
-            raise BadInput(f"evaluations={evaluations}: must be at least 1 (the end of training)")
+        bounds.refuse("evaluations", evaluations, Allowed(1, 10_000, "1 is the end of training"))
         model = model or self.model(params)
         mup = self.parametrization == "mup"
         total = rule.whole_batches(tokens)

@@ -1,9 +1,12 @@
 """Runs and sweeps: what an experiment returns."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated
 
+from core.bounds import Allowed
 from core.codec import with_settings
 from core.errors import BadInput
 from training.spec import OptimConfig, RunSpec
@@ -11,10 +14,15 @@ from training.spec import OptimConfig, RunSpec
 __all__ = [
     "OptimConfig",
     "RunSpec",
+    "Seeds",
     "Sweep",
     "check_at_least",
     "with_learning_rate",
 ]
+
+
+MOST_RUNS = 100_000  # of a sweep: more is a slip of the keyboard, and would fill the memory first
+Seeds = Annotated[int, Allowed(1, 1000)]
 
 
 def check_at_least(minimum: int, most: int | None = None, **values: int) -> None:
@@ -46,7 +54,9 @@ class Sweep:
     given: Mapping[str, int] = dataclasses.field(compare=False)
 
     def __init__(self, runs: Iterable[RunSpec]):
-        listed = list(runs)
+        listed = list(itertools.islice(runs, MOST_RUNS + 1))
+        if len(listed) > MOST_RUNS:
+            raise BadInput(f"the sweep has more than {MOST_RUNS} runs: its arguments ask for too many")
         unique = {run.run_id: run for run in listed}
         if not unique:
             raise BadInput("the sweep is empty: its arguments leave no run to train")

@@ -16,7 +16,7 @@ from core.errors import BadInput
 from data.config import SMALLEST_SIZES, DataConfig
 from experiments.grids import over_tokens, tokens_for
 from experiments.scaling import ScalingRule
-from experiments.spec import Sweep, check_at_least
+from experiments.spec import Seeds, Sweep, check_at_least
 
 
 def sweep(
@@ -25,7 +25,7 @@ def sweep(
     widths: tuple[int, ...] = (32, 64),
     depth: int = 2,
     characters: int = 256,
-    seeds: int = 1,
+    seeds: Seeds = 1,
     trunk: bool = True,
     corpus: str = "pysource",
 ) -> Sweep:

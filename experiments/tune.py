@@ -15,7 +15,7 @@ from typing import Literal
 
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
-from experiments.spec import Sweep, check_at_least, with_learning_rate
+from experiments.spec import Seeds, Sweep, check_at_least, with_learning_rate
 
 
 def sweep(
@@ -24,7 +24,7 @@ def sweep(
     rates: tuple[float, ...] = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032),
     tokens: int = 327_680,
     parametrization: Literal["mup", "standard"] = "mup",
-    seeds: int = 1,
+    seeds: Seeds = 1,
     rule: str = "",
     corpus: str = "pysource",
 ) -> Sweep:

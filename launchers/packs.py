@@ -13,6 +13,7 @@ from pathlib import Path
 from core.codec import to_json
 from core.errors import BadInput
 from core.files import append_to
+from core.reading import printable
 from launchers.local.devices import Place
 from training.packs.size import decide, known_rates
 from training.program import shape_of
@@ -40,8 +41,8 @@ def parse_pack(text: str, name: str = "--pack") -> str | int:
         return "auto"
     if text == "off":
         return 1
-    if not text.isdecimal() or int(text) < 1:
-        raise BadInput(f"{name}={text}: must be auto, off or a whole number of runs, at least 1")
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) < 1:
+        raise BadInput(f"{name}={printable(text)}: must be auto, off or a whole number of runs, at least 1")
     return int(text)
 
 
@@ -216,7 +217,8 @@ def _measure(requests: list[dict], place: Place, cache_root: Path, log: Path) ->
             input=json.dumps(requests),
             stdout=subprocess.PIPE,
             stderr=errors,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             cwd=ROOT,
             env={**os.environ, **place.environment},

@@ -63,7 +63,7 @@ def from_keys(kind: type[T], values: Mapping[str, Any], **more: Any) -> T:
     converted = {}
     for key, value in values.items():
         if key not in fields:
-            raise BadInput(f"unknown key {key!r} in the site file: allowed are {', '.join(fields)}")
+            raise BadInput(f"unknown key {shown(key)} in the site file: allowed are {', '.join(fields)}")
         default = fields[key].default
         if isinstance(default, tuple):
             if not (isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)):

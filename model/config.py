@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
-import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from core import bounds
+from core.bounds import INT32, Allowed
 from core.errors import BadInput
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
@@ -17,6 +18,11 @@ CHOICES = {
     "matmul_precision": ("default", "high", "highest"),
 }
 BASE = ("base_width", "base_depth", "base_head_width")
+MOST_PARAMETERS = 1e13  # 160 TB of weights, gradients and Adam's moments
+
+Axis = Annotated[int, Allowed(1, INT32, "XLA counts an axis in int32")]
+AxisOrRule = Annotated[int, Allowed(1, INT32, "XLA counts an axis in int32", zero="the default rule")]
+Blocks = Annotated[int, Allowed(1, 10_000)]
 
 
 @functools.cache
@@ -61,19 +67,24 @@ class ModelConfig:
         to which the learning rate of a run refers.
     """
 
-    vocabulary: int = 256
-    width: int = 64
-    depth: int = 2
-    heads: int = 2
-    kv_heads: int = 2
-    head_width: int = 0
-    ff_width: int = 0
+    vocabulary: Axis = 256
+    width: Axis = 64
+    depth: Blocks = 2
+    heads: Axis = 2
+    kv_heads: Axis = 2
+    head_width: AxisOrRule = 0
+    ff_width: AxisOrRule = 0
     activation: Literal["swiglu", "gelu"] = "swiglu"
     tied: bool = True
     qk_norm: bool = True
-    logit_softcap: float = 0.0
-    rope_base: float = 10_000.0
-    norm_epsilon: float = 1e-6
+    logit_softcap: Annotated[
+        float, Allowed(1, 1e6, "less keeps every probability near a guess, more caps no logit", zero="none")
+    ] = 0.0
+    rope_base: Annotated[float, Allowed(1, 1e12)] = 10_000.0
+    norm_epsilon: Annotated[
+        float,
+        Allowed(1e-20, 1, "less is lost in float32, more outweighs every activation and nothing is trained"),
+    ] = 1e-6
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "block", "dots"] = "none"
     scan: bool = True
@@ -84,19 +95,12 @@ class ModelConfig:
     parametrization: Literal["standard", "mup"] = dataclasses.field(
         default="standard", metadata={"identity": "if set"}
     )
-    base_width: int = dataclasses.field(default=64, metadata={"identity": "if set"})
-    base_depth: int = dataclasses.field(default=2, metadata={"identity": "if set"})
-    base_head_width: int = dataclasses.field(default=16, metadata={"identity": "if set"})
+    base_width: Axis = dataclasses.field(default=64, metadata={"identity": "if set"})
+    base_depth: Blocks = dataclasses.field(default=2, metadata={"identity": "if set"})
+    base_head_width: Axis = dataclasses.field(default=16, metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
-        for key in ("vocabulary", "width", "depth", "heads", "kv_heads", *BASE):
-            if getattr(self, key) < 1:
-                raise BadInput(f"model.{key}={getattr(self, key)}: must be at least 1")
-        for key in ("head_width", "ff_width"):
-            if getattr(self, key) < 0:
-                raise BadInput(
-                    f"model.{key}={getattr(self, key)}: must be at least 1, or 0 for the default rule"
-                )
+        bounds.check(self, "model.")
         if self.head_width == 0 and self.width % self.heads:
             raise BadInput(f"model.width={self.width}: must be a multiple of model.heads={self.heads}")
         if self.heads % self.kv_heads:
@@ -105,14 +109,6 @@ class ModelConfig:
             raise BadInput(
                 f"model.head_width={self.resolved_head_width}: must be even (rotary positions turn pairs)"
             )
-        if not self.logit_softcap >= 0:
-            raise BadInput(f"model.logit_softcap={self.logit_softcap}: must be positive, or 0 for none")
-        for key in ("rope_base", "norm_epsilon"):
-            if not getattr(self, key) > 0:
-                raise BadInput(f"model.{key}={getattr(self, key)}: must be positive")
-        for key in ("logit_softcap", "rope_base", "norm_epsilon"):
-            if math.isinf(getattr(self, key)):
-                raise BadInput(f"model.{key}={getattr(self, key)}: must be finite")
         for key, allowed in {**CHOICES, "architecture": architectures()}.items():
             if getattr(self, key) not in allowed:
                 raise BadInput(f"model.{key}={getattr(self, key)!r}: must be one of {', '.join(allowed)}")
@@ -122,6 +118,20 @@ class ModelConfig:
                 raise BadInput(
                     f"model.{key}={getattr(self, key)}: only model.parametrization=mup has a base, not standard"
                 )
+        if self.about_parameters > MOST_PARAMETERS:
+            raise BadInput(
+                f"model.width={self.width}: with depth {self.depth}, ff_width {self.resolved_ff_width} and vocabulary "
+                f"{self.vocabulary} about {self.about_parameters:.3g} parameters; must be at most {MOST_PARAMETERS:g} "
+                "(more than any machine can train)"
+            )
+
+    @property
+    def about_parameters(self) -> int:
+        """Parameters of the matrices, as a decoder has them; the exact count is read off the tree (ledger.py)."""
+        attention = 2 * (self.heads + self.kv_heads) * self.resolved_head_width
+        feed_forward = (2 if self.activation == "gelu" else 3) * self.resolved_ff_width
+        embeddings = self.vocabulary * (1 if self.tied else 2)
+        return self.width * (self.depth * (attention + feed_forward) + embeddings)
 
     @property
     def resolved_head_width(self) -> int:

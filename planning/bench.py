@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
+from core.bounds import Allowed
 from core.errors import BadInput
 from launchers.local.launch import LocalOptions
 from planning import throughput
@@ -21,8 +23,8 @@ class BenchFlags:
       seconds: of training, of each timed run.
     """
 
-    workers: int | None = None
-    cores_per_worker: int = 1
+    workers: Annotated[int | None, Allowed(1, 10_000)] = None
+    cores_per_worker: Annotated[int, Allowed(1, 10_000)] = 1
     seconds: float = 3.0
 
 

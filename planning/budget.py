@@ -15,13 +15,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 from rich.table import Table
 
 from core import cli
+from core.bounds import Allowed
 from core.errors import EXIT_COMPLETE, BadInput, writes
 from core.files import read_json, write_json
 from core.numbers import short_count
@@ -64,9 +65,9 @@ class BudgetFlags:
     sweep: tyro.conf.Positional[Path | None] = None
     budget: float | None = None
     target: float | None = None
-    next: int | None = None
-    runs_at_most: int = 30
-    seeds: int = 1
+    next: Annotated[int | None, Allowed(1, 1000)] = None
+    runs_at_most: Annotated[int, Allowed(6, 1000, "a law has 5 parameters")] = 30
+    seeds: Annotated[int, Allowed(1, 100)] = 1
     structure: str = "auto"
     noise: float | None = None
     prior: Path | None = None
@@ -118,12 +119,6 @@ def _check_ranges(flags: BudgetFlags) -> None:
         value = getattr(flags, name)
         if value is not None and not (math.isfinite(value) and value > 0):
             raise BadInput(f"--{name.replace('_', '-')}={value:g}: must be positive and finite")
-    if flags.next is not None and flags.next < 1:
-        raise BadInput(f"--next={flags.next}: must be at least 1")
-    if flags.runs_at_most < 6:
-        raise BadInput(f"--runs-at-most={flags.runs_at_most}: at least 6 are needed for a law of 5 parameters")
-    if not 1 <= flags.seeds <= 100:
-        raise BadInput(f"--seeds={flags.seeds}: must be between 1 and 100")
     if flags.structure not in STRUCTURES:
         raise BadInput(f"--structure={flags.structure}: must be one of {', '.join(STRUCTURES)}")
 

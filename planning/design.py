@@ -15,6 +15,7 @@ import numpy as np
 
 from analysis.fit.frontier import frontier
 from core.errors import BadInput
+from core.reading import shown
 
 PARAMETERS = ("E", "A", "B", "alpha", "beta")
 NORMAL_90 = 1.6448536269514722  # quantile of the normal distribution at 0.95: a two-sided 90% interval
@@ -78,17 +79,19 @@ def laws_with(alpha: Any, beta: Any, ratio: Any, reducible: Any, flops: float) -
     }
 
 
-def laws_of_fit(fit: Mapping[str, Any], count: int, seed: int) -> dict[str, np.ndarray]:
+def laws_of_fit(fit: object, count: int, seed: int) -> dict[str, np.ndarray]:
     """Plausible laws from the draws of a fit.json of the Chinchilla law: up to `count`, those that are laws at all.
 
     Raises:
       BadInput: another law, or fewer than 8 usable draws: the runs behind the fit do not determine it.
     """
+    if not isinstance(fit, Mapping):
+        raise BadInput("not a fit.json: it holds no object")
     if fit.get("law") != "chinchilla":
-        raise BadInput(f"a fit of the chinchilla law is needed, not of {fit.get('law')}")
+        raise BadInput(f"a fit of the chinchilla law is needed, not of {shown(fit.get('law'))}")
     try:
         draws = np.array(fit["draws"] or [], dtype=np.float64).reshape(-1, len(PARAMETERS))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise BadInput("not a fit.json: its draws cannot be read") from None
     usable = draws[
         np.isfinite(draws).all(axis=1) & (draws[:, :3] > 1e-6).all(axis=1)

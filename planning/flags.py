@@ -3,6 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+from core.bounds import Allowed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +30,8 @@ class PlanFlags:
       json: the plan as JSON, every RunSpec whole.
     """
 
-    workers: int | None = None
-    cores_per_worker: int = 1
+    workers: Annotated[int | None, Allowed(1, 10_000)] = None
+    cores_per_worker: Annotated[int, Allowed(1, 10_000)] = 1
     pack: str = "auto"
     device: str | None = None
     throughput: Path | None = None

@@ -42,14 +42,14 @@ def measure(
     shapes = list({shape_of(spec): spec for spec in specs}.values())
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         options = dataclasses.replace(options, cache_root=_without_programs(options.cache_root, Path(folder)))
-        short = [shortened(spec, FIRST_STEPS, 0) for spec in shapes]
+        short = [printable(spec, FIRST_STEPS, 0) for spec in shapes]
         first = _train(Path(folder) / "first", short, options)
         steps = [
             max(FIRST_STEPS, round(seconds * _rate(record.result) / spec.batch_tokens))
             for spec, record in zip(shapes, first, strict=True)
         ]
         timed = [
-            shortened(spec, count, seed) for spec, count in zip(shapes, steps, strict=True) for seed in (0, 1)
+            printable(spec, count, seed) for spec, count in zip(shapes, steps, strict=True) for seed in (0, 1)
         ]
         second = _train(Path(folder) / "timed", timed, options)
     workers = len(places(len(specs), options.workers, options.cores_per_worker))
@@ -70,7 +70,7 @@ def _without_programs(cache_root: Path, folder: Path) -> Path:
     return fresh
 
 
-def shortened(spec: RunSpec, steps: int, seed: int) -> RunSpec:
+def printable(spec: RunSpec, steps: int, seed: int) -> RunSpec:
     """The same network, data and batch for so many steps, evaluated once at the end."""
     tokens = steps * spec.batch_tokens
     optim = dataclasses.replace(spec.optim, schedule="constant", warmup_tokens=0, cooldown_tokens=0)

@@ -107,16 +107,12 @@ class Estimate:
 
     def seconds(self, spec: RunSpec) -> float:
         """Of a run, from its order to its end, without compilation."""
-        more_evaluations = max(0, len(_own_marks(spec)) - 1)
+        more_evaluations = len(spec.all_marks) - 1
         return (
             spec.trained_tokens / self.tokens_per_second
             + self.run_seconds
             + more_evaluations * self.evaluation_seconds
         )
-
-
-def _own_marks(spec: RunSpec) -> tuple[int, ...]:
-    return tuple(mark for mark in spec.all_marks if mark > (spec.branch_at_tokens or 0))
 
 
 def device_here(gpus: Sequence[str] = ()) -> str:
@@ -128,7 +124,7 @@ def device_here(gpus: Sequence[str] = ()) -> str:
     if gpus:
         listing = subprocess.run(
             ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", f"--id={gpus[0]}"],
-            capture_output=True, text=True, check=False,
+            capture_output=True, encoding="utf-8", errors="replace", check=False,
         )  # fmt: skip
         if listing.returncode == 0 and listing.stdout.strip():
             return listing.stdout.strip().splitlines()[0]
@@ -138,7 +134,7 @@ def device_here(gpus: Sequence[str] = ()) -> str:
 def processor_name() -> str:
     """The processor's model name where the system tells it, else its architecture."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Annotated
 
 from core import stop
+from core.bounds import Allowed
 from core.codec import from_json
 from core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput
 from training.execution import Execution, Report
@@ -27,11 +29,11 @@ class Flags:
 
     cache: Path = Path("cache")
     """corpora, token caches, compiled programs"""
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: Annotated[float, Allowed(1e-3, 1e9)] = 60.0
     """least time between checkpoints"""
-    cores: int | None = None
+    cores: Annotated[int | None, Allowed(1, 10_000)] = None
     """use this many CPU cores (default: all that this process may use)"""
-    lock_patience_seconds: float = 0.0
+    lock_patience_seconds: Annotated[float, Allowed(0, 1e9)] = 0.0
     """how long to wait for another process that trains the same, before ending with 75"""
 
     def prepare(self) -> None:

@@ -81,8 +81,8 @@ class MetricsLog:
             good = self._checkpoints.latest_tokens
             raise Diverged(
                 f"diverged at step {tokens // spec.batch_tokens} ({tokens} tokens): loss {loss:g}, gradient "
-                f"norm {grad_norm:g}; last good checkpoint: {f'{good} tokens' if good else 'none'}; lower "
-                f"optim.learning_rate={spec.optim.learning_rate:g} or lengthen optim.warmup_tokens"
+                f"norm {grad_norm:g}; last good checkpoint: {f'{good} tokens' if good else 'none'}; "
+                f"{self._likely_cause(tokens - spec.batch_tokens)}"
             )
         # The first step of an attempt is compiled and timed as one, so it has no rate of its own.
         tokens_per_second = None if self._is_first else spec.batch_tokens / elapsed
@@ -105,6 +105,19 @@ class MetricsLog:
         if tokens_per_second and time.monotonic() - self._reported > REPORT_SECONDS:
             self._reported = time.monotonic()
             self._report(tokens, loss, tokens_per_second / sharers)
+
+    def _likely_cause(self, trained: int) -> str:
+        """What to change. A loss is measured before its step, so a first one cannot be the learning rate's.
+
+        Args:
+          trained: tokens that the weights of this loss were trained on.
+        """
+        if not trained:
+            return "nothing was trained yet, so not the learning rate: look at the settings of the model"
+        lower = f"lower optim.learning_rate={self._spec.optim.learning_rate:g} or lengthen optim.warmup_tokens"
+        if self._is_first:
+            return f"the state that was resumed at {trained} tokens may be damaged (launch.py doctor); else {lower}"
+        return lower
 
     def sync(self) -> None:
         """Flush all rows to disk."""

@@ -14,6 +14,8 @@ from training.member import Member
 from training.objectives import Batch
 from training.step_log import StepLog
 
+NOTHING = Asked(stop=False, save=False)  # before the first step
+
 
 def train(
     members: Sequence[Member], lanes: Lanes, ask: Callable[[Sequence[Member]], Asked]
@@ -32,6 +34,10 @@ def train(
     """
     log = StepLog(members)
     yield from (member for member in members if member.has_ended)
+    if new := [member for member in members if member.tokens == 0 and member.is_due(NOTHING)]:
+        pause(new, lanes, NOTHING)
+        yield from (member for member in new if member.has_ended)
+        log.lap()
     while group := furthest_behind(members):
         for batches in read_together(group, until=next_meeting(group, members)):
             hyper = {member.lane: member.hyper() for member in group}

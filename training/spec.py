@@ -9,12 +9,14 @@ import functools
 import hashlib
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from core import discover
+from core import bounds, discover
+from core.bounds import INT32, Allowed
 from core.codec import canonical_json
 from core.errors import BadInput
 from core.numbers import short_count
+from core.reading import shown
 from data.config import DataConfig
 from model.config import ModelConfig
 
@@ -22,6 +24,11 @@ HERE = Path(__file__).resolve().parent
 
 # A run's name is a folder in its sweep and nothing else: never a path, never an option, never hidden.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+# The step is taken in float32, so ranges say what is left of a number there.
+Average = Annotated[float, Allowed(0, 1 - 2**-24, "1 in float32: the average would never take anything in")]
+Tokens = Annotated[int, Allowed(1, 10**18, "no machine reads more")]
+TokensOrNone = Annotated[int, Allowed(0, 10**18, "no machine reads more")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,47 +54,43 @@ class OptimConfig:
       microbatch_tokens: gradients are accumulated over parts of this size; 0 for one part.
     """
 
-    learning_rate: float = 3e-3
-    beta1: float = 0.9
-    beta2: float = 0.95
-    epsilon: float = 1e-8
-    weight_decay: float = 0.1
+    learning_rate: Annotated[float, Allowed(1e-9, 1e9, "a smaller step is lost when a weight is rounded")] = (
+        3e-3
+    )
+    beta1: Average = 0.9
+    beta2: Average = 0.95
+    epsilon: Annotated[
+        float, Allowed(1e-30, 1, "less is 0 in float32, more outweighs every gradient and nothing is trained")
+    ] = 1e-8
+    weight_decay: Annotated[float, Allowed(1e-12, 1e9, "less is nothing in float32", zero="none")] = 0.1
     decay_all: bool = False
-    clip_norm: float = 1.0
+    clip_norm: Annotated[
+        float, Allowed(1e-4, 1e20, "gradients cut shorter vanish beside epsilon", zero="none")
+    ] = 1.0
     schedule: Literal["wsd", "cosine", "constant"] = "wsd"
-    warmup_tokens: int = 0
-    cooldown_tokens: int = 0
+    warmup_tokens: TokensOrNone = 0
+    cooldown_tokens: TokensOrNone = 0
     cooldown_shape: Literal["linear", "sqrt"] = "sqrt"
-    final_fraction: float = 0.0
-    z_loss: float = 0.0
-    microbatch_tokens: int = 0
+    final_fraction: Annotated[float, Allowed(0, 1)] = 0.0
+    z_loss: Annotated[float, Allowed(1e-12, 1, "more outweighs the loss", zero="none")] = 0.0
+    microbatch_tokens: Annotated[int, Allowed(0, INT32)] = 0
     decay: Literal["coupled", "independent"] = dataclasses.field(
         default="coupled", metadata={"identity": "if set"}
     )
     name: str = dataclasses.field(default="adamw", metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
-        for key in ("learning_rate", "epsilon"):
-            if not getattr(self, key) > 0:
-                raise BadInput(f"optim.{key}={getattr(self, key)}: must be positive")
-        for key in ("beta1", "beta2"):
-            if not 0 <= getattr(self, key) < 1:
-                raise BadInput(f"optim.{key}={getattr(self, key)}: must be at least 0 and below 1")
-        if not 0 <= self.final_fraction <= 1:
-            raise BadInput(f"optim.final_fraction={self.final_fraction}: must be between 0 and 1")
-        for key in (
-            "weight_decay",
-            "clip_norm",
-            "z_loss",
-            "warmup_tokens",
-            "cooldown_tokens",
-            "microbatch_tokens",
-        ):
-            if not getattr(self, key) >= 0:
-                raise BadInput(f"optim.{key}={getattr(self, key)}: must not be negative")
+        bounds.check(self, "optim.")
         discover.check("optim.name", self.name, HERE / "optimizers")
         if self.decay not in ("coupled", "independent"):
             raise BadInput(f"optim.decay={self.decay!r}: must be one of coupled, independent")
+        # A peak above 1 diverges by itself, and is then told to be the cause.
+        removed = self.weight_decay * (min(self.learning_rate, 1.0) if self.decay == "coupled" else 1.0)
+        if removed >= 1:
+            raise BadInput(
+                f"optim.weight_decay={self.weight_decay:g}: with optim.learning_rate={self.learning_rate:g} and "
+                f"optim.decay={self.decay} a step removes {removed:.3g} of every weight; must be below 1"
+            )
         if self.cooldown_tokens and self.schedule != "wsd":
             raise BadInput(
                 f"optim.cooldown_tokens={self.cooldown_tokens}: only schedule wsd has a cooldown, "
@@ -104,7 +107,8 @@ class RunSpec:
       seed: of initialization and data order.
       tokens: D, length of training; a multiple of batch_tokens.
       batch_tokens: tokens of one optimizer step; a multiple of data.sequence_length.
-      evaluation_marks: token counts at which the held-out slice is evaluated, besides the end.
+      evaluation_marks: token counts at which the held-out slice is evaluated, besides the end; 0 is before the first
+        step.
       checkpoint_marks: token counts whose checkpoints are kept for good: where branches may start.
       parent: run_id of the trunk that a branch starts from, in the same sweep.
       branch_at_tokens: token count of the trunk's checkpoint that a branch starts from.
@@ -116,25 +120,23 @@ class RunSpec:
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
-    seed: int = 0
-    tokens: int = 1_048_576
-    batch_tokens: int = 4096
+    seed: Annotated[int, Allowed(0, INT32)] = 0
+    tokens: Tokens = 1_048_576
+    batch_tokens: Annotated[int, Allowed(1, INT32, "XLA counts the positions of a batch in int32")] = 4096
     evaluation_marks: tuple[int, ...] = ()
     checkpoint_marks: tuple[int, ...] = ()
     parent: str | None = None
-    branch_at_tokens: int | None = None
+    branch_at_tokens: Annotated[int | None, Allowed(1, 10**18)] = None
     tasks: tuple[str, ...] = dataclasses.field(default=(), metadata={"identity": "if set"})
-    task_items: int = dataclasses.field(default=500, metadata={"identity": "if set"})
+    task_items: Annotated[int, Allowed(1, 1_000_000)] = dataclasses.field(
+        default=500, metadata={"identity": "if set"}
+    )
     objective: str = dataclasses.field(default="next_token", metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         discover.check("objective", self.objective, HERE / "objectives")
         length = self.data.sequence_length
-        for key in ("tokens", "batch_tokens"):
-            if getattr(self, key) < 1:
-                raise BadInput(f"{key}={getattr(self, key)}: must be at least 1")
-        if not 0 <= self.seed < 2**31:
-            raise BadInput(f"seed={self.seed}: must be at least 0 and below 2^31")
+        bounds.check(self)
         if self.batch_tokens % length:
             raise BadInput(
                 f"batch_tokens={self.batch_tokens}: must be a multiple of data.sequence_length={length}"
@@ -146,6 +148,11 @@ class RunSpec:
             raise BadInput(
                 f"tokens={self.tokens}: must be a multiple of batch_tokens={self.batch_tokens}, "
                 f"such as {below} or {below + self.batch_tokens}"
+            )
+        if self.steps > INT32:
+            raise BadInput(
+                f"tokens={self.tokens}: {self.steps} steps of batch_tokens={self.batch_tokens}; "
+                f"must be at most {INT32} steps (the optimizer counts them in int32)"
             )
         micro = self.optim.microbatch_tokens
         if micro and (micro % length or self.batch_tokens % micro):
@@ -163,7 +170,7 @@ class RunSpec:
             for mark in marks:
                 if mark % self.batch_tokens or not first <= mark <= self.tokens:
                     raise BadInput(
-                        f"{key}={mark}: must be a multiple of batch_tokens={self.batch_tokens} "
+                        f"{key}={shown(mark)}: must be a multiple of batch_tokens={self.batch_tokens} "
                         f"between {first} and tokens={self.tokens}"
                     )
             if tuple(sorted(set(marks))) != marks:
@@ -204,8 +211,9 @@ class RunSpec:
 
     @property
     def all_marks(self) -> tuple[int, ...]:
-        """Evaluation marks, the end of training included."""
-        return tuple(sorted({*self.evaluation_marks, self.tokens}))
+        """Where this run itself is evaluated, the end included; a branch leaves what it shares to its trunk."""
+        shared = -1 if self.branch_at_tokens is None else self.branch_at_tokens
+        return tuple(sorted({*(mark for mark in self.evaluation_marks if mark > shared), self.tokens}))
 
     def located(self) -> "RunSpec":
         """The same run with every path from the root on, so that whoever trains it reads the same files.

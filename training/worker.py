@@ -56,7 +56,7 @@ class Events:
     """
 
     def __init__(self) -> None:
-        self._lines: IO[str] = os.fdopen(os.dup(1), "w", buffering=1)
+        self._lines: IO[str] = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
         os.dup2(2, 1)
 
     def send(self, **event: str | int | float) -> None:

@@ -20,6 +20,7 @@ from analysis.fit.fit import Fit
 from core import cli
 from core.errors import BadInput
 
+MOST = 1e30  # of any input: products of several stay finite
 UNIDENTIFIED = "from a law that its table does not identify"  # how the warning of such a forecast begins
 FAR = 10.0  # a forecast further than this factor beyond the fitted runs is warned of
 
@@ -49,8 +50,10 @@ def forecast(
     """
     inputs = {"params": params, "tokens": tokens, **(others or {})}
     for name, value in inputs.items():
-        if not (np.isfinite(value) and value > 0):
-            raise BadInput(f"--{name.replace('_', '-')} {value:g}: must be positive and finite")
+        if not 0 < value <= MOST:
+            raise BadInput(
+                f"--{name.replace('_', '-')} {value:g}: must be positive and finite, at most {MOST:g}"
+            )
     if not 0 < level < 1:
         raise BadInput(f"--level {level:g}: must be between 0 and 1")
     fitted = Fit.from_json(fit)

@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 
 def read_rows(relative: str) -> list[dict[str, str]]:
     """Rows of a CSV under this folder."""
-    with (HERE / relative).open(newline="") as file:
+    with (HERE / relative).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -17,7 +17,10 @@ TFDS_NAME = re.compile(r"\w+(/[\w.+-]+)?(:(\d+|\*)\.(\d+|\*)\.(\d+|\*))?")
 def signature(rest: str, domain: str) -> list[str]:
     """The data set's own record of its files and their checksums."""
     directory = Path(locate(rest, domain, Path(), None).directory)
-    return [(directory / "dataset_info.json").read_text(), (directory / "features.json").read_text()]
+    return [
+        (directory / "dataset_info.json").read_text(encoding="utf-8"),
+        (directory / "features.json").read_text(encoding="utf-8"),
+    ]
 
 
 def locate(rest: str, domain: str, folder: Path, workers: int | None) -> Source:

@@ -8,7 +8,10 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+from core import bounds
+from core.bounds import INT32, Allowed
 from core.errors import EXIT_BAD_INPUT, EXIT_FAILED, BadInput
 from core.files import write_atomic
 from launchers.manifests import Pack, fill_in, run_command
@@ -42,10 +45,10 @@ class JobSetOptions:
     queue: str = ""
     namespace: str = ""
     accelerator: str = "gpu"
-    chips: int = 1
+    chips: Annotated[int, Allowed(1, INT32)] = 1
     node_selector: tuple[str, ...] = ()
-    max_restarts: int = 100
-    grace_seconds: int = 120
+    max_restarts: Annotated[int, Allowed(0, INT32)] = 100
+    grace_seconds: Annotated[int, Allowed(1, INT32)] = 120
     pack: str = "auto"
 
     def __post_init__(self) -> None:
@@ -59,11 +62,7 @@ class JobSetOptions:
                 )
         if self.accelerator not in ("cpu", "gpu", "tpu"):
             raise BadInput(f"jobset.accelerator={self.accelerator!r}: must be cpu, gpu or tpu")
-        for key in ("chips", "grace_seconds"):
-            if getattr(self, key) < 1:
-                raise BadInput(f"jobset.{key}={getattr(self, key)}: must be at least 1")
-        if self.max_restarts < 0:
-            raise BadInput(f"jobset.max_restarts={self.max_restarts}: must not be negative")
+        bounds.check(self, "jobset.")
         for label in self.node_selector:
             if not re.fullmatch(r"[A-Za-z0-9./_-]+=[A-Za-z0-9._-]*", label):
                 raise BadInput(f"jobset.node_selector={label!r}: must be LABEL=VALUE")

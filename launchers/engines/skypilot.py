@@ -10,7 +10,10 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+from core import bounds
+from core.bounds import INT32, Allowed
 from core.errors import EXIT_STOPPED, BadInput
 from core.files import write_atomic
 from launchers.manifests import Pack, families, fill_in, job_name, run_command
@@ -40,7 +43,7 @@ class SkyPilotOptions:
     accelerators: str = ""
     cpus: str = "4+"
     use_spot: bool = True
-    max_restarts_on_errors: int = 1
+    max_restarts_on_errors: Annotated[int, Allowed(0, INT32)] = 1
     setup: tuple[str, ...] = ("pip install --quiet -r requirements.txt",)
     cache: str = "/tmp/scaling-cache"
     pack: str = "auto"
@@ -50,10 +53,7 @@ class SkyPilotOptions:
             raise BadInput(
                 f"skypilot.bucket={self.bucket!r}: must name the store of the sweeps, such as s3://my-runs"
             )
-        if self.max_restarts_on_errors < 0:
-            raise BadInput(
-                f"skypilot.max_restarts_on_errors={self.max_restarts_on_errors}: must not be negative"
-            )
+        bounds.check(self, "skypilot.")
         parse_pack(self.pack, "skypilot.pack")
 
     @property

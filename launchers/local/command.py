@@ -5,8 +5,10 @@ import math
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Annotated
 
 from core import disk, stop
+from core.bounds import Allowed
 from core.epochs import repeated_line
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from core.rundir import SweepDirectory
@@ -31,10 +33,10 @@ class RunFlags:
       dry_run: say what would be trained, train nothing.
     """
 
-    workers: int | None = None
-    cores_per_worker: int = 1
+    workers: Annotated[int | None, Allowed(1, 10_000)] = None
+    cores_per_worker: Annotated[int, Allowed(1, 10_000)] = 1
     mesh: str = ""
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: Annotated[float, Allowed(1e-3, 1e9)] = 60.0
     profile: bool = False
     pack: str = "auto"
     dry_run: bool = False

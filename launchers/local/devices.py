@@ -50,7 +50,9 @@ def listed_gpus() -> list[str]:
     """Indices of the GPUs that nvidia-smi lists, whatever this process may use of them."""
     if shutil.which("nvidia-smi") is None:
         return []
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", check=False)
+    listing = subprocess.run(
+        ["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     return [str(index) for index, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU ")]
 
 

@@ -137,5 +137,5 @@ def render(array: Array, options: SlurmOptions, batch: Path, sweep: Path, cache:
         "run_options": run_options,
         "most_restarts": str(options.most_restarts),
     }
-    text = PLACEHOLDER.sub(lambda match: values[match[1]], TEMPLATE.read_text())
+    text = PLACEHOLDER.sub(lambda match: values[match[1]], TEMPLATE.read_text(encoding="utf-8"))
     return re.sub(r"\n{3,}", "\n\n", text)

@@ -1,13 +1,13 @@
 """What a sweep asks of Slurm: from a site file (TOML) and flags, checked before anything is written."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from core import bounds
+from core.bounds import Allowed
 from core.errors import BadInput
-from core.reading import shown
 from launchers.packs import parse_pack
 from launchers.site import from_keys
 
@@ -16,9 +16,11 @@ from launchers.site import from_keys
 OPTION_VALUE = re.compile(r"[!$-&(-\[\]-~]+")
 # A name that the shell takes as it stands.
 PLAIN_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_,.-]*")
-TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?", flags=re.ASCII)
+TIME = re.compile(
+    r"(?:(?P<days>\d{1,6})-)?(?P<first>\d{1,9})(?::(?P<second>\d{1,9}))?(?::(?P<third>\d{1,9}))?",
+    flags=re.ASCII,
+)
 MESH = re.compile(r"(?:data|fsdp|tensor)=\d+(?:,(?:data|fsdp|tensor)=\d+)*", flags=re.ASCII)
-MOST = 10**9  # of a count: nothing that a cluster has or waits for is larger
 
 # Slurm may send the signal up to a minute early and then wants half a minute to end: below this nothing is trained.
 LEAST_SECONDS_BEYOND_SIGNAL = 90
@@ -57,15 +59,15 @@ class Resources:
       params_above: these resources are for runs with more parameters than this.
     """
 
-    nodes: int = 1
-    tasks_per_node: int = 0
+    nodes: Annotated[int, Allowed(1, 100_000)] = 1
+    tasks_per_node: Annotated[int, Allowed(0, 10_000)] = 0
     mesh: str = ""
-    gpus: int = 0
-    cpus: int = 1
+    gpus: Annotated[int, Allowed(0, 10_000)] = 0
+    cpus: Annotated[int, Allowed(1, 10_000)] = 1
     memory: str = ""
     time: str = "4:00:00"
     pack: str = "auto"
-    params_above: float = 0.0
+    params_above: Annotated[float, Allowed(0, 1e13)] = 0.0
 
     @property
     def tasks(self) -> int:
@@ -77,9 +79,7 @@ class Resources:
         return self.nodes * self.tasks > 1 or bool(self.mesh)
 
     def __post_init__(self) -> None:
-        for key, least in (("nodes", 1), ("tasks_per_node", 0), ("gpus", 0), ("cpus", 1), ("params_above", 0)):
-            if not least <= getattr(self, key) <= (math.inf if key == "params_above" else MOST):
-                raise BadInput(f"{key}={shown(getattr(self, key))}: must be at least {least}")
+        bounds.check(self)
         if self.mesh and not MESH.fullmatch(self.mesh):
             raise BadInput(f"mesh={self.mesh!r}: must be devices by axis, such as data=2,fsdp=8")
         seconds_of(self.time)
@@ -108,18 +108,19 @@ class SlurmOptions:
 
     partition: str = ""
     account: str = ""
-    throttle: int = 0
-    signal_seconds: int = 120
-    most_restarts: int = 500
+    throttle: Annotated[int, Allowed(0, 1_000_000)] = 0
+    signal_seconds: Annotated[int, Allowed(0, 1_000_000)] = 120
+    most_restarts: Annotated[int, Allowed(0, 1_000_000)] = 500
     platform: str = "cuda"
     python: str = ""
     setup: tuple[str, ...] = ()
     container: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: Annotated[float, Allowed(1e-3, 1e9)] = 60.0
     resources: tuple[Resources, ...] = (Resources(),)
 
     def __post_init__(self) -> None:
+        bounds.check(self)
         if not PLAIN_WORD.fullmatch(self.platform):
             raise BadInput(
                 f"platform={self.platform!r}: must be the name of a JAX platform, such as cuda or rocm"
@@ -135,11 +136,6 @@ class SlurmOptions:
                 raise BadInput(
                     f"options={option!r}: must be one sbatch option without spaces, such as --qos=normal"
                 )
-        for key in ("throttle", "signal_seconds", "most_restarts"):
-            if not 0 <= getattr(self, key) <= MOST:
-                raise BadInput(f"{key}={shown(getattr(self, key))}: must not be negative, nor above {MOST}")
-        if not 0 < self.checkpoint_seconds < math.inf:
-            raise BadInput(f"checkpoint_seconds={self.checkpoint_seconds}: must be positive and finite")
         for line in (*self.setup, *self.container, self.python):
             if any(character in line for character in "\0\r\n"):
                 raise BadInput(f"{line!r}: must be one line")

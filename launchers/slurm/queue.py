@@ -28,7 +28,13 @@ def slurm_command(command: Sequence[str], cwd: Path | None = None) -> str:
     """
     try:
         done = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+            command,
+            cwd=cwd,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
     except FileNotFoundError:
         raise SlurmDoesNotAnswer(f"{command[0]}: not installed here") from None

@@ -90,6 +90,20 @@ def test_write_atomic_takes_text_and_bytes(tmp_path):
     assert (tmp_path / "b.bin").read_bytes() == b"\x00\x01"
 
 
+def test_a_file_never_takes_the_place_of_a_device_a_pipe_or_a_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for path in (tmp_path / "folder", tmp_path / "pipe"):
+        with pytest.raises(BadInput, match="no regular file"):
+            write_atomic(path, "x")
+    # Only asked: whoever runs this as root would lose them where it is wrong.
+    assert files._is_no_place("/dev/null") and files._is_no_place("/dev/stdout")
+    assert (tmp_path / "pipe").is_fifo()
+    write_atomic(tmp_path / "link", "x")  # replaced
+    assert (tmp_path / "pipe").is_fifo() and not (tmp_path / "link").is_symlink()
+
+
 def test_a_written_file_takes_the_place_of_a_link_and_nothing_is_written_through_one(tmp_path):
     precious, path = tmp_path / "precious", tmp_path / "file"
     precious.write_text("kept")

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import itertools
 import json
 import lzma
 import os
@@ -62,6 +63,7 @@ def zstandard(content: bytes) -> bytes:
         ("a.txt.xz", lzma.compress(b"x"), ["x"]),
         ("a.txt.zst", zstandard(b"one ") + zstandard(b"two"), ["one two"]),
     ],
+    ids=itertools.count(),  # compressed bytes hold the time, and workers of a test run must agree on names
 )  # fmt: skip
 def test_every_kind_is_read(tmp_path: Path, name: str, content: bytes, expected: list[str]) -> None:
     (tmp_path / name).write_bytes(content)

@@ -75,7 +75,7 @@ def test_a_family_shares_batch_and_decay_under_every_rule(rule):
         ({"parametrization": "ntk"}, "parametrization='ntk': must be one of standard, mup"),
         ({"batch_rule": "largest"}, "batch_rule='largest': must be one of constant"),
         ({"warmup_rule": "none"}, "warmup_rule='none': must be one of fraction"),
-        ({"batch_tokens": 0}, "batch_tokens=0: must be positive"),
+        ({"batch_tokens": 0}, "batch_tokens=0: must be at least 1"),
         ({"learning_rate_at_base": -1.0}, "learning_rate_at_base=-1.0: must be positive"),
         ({"learning_rate_at_100k": float("nan")}, "learning_rate_at_100k=nan: must be positive"),
         ({"decay_per_step": -1e-3}, "decay_per_step=-0.001: must not be negative"),

@@ -4,10 +4,12 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from tyro.conf import Positional
 
 from core import voice
+from core.bounds import Allowed
 from core.cli import parse
 from core.errors import EXIT_COMPLETE, EXIT_FAILED
 from core.rundir import SweepDirectory
@@ -22,7 +24,7 @@ class Arguments:
     """runs/<sweep>"""
     tasks: tuple[str, ...]
     """FAMILY[:KNOB=VALUE,...], file:PATH or lm-eval:PATH"""
-    items: int = 500
+    items: Annotated[int, Allowed(1, 1_000_000)] = 500
     """problems of each task"""
     cache: Path = Path("cache")
     """corpora, tokens, compiled programs"""

@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cache: Path = parse(
             _cache, sys.argv[1:] if arguments is None else arguments, "python -m training.packs.size"
         )
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries may print; only the answer may reach the launcher
     configure_jax(cache)
     from training.packs.probe import measured_rate  # here: `plan` reads measurements without JAX

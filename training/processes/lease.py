@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 def boot_id() -> str:
     """Names this boot of this machine's kernel; on systems that do not tell, a name that no other process has."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return f"process-{os.getpid()}-{secrets.token_hex(8)}"
 
