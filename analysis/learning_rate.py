@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 
 from analysis.commands import write_result
+from analysis.learning_rate_group import LEAST_RATES, best_rate
+from analysis.learning_rate_table import rates_of_table, table_sentences
+from analysis.logs.flags import Flags, TableFlags
 from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run, at, number
 from core import cli
 from core.errors import BadInput
 
-LEAST_RATES = 3
 SHAPE = ("width", "depth", "heads", "kv_heads", "head_width", "ff_width")
 
 
@@ -50,28 +52,6 @@ class RateGroup:
     best: float
     best_loss: float
     bracketed: bool
-
-
-def best_rate(rates: np.ndarray, losses: np.ndarray) -> tuple[float, float, bool]:
-    """Peak and loss at the vertex, and whether the lowest point has a higher one on either side.
-
-    Args:
-      rates: (R,) increasing and positive.
-      losses: (R,); infinite where training diverged.
-
-    Raises:
-      BadInput: no loss is finite.
-    """
-    if not np.isfinite(losses).any():
-        raise BadInput("no run of a group has finished")
-    low = int(np.argmin(losses))
-    inside = 0 < low < rates.size - 1
-    near = slice(low - 1, low + 2)
-    if not inside or not np.isfinite(losses[near]).all() or np.ptp(losses[near]) == 0:
-        return float(rates[low]), float(losses[low]), inside
-    curve, slope, height = np.polyfit(np.log(rates[near] / rates[low]), losses[near], 2)
-    vertex = -slope / (2 * curve)
-    return float(rates[low] * math.exp(vertex)), float(height + slope * vertex / 2), True
 
 
 def groups_of(sweep: SweepLogs) -> tuple[RateGroup, ...]:
@@ -260,14 +240,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cli.command(command, arguments, "python -m analysis.learning_rate")
 
 
-def command(sweep: Path, /, *, out: Path | None = None, rule: Path | None = None) -> None:
+def command(
+    sweep: Path,
+    /,
+    *,
+    out: Path | None = None,
+    rule: Path | None = None,
+    reading: Flags = TableFlags(),  # noqa: B008 (frozen)
+) -> None:
     """The best learning rate of each shape, and whether it moves with width.
 
     Args:
-      sweep: the sweep's directory, runs/<sweep>
+      sweep: the sweep's directory, runs/<sweep>, or a table with the columns learning_rate and loss
       out: where to write the result as JSON
       rule: where to write the rule that later sweeps read
     """
+    asked = reading.reading()
+    if not sweep.is_dir():
+        if rule is not None:
+            raise BadInput(f"--rule {rule}: a rule comes from the runs of a sweep, and {sweep} is no directory")
+        table, entries = rates_of_table(sweep, asked)
+        if out is not None:
+            told = {"warnings": list(table.warnings), "input": table.source()}
+            write_result(out, {"groups": entries, **told, **asked.to_json()})
+        lines = [*table_sentences(entries), *(f"warning: {warning}" for warning in table.warnings)]
+        sys.stdout.write("\n".join(lines) + "\n")
+        return
+    if asked.rename:
+        raise BadInput(f"{sweep}: columns of a sweep cannot be renamed")
     loaded = load_sweep(sweep)
     groups = groups_of(loaded)
     if not groups:

@@ -85,7 +85,7 @@ def notes_of(
     notes += [Note(RESULT, problem, spoils=True) for problem in _of_result(result, spec)]
     notes += [Note(LEDGER, problem, spoils=True) for problem in _of_ledger(ledger, result)]
     notes += _of_files(result, read, skip)
-    notes += _of_evaluations(result, read)
+    notes += _of_evaluations(spec, result, read)
     notes += notes_of_logs(spec, read, skip)
     if digest_of(spec) is not None and not contradicts(run, spec):
         notes += [*_of_marks(spec, read), *_of_tasks(spec, read)]
@@ -105,7 +105,7 @@ def notes_of_logs(spec: Mapping[str, Any], read: ReadFile, skip: Collection[str]
     for name in {METRICS, EVALUATIONS}.difference(skip):
         odd = next(filter(None, (_odd_number(row, most) for row in _rows(read, name) or ())), "")
         if odd:
-            notes.append(Note(name, odd, doubtful=True))
+            notes.append(Note(name, odd, doubtful=digest_of(spec) is not None))
     return notes
 
 
@@ -209,7 +209,7 @@ def _of_files(result: Mapping[str, Any], read: ReadFile, skip: Collection[str]) 
     return notes
 
 
-def _of_evaluations(result: Mapping[str, Any], read: ReadFile) -> list[Note]:
+def _of_evaluations(spec: Mapping[str, Any], result: Mapping[str, Any], read: ReadFile) -> list[Note]:
     """Where evals.jsonl says another end than result.json.
 
     With a seal the result is known to be what was written; without one nobody knows which of them was changed.
@@ -232,7 +232,8 @@ def _of_evaluations(result: Mapping[str, Any], read: ReadFile) -> list[Note]:
         scores = found[-1:] if name in (LOSS, BITS_PER_BYTE) else found
         if wanted is None or not any(score is not None and _same(wanted, score) for score in scores):
             said = f"says {printable(name)}={shown(found[-1])} at the end, and {RESULT} {shown(value)}"
-            return [Note(EVALUATIONS, said, spoils=spoils, doubtful=True)]
+            fitted = name == LOSS or digest_of(spec) is not None
+            return [Note(EVALUATIONS, said, spoils=spoils and fitted, doubtful=fitted)]
     odd = _odd_one(rows)
     return [Note(EVALUATIONS, odd, doubtful=True)] if odd else []
 

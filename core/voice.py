@@ -136,7 +136,8 @@ def keep(path: Path) -> None:
     if _Voice.log is None or _Voice.path is not None:
         return
     try:
-        path.parent.mkdir(exist_ok=True)
+        if path.parent.name.startswith("."):  # of logs; a run's own folder is not ours to make
+            path.parent.mkdir(exist_ok=True)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o666)
         begins = os.fstat(descriptor).st_size

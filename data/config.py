@@ -22,8 +22,8 @@ class DataConfig:
     """The text of a run and how it becomes sequences of tokens.
 
     Attributes:
-      corpus: a kind of data/corpora/: pysource (Python source and documentation on this machine), text:PATH (a .txt,
-        .jsonl or .parquet file, or a folder of them), or tfds:NAME (any TFDS text corpus, `tfds:lm1b`).
+      corpus: a kind of data/corpora/: pysource (Python source and documentation on this machine), text:PATH (a file
+        of the user's text, or a folder of them), or tfds:NAME (any TFDS text corpus, `tfds:lm1b`).
       domain: part of the corpus: all, and of pysource code or docs.
       tokenizer: byte, char, word:SIZE, bpe:SIZE (trained on the train split), or file:PATH (a tokenizer.json).
       sequence_length: T, tokens a sequence.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.signals import deaf, wait_until_it_hears
 from tests.support.small import ROOT
 
 STORED = str(ROOT / "tests" / "stored" / "runs" / "stored")
@@ -44,15 +45,18 @@ COMMANDS = {
 
 def begin(words: tuple[str, ...], folder: Path, **streams) -> subprocess.Popen:
     words = tuple(word.replace("RUNS", str(folder)) for word in words)
-    return subprocess.Popen([sys.executable, *words], cwd=ROOT, env=ENVIRONMENT, text=True, **streams)
+    return subprocess.Popen(
+        [sys.executable, *words], cwd=ROOT, env=ENVIRONMENT, text=True, preexec_fn=deaf, **streams
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[1:3]).replace(STORED, "STORED"))
-@pytest.mark.parametrize("seconds", [0.1, 0.7])
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 0.7])
 def test_ctrl_c_is_one_line(tmp_path, words, seconds):
     process = begin(words, tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    time.sleep(0.3 + seconds)
+    wait_until_it_hears(process)
+    time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert "Traceback" not in errors and "KeyboardInterrupt" not in errors, errors

@@ -26,7 +26,7 @@ def noisy(*arguments: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("log", [True, False])
 def test_libraries_speak_into_the_log_alone(tmp_path, log):
-    path = tmp_path / "run" / "worker.log"
+    path = tmp_path / ".workers" / "worker.log"
     done = noisy("well", *[str(path)] * log)
     assert (done.returncode, done.stdout, done.stderr) == (0, "words on standard output\n", OURS)
     if log:
@@ -56,10 +56,10 @@ def test_a_log_that_cannot_be_written_changes_nothing(tmp_path):
     (tmp_path / "file").touch()
     os.symlink(tmp_path / "elsewhere", tmp_path / "link")
     os.mkfifo(tmp_path / "fifo")
-    for path in ("file/worker.log", "link", "fifo"):
+    for path in ("file/worker.log", "none/worker.log", "link", "fifo"):
         done = noisy("well", str(tmp_path / path))
         assert (done.returncode, done.stderr) == (0, OURS)
-    assert not (tmp_path / "elsewhere").exists()
+    assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "none").exists()
 
 
 def test_a_command_that_nobody_speaks_into_leaves_no_log(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.codec import to_json
 from core.epochs import Reading, reading_of
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.records import CorpusRecord, TaskRecord
 from core.rundir import SweepDirectory
 from data.cache import TokenCache, open_or_build, train_tokens
@@ -95,11 +95,9 @@ def prepare(
 
             records |= held_out_tasks(spec.tasks, spec.task_items, spec.data, cache_root).records
     if sweep is not None and fingerprints:
-        try:
+        with writes(sweep):
             check_sweep(SweepDirectory(sweep), begin)
             SweepDirectory(sweep).write_prepared(fingerprints)
-        except OSError as error:
-            raise BadInput(f"{sweep}: cannot be written ({error.strerror})") from None
     if progress:
         sys.stderr.writelines(f"{line}\n" for line in told)
     return records

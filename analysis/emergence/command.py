@@ -19,6 +19,7 @@ from analysis.emergence.figures import save_figures
 from analysis.emergence.settings import Settings
 from analysis.emergence.table import TaskTable, read_task_table
 from analysis.emergence.verdict import judge_all
+from analysis.logs.flags import Flags, TableFlags
 from core import cli
 from core.errors import BadInput
 
@@ -35,6 +36,8 @@ def emergence(
     out: Path | None = None,
     figures: Path | None = None,
     axis: str | None = None,
+    reading: Flags = TableFlags(),  # noqa: B008 (frozen)
+    chance: float | None = None,
     w0: float = Settings.w0,
     alpha: float = Settings.alpha,
     bootstrap: int = Settings.bootstrap,
@@ -45,13 +48,14 @@ def emergence(
 ) -> int:
     """Does an ability depart from the smooth law in scale, and is it the model or
     the metric? One verdict a task: sharp, delayed onset, metric artefact, smooth,
-    none, or not enough scales.
+    inverse (accuracy falls), none, or not enough scales.
 
     Args:
-      table: CSV, JSON lines or sweep directory with task, scale, n, correct, chance
+      table: CSV, JSON, parquet or sweep directory with task, scale, n, correct (or accuracy), chance
       out: where to write the verdicts (JSON)
       figures: directory for figures (SVG and PNG)
       axis: what the column scale holds: params, flops, tokens, examples, or loss (minus the pre-training loss)
+      chance: accuracy of a guess, for a table without such a column
       w0: sharp means 10% to 90% of the rise within fewer decades than this; fix it before the runs
       alpha: false discovery rate
       bootstrap: replicates
@@ -69,12 +73,13 @@ def emergence(
         return 0 if met else 1
     if table is None:
         raise BadInput("TASK_TABLE is missing: a CSV, a JSON-lines file or a sweep's directory, or --calibrate")
-    read = read_task_table(table, axis)
+    read = read_task_table(table, axis, reading.reading(), chance)
     result = analyse(read, settings)
     if out is not None:
         write_result(out, result)
     for entry in result["tasks"]:
         sys.stdout.write(f"{entry['verdict']:18s} {entry['axis']:9s} {entry['sentence']}\n")
+    sys.stdout.write("".join(f"warning: {warning}\n" for warning in read.warnings))
     if figures is not None:
         save_figures(read, result, figures)
     return 0
@@ -99,5 +104,7 @@ def analyse(table: TaskTable, settings: Settings = Settings()) -> dict[str, Any]
     return {
         "settings": {"W0": settings.w0, **dataclasses.asdict(settings), "versions": versions},
         "tasks": judge_all(table.tasks, settings),
+        "warnings": list(table.warnings),
+        **table.reading.to_json(),
         "input": {"path": table.path, "sha256": table.sha256, "rows": table.rows},
     }

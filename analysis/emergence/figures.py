@@ -30,9 +30,9 @@ from analysis.figures.style import (
 )
 from core.files import write_atomic
 
-VERDICTS = ("not enough scales", "none", "smooth", "metric artefact", "delayed onset", "sharp")
-VERDICT_COLOURS = ("#FFFFFF", "#E8E8E8", SKY, ORANGE, BLUE, VERMILION)
-VERDICT_MARKS = ("?", "–", "~", "m", "d", "S")
+VERDICTS = ("not enough scales", "none", "smooth", "inverse", "metric artefact", "delayed onset", "sharp")
+VERDICT_COLOURS = ("#FFFFFF", "#E8E8E8", SKY, "#F0E442", ORANGE, BLUE, VERMILION)
+VERDICT_MARKS = ("?", "–", "~", "i", "m", "d", "S")
 PANELS_A_PAGE = 12
 BAND_REPLICATES = 400
 TASKS_A_HEAT_MAP = 60

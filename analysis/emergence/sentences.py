@@ -30,6 +30,11 @@ def sentence(entry: dict[str, Any], checks: Sequence[MetricCheck], settings: Set
         )
     seen = entry["presence"]
     could = _could(entry["power"], unit)
+    if verdict == "inverse":
+        return (
+            f"{task}: accuracy falls with {axis}, beyond noise: from {quantity(seen['accuracy'] - seen['gain'])} at "
+            f"the smallest scale to {quantity(seen['accuracy'])} at the largest (q = {quantity(q['inverse'])})."
+        )
     if verdict == "none":
         if seen["p"] >= 0.01:
             why = f"accuracy {quantity(seen['accuracy'])} at the largest scale is not above chance"

@@ -10,19 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from analysis.emergence.records import ACCURACY, AXES, CONTINUOUS, ROW, task_records
 from analysis.logs.cells import read_cells
 from analysis.logs.groups import labelled
 from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run
+from analysis.logs.table import TableReading
 from core.errors import BadInput
 from core.files import whole_rows
 from core.numbers import finite
 from core.rundir import EVALUATIONS
 
-AXES = ("scale", "params", "flops", "tokens", "examples", "loss")
-ACCURACY = ("n", "correct", "chance")
-CONTINUOUS = ("nll", "brier", "edit_distance")
-TEXT = ("task", "axis", "seed", "run", "family")
 SWEEP_METRICS = (("nll_per_token", "nll"), ("brier", "brier"), ("edit_distance", "edit_distance"))
 WHOLE_TOLERANCE = 0.01  # how far `correct` may be from a whole number: it is often accuracy times n
 
@@ -52,19 +50,28 @@ class TaskRows:
 
 @dataclass(frozen=True)
 class TaskTable:
-    """Tasks by name and axis, and what they were read from."""
+    """Tasks by name and axis, what they were read from and how, and what a careful reader should be warned of."""
 
     tasks: tuple[TaskRows, ...]
     path: str
     sha256: str
     rows: int
+    warnings: tuple[str, ...] = ()
+    reading: TableReading = TableReading()
 
 
-def read_task_table(path: str | Path, axis: str | None = None) -> TaskTable:
+def read_task_table(
+    path: str | Path,
+    axis: str | None = None,
+    reading: TableReading = TableReading(),  # noqa: B008 (frozen)
+    chance: float | None = None,
+) -> TaskTable:
     """Read and check a table.
 
     Args:
-      path: CSV with a header, JSON lines (.jsonl), or a sweep's directory.
+      path: CSV with a header, JSON, parquet, or a sweep's directory.
+      reading: names of columns, and whether rows that miss a number are left out.
+      chance: accuracy of a guess, for a table that does not say.
       axis: what scale is; by default the table's own `axis` column, or the columns named like an axis.
 
     Raises:
@@ -73,15 +80,24 @@ def read_task_table(path: str | Path, axis: str | None = None) -> TaskTable:
     if axis is not None and axis not in AXES:
         raise BadInput(f"--axis {axis}: unknown axis; allowed are {', '.join(AXES)}")
     path = Path(path)
+    if chance is not None and not 0.0 <= chance < 1.0:
+        raise BadInput(f"--chance {chance:g}: it must be at least 0 and below 1")
     if path.is_dir():
+        if reading.rename:
+            raise BadInput(f"{path}: columns of a sweep cannot be renamed")
         rows, digest = sweep_rows(load_sweep(path))
         return TaskTable(tuple(tasks_from_rows(rows, axis)), str(path), digest, len(rows))
-    cells = read_cells(path)
-    if cells.short_row is not None:
-        raise BadInput(f"{path}: row {cells.short_row} does not have the header's {len(cells.columns)} cells")
-    if cells.torn_line is not None:
-        raise BadInput(f"{path}: line {cells.torn_line} is not JSON; one object a line is read")
-    return TaskTable(tuple(tasks_from_rows(cells.records(), axis)), str(path), cells.sha256, cells.rows)
+    cells = read_cells(path).renamed(reading.rename)
+    try:
+        records, told = task_records(cells, reading.drop_missing, axis, chance)
+        tasks = tasks_from_rows(records, axis)
+    except BadInput as error:
+        text = str(error)
+        raise BadInput(text if text.startswith(("--", f"{path}:")) else f"{path}: {text}") from None
+    torn = (
+        [f"line {cells.torn_line} is torn (a write was cut short) and was left out"] if cells.torn_line else []
+    )
+    return TaskTable(tuple(tasks), str(path), cells.sha256, cells.rows, (*torn, *told), reading)
 
 
 def sweep_rows(sweep: SweepLogs) -> tuple[list[dict[str, Any]], str]:
@@ -145,7 +161,7 @@ def tasks_from_rows(rows: Iterable[Mapping[str, Any]], axis: str | None = None) 
     rows = list(rows)
     if not rows:
         raise BadInput("the task table has no rows")
-    columns = set().union(*(row.keys() for row in rows))
+    columns = set().union(*(row.keys() for row in rows)) - {ROW}
     if "task" not in columns:
         raise BadInput(f"the task table has no column task; it has {', '.join(sorted(map(str, columns)))}")
     accuracy = _has_accuracy(columns)
@@ -163,8 +179,9 @@ def tasks_from_rows(rows: Iterable[Mapping[str, Any]], axis: str | None = None) 
             f"the task table has no column scale (or {', '.join(AXES[1:])}) to hold the tasks against"
         )
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for number, row in enumerate(rows, start=1):
-        name = str(row.get("task", "")).strip()
+    for place, row in enumerate(rows, start=1):
+        number = int(row.get(ROW, place))
+        name = str(row.get("task") if row.get("task") is not None else "").strip()
         if not name:
             raise BadInput(f"row {number}: task is empty; every row needs a name")
         for column, label in sources:
@@ -222,7 +239,10 @@ def _checked(number: int, row: Mapping[str, Any], column: str, axis: str, accura
         if not 0.0 <= chance < 1.0:
             raise BadInput(f"row {number}: chance is {chance:g}; it must be at least 0 and below 1")
         if correct < 0 or abs(correct - round(correct)) > WHOLE_TOLERANCE:
-            raise BadInput(f"row {number}: correct is {correct:g}; it must be a whole number, at least 0")
+            asked = " (an accuracy? --column accuracy=HEADER reads it as one)" if 0 < correct < 1 else ""
+            raise BadInput(
+                f"row {number}: correct is {correct:g}; it must be a whole number, at least 0{asked}"
+            )
         if round(correct) > round(n):
             raise BadInput(f"row {number}: correct is {correct:g}, above n = {n:g}; it must be at most n")
         parsed |= {"n": float(round(n)), "correct": float(round(correct)), "chance": chance}

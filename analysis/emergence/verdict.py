@@ -10,6 +10,7 @@ from scipy.stats import false_discovery_control
 from analysis.emergence.collapse import loss_collapse
 from analysis.emergence.effect import big_bench, largest_share, onset
 from analysis.emergence.hypotheses import FEWEST_CLUSTERS, STAGES, p_values
+from analysis.emergence.inverse import fall_before_rise, fall_p
 from analysis.emergence.metric import MetricCheck, check
 from analysis.emergence.noise import Design
 from analysis.emergence.power import power
@@ -22,6 +23,7 @@ from analysis.emergence.table import TaskRows
 
 SAME_SCALE = 1e-9
 MOST_REPLICATES = 19999
+RISES = ("smooth", "delayed onset", "sharp", "metric artefact")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Judged:
     delayed_onset: float | None
     sharp: float | None
     checks: tuple[MetricCheck, ...]
+    inverse: float | None = None
 
 
 def design_of(task: TaskRows) -> Design | None:
@@ -85,7 +88,9 @@ def judge(task: TaskRows, settings: Settings, stages: tuple[int, ...]) -> Judged
     # The claim is that an ability is there and that it came suddenly: both parts must hold (an
     # intersection-union test), so the larger p-value is the claim's.
     delayed, sharp = (max(float(part[0]), seen.p) for part in (p.delayed_onset_D, p.sharp_D))
-    return Judged(task, design, observed, seen, delayed, sharp, done)
+    return Judged(
+        task, design, observed, seen, delayed, sharp, done, fall_p(design, task.correct_R, task.family_R)
+    )
 
 
 def _nll_first(item: tuple[str, Any]) -> tuple[bool, str]:
@@ -103,8 +108,11 @@ def decide(tasks: tuple[TaskRows, ...], settings: Settings) -> list[tuple[Judged
 
 def judge_all(tasks: tuple[TaskRows, ...], settings: Settings) -> list[dict[str, Any]]:
     """Verdicts of all tasks, in the order given; the entries of `tasks` in emergence.json."""
+    decided = decide(tasks, settings)
+    q_inverse = _by_axis([judged for judged, _, _ in decided], "inverse")
     return [
-        _entry(judged, q_delayed, q_sharp, settings) for judged, q_delayed, q_sharp in decide(tasks, settings)
+        _entry(judged, q_delayed, q_sharp, fall, settings)
+        for (judged, q_delayed, q_sharp), fall in zip(decided, q_inverse, strict=True)
     ]
 
 
@@ -127,7 +135,13 @@ def unbroken(checks: tuple[MetricCheck, ...], settings: Settings) -> bool:
     return bool(checks) and all(checked.p > settings.metric_alpha / len(checks) for checked in checks)
 
 
-def verdict_of(judged: Judged, q_delayed: float | None, q_sharp: float | None, settings: Settings) -> str:
+def verdict_of(
+    judged: Judged,
+    q_delayed: float | None,
+    q_sharp: float | None,
+    settings: Settings,
+    q_inverse: float | None = None,
+) -> str:
     """The verdict, from presence, q-values and the metric check."""
     if q_delayed is None:
         return "not enough scales"
@@ -136,7 +150,7 @@ def verdict_of(judged: Judged, q_delayed: float | None, q_sharp: float | None, s
     if judged.presence is None:
         return "delayed onset" if departs else "smooth"
     if not judged.presence.present:
-        return "none"
+        return "inverse" if q_inverse is not None and q_inverse <= settings.alpha else "none"
     if not (departs or sharp):
         return "smooth"
     if unbroken(judged.checks, settings):
@@ -145,16 +159,20 @@ def verdict_of(judged: Judged, q_delayed: float | None, q_sharp: float | None, s
 
 
 def _entry(
-    judged: Judged, q_delayed: float | None, q_sharp: float | None, settings: Settings
+    judged: Judged,
+    q_delayed: float | None,
+    q_sharp: float | None,
+    q_inverse: float | None,
+    settings: Settings,
 ) -> dict[str, Any]:
     task, design, observed = judged.task, judged.design, judged.observed
-    verdict = verdict_of(judged, q_delayed, q_sharp, settings)
+    verdict = verdict_of(judged, q_delayed, q_sharp, settings, q_inverse)
     entry: dict[str, Any] = {
         "task": task.name,
         "axis": task.axis,
         "verdict": verdict,
-        "p": {"delayed_onset": judged.delayed_onset, "sharp": judged.sharp},
-        "q": {"delayed_onset": q_delayed, "sharp": q_sharp},
+        "p": {"delayed_onset": judged.delayed_onset, "sharp": judged.sharp, "inverse": judged.inverse},
+        "q": {"delayed_onset": q_delayed, "sharp": q_sharp, "inverse": q_inverse},
         "presence": None,
         "effect": None,
         "onset": None,
@@ -188,6 +206,12 @@ def _entry(
             }
             if sharp:
                 entry["effect"]["width"] = float(observed.sharp.parameters_BP[0, 3])
+        turns = fall_before_rise(design, task.correct_R, task.family_R) if verdict in RISES else None
+        if turns is not None:
+            top, low = (
+                f"{float(y_K[k]):.3g} at {task.axis} = {scale_of(design.x_K[k], task.axis):.3g}" for k in turns
+            )
+            entry["notes"].append(f"falls before it rises: from {top} to {low}")
         entry["power"] = power(design, float(observed.over.scale_B[0]), settings, task.axis)
         entry["seeds"] = seed_report(
             design.x_K, design.scale_R, task.correct_R, task.n_R, task.chance, _stream(settings, task, 3)
@@ -200,6 +224,8 @@ def _entry(
             task.loss_R, task.coordinate_R, task.correct_R, task.n_R, _stream(settings, task, 4)
         )
     entry["sentence"] = sentence(entry, judged.checks, settings)
+    fell = [note for note in entry["notes"] if note.startswith("falls before it rises")]
+    entry["sentence"] += "".join(f" It {note}." for note in fell)
     return entry
 
 

@@ -8,6 +8,7 @@ from analysis.laws.base import Columns, Law
 from core.errors import BadInput
 
 NARROW_DECADES = 1.0
+SIGNED_ROOM = 10.0  # how many spans of the target below its smallest value a floor of either sign may lie
 
 
 def with_derived(
@@ -78,6 +79,28 @@ def kept_rows(
     return {name: values[keep] for name, values in kept.items()}, None if labels is None else labels[keep]
 
 
+def signed_law(law: Law, space: str, columns: Columns) -> tuple[Law, Columns]:
+    """The law and its columns where the target may have either sign: both as they are, or moved above zero.
+
+    In linear space a constant added to target and floor changes no residual.
+
+    Raises:
+      BadInput: values of zero or less that a law without a floor cannot have.
+    """
+    target = np.asarray(columns.get(law.target, ()), dtype=np.float64)
+    if space != "linear" or not law.logarithmic or not target.size or not (target <= 0).any():
+        return law, columns
+    if law.floor is None:
+        raise BadInput(
+            f"law {law.name} has no floor, so its {law.target} cannot be negative; choose a law with one, E"
+        )
+    with np.errstate(invalid="ignore"):
+        shift = float(SIGNED_ROOM * np.ptp(target) - target.min())
+    return (
+        (law.signed(shift), {**columns, law.target: target + shift}) if np.isfinite(shift) else (law, columns)
+    )
+
+
 def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
     """The columns that the law reads, float64, checked value by value; and which of them were derived.
 
@@ -90,6 +113,7 @@ def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> tuple[dict[st
         raise BadInput(
             f"law {law.name} needs the column {', '.join(missing)}; the table has {', '.join(sorted(known))}"
         )
+    signed = " (space linear takes either sign)" if law.floor else ""
     wanted = [*law.inputs, law.target, *(["weight"] if "weight" in known else [])]
     result = {name: np.asarray(known[name], dtype=np.float64) for name in wanted}
     rows = result[law.target].shape[0] if result[law.target].ndim == 1 else -1
@@ -98,7 +122,12 @@ def usable_columns(law: Law, columns: Mapping[str, np.ndarray]) -> tuple[dict[st
             raise BadInput(f"column {name} has shape {values.shape}; one value a row is needed ({rows} rows)")
         _refuse(name, values, ~np.isfinite(values), "is not finite")
         if name in law.log_columns or (name == law.target and law.logarithmic):
-            _refuse(name, values, values <= 0, "must be above 0: its logarithm is taken")
+            _refuse(
+                name,
+                values,
+                values <= 0,
+                "must be above 0: its logarithm is taken" + signed * (name == law.target),
+            )
             _refuse(name, values, (values < 1e-150) | (values > 1e150), "is beyond any unit (1e-150 to 1e150)")
         if name == "weight":
             _refuse(name, values, values < 0, "must not be negative")
@@ -167,19 +196,6 @@ def _shape(law: Law, inputs: np.ndarray) -> list[str]:
         for i in range(len(names))
         for j in range(i + 1, len(names))
         if abs(correlation[i, j]) > 0.995
-    ]
-
-
-def cluster_warning(columns: Mapping[str, np.ndarray], cluster: str | None) -> list[str]:
-    """A warning where runs have several rows and the bootstrap would treat them as independent."""
-    if cluster is not None or "run" not in columns:
-        return []
-    labels, counts = np.unique(columns["run"], return_counts=True)
-    if counts.max() <= 1 or labels.size <= 1:
-        return []
-    return [
-        f"{int(counts.max())} rows of one run are treated as independent ({labels.size} runs): their errors are not; "
-        "give --cluster run"
     ]
 
 

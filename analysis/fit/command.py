@@ -1,5 +1,6 @@
 """The command line of analysis.fit: a table in, fit.json and a printed table out."""
 
+import dataclasses
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from rich.table import Table as Grid
 from tyro.conf import UseAppendAction, arg
 
 from analysis.commands import for_each_group, write_result
+from analysis.fit.checks import with_derived
+from analysis.fit.clusters import CORRELATED_RESIDUALS, INDEPENDENT
 from analysis.fit.fit import Fit, fit_law
 from analysis.fit.identified import said, said_interval
 from analysis.fit.objectives import Robust, Space
@@ -17,12 +20,16 @@ from analysis.fit.selection import Sensitivity
 from analysis.fit.selection import sensitivity as refits
 from analysis.laws import LAWS, get_law
 from analysis.laws.base import Law
+from analysis.logs.cells import advice
+from analysis.logs.flags import RunFlags, RunTableFlags
 from analysis.logs.read import fresh_rows, read_table
-from analysis.logs.table import OPTIONAL
+from analysis.logs.table import OPTIONAL, Table
 from core import cli
 from core.errors import BadInput
 from core.numbers import number
 
+# How a column that says which rows are of one run may begin.
+RUN_NAMES = ("run", "model", "name", "experiment", "job", "id", "trial", "checkpoint")
 OTHER_SIZES = ("params_total", "params_non_embedding")  # definitions of N that --sensitivity tries
 
 
@@ -58,33 +65,41 @@ def fit(
     level: float = 0.95,
     seed: int = 0,
     fix: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=VALUE")] = (),
-    column: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=HEADER")] = (),
+    reading: RunFlags = RunTableFlags(),  # noqa: B008 (frozen)
     sensitivity: bool = False,
     out: Path | None = None,
 ) -> None:
     """Fit a scaling law to a table, with a certificate and with intervals.
 
     Args:
-      table: CSV, JSON lines or the directory of a sweep
+      table: CSV, JSON, parquet or the directory of a sweep
       law: one of the laws above
       robust: Huber, absolute or squared residuals
       delta: where Huber turns from square to absolute
       space: residuals of the logarithm (default for losses) or of the value itself
       drop_worst: leave out that many rows of the largest loss
       bootstrap: resamples; without, asymptotic and profile intervals
-      cluster: column whose labels are resampled together, e.g. run
+      cluster: column whose rows of one label share their luck; run, where its labels repeat; none for independent rows
       wild: flip residuals instead of drawing rows
       level: of the intervals
       seed: of starts and resamples
       fix: hold a parameter at a value
-      column: read column HEADER as NAME
       sensitivity: refit under other objectives and exclusions, beside the error
       out: write fit.json here
     """
     chosen = get_law(law)
     if not 0 <= seed < 2**32:
         raise BadInput(f"seed {seed} is not allowed; it is 0 to 2^32 - 1")
-    renamed = {header: name for name, header in cli.pairs(column, "--column")}
+    asked = reading.reading()
+    optional = optional_columns(chosen, cluster)
+    label = cluster not in (None, INDEPENDENT, *optional_columns(chosen, None), chosen.target)
+    needed = {*chosen.inputs, "weight", *asked.best_of}
+    asked = dataclasses.replace(
+        asked,
+        signed=frozenset({chosen.target} if space == "linear" else ()),
+        labels=frozenset({str(cluster)} if label else ()),
+        spare=frozenset(optional) - needed - {cluster},
+    )
     options: dict[str, Any] = {
         "robust": robust,
         "delta": delta,
@@ -96,9 +111,9 @@ def fit(
     console = Console(soft_wrap=True)
 
     def one(group: int, target: Path | None) -> None:
-        optional = optional_columns(chosen, cluster)
-        read = read_table(table, (chosen.target,), optional, renamed or None, group=group)
+        read = read_table(table, (chosen.target,), optional, reading=asked, group=group)
         read = read if "unique_tokens" in chosen.inputs else fresh_rows(read)
+        refuse_missing_inputs(chosen, read)
         fitted = fit_law(
             chosen,
             read.columns,
@@ -109,11 +124,12 @@ def fit(
             table_warnings=read.warnings,
             **options,
         )
+        fitted = dataclasses.replace(fitted, warnings=(*fitted.warnings, *run_column(fitted.warnings, read)))
         tried = refits(chosen, read.columns, **options) if sensitivity else None
         for part in described(fitted, tried):
             console.print(part)
         if target is not None:
-            stored = {**fitted.to_json(), "input": read.source()}
+            stored = {**fitted.to_json(), **asked.to_json(), "input": read.source()}
             if tried is not None:
                 stored["sensitivity"] = tried.to_json()
             write_result(target, stored)
@@ -122,9 +138,30 @@ def fit(
     for_each_group(table, out, one)
 
 
+def refuse_missing_inputs(law: Law, read: Table) -> None:
+    """Raise BadInput where the table has not what the law reads, with advice on what it has."""
+    known, _ = with_derived(law.inputs, read.columns)
+    missing = [name for name in law.inputs if name not in known]
+    if missing:
+        left_out = [warning for warning in read.warnings if " was left out: " in warning]
+        told = f"; {'; '.join(left_out)}" if left_out else advice(missing, read.header)
+        present = ", ".join(read.header or sorted(read.columns))
+        raise BadInput(
+            f"{read.path}: law {law.name} needs the column {', '.join(missing)}; it has {present}{told}"
+        )
+
+
+def run_column(warnings: Sequence[str], read: Table) -> list[str]:
+    """Where rows look like checkpoints of one run: the column that may say so."""
+    named = [name for name in read.header if name.lower().startswith(RUN_NAMES)]
+    if not named or "run" in read.columns or not any(CORRELATED_RESIDUALS in warning for warning in warnings):
+        return []
+    return [f"the column {named[0]} may say which rows are of one run: --column run={named[0]}"]
+
+
 def optional_columns(law: Law, cluster: str | None) -> tuple[str, ...]:
     """Every column that may serve: inputs (some follow from others), labels, other definitions of N."""
-    labels = [cluster] if cluster else []
+    labels = [cluster] if cluster and cluster != INDEPENDENT else []
     return tuple(dict.fromkeys([*law.inputs, "params", "tokens", *OPTIONAL, *labels, *OTHER_SIZES]))
 
 

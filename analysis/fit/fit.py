@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fit.checks import check_fit, checked_fixed, cluster_warning, kept_rows, usable_columns
+from analysis.fit.checks import check_fit, checked_fixed, kept_rows, signed_law, usable_columns
+from analysis.fit.clusters import clusters_of, correlation_warning, few_clusters, left_out
 from analysis.fit.estimation import Estimation, estimation_of
 from analysis.fit.frontier import compute_optimal
 from analysis.fit.identified import WORDS, identified, where_it_ended
@@ -21,6 +22,7 @@ from analysis.fit.objectives import FitObjective
 from analysis.fit.prediction import predict_law, prediction_interval
 from analysis.fit.profile import profile_intervals
 from analysis.fit.uncertainty import (
+    Sandwich,
     asymptotic_draws,
     asymptotic_errors,
     bootstrap_draws,
@@ -29,6 +31,7 @@ from analysis.fit.uncertainty import (
 )
 from analysis.laws import get_law
 from analysis.laws.base import Law
+from analysis.quantiles import finite_quantiles
 from core.errors import BadInput
 from core.numbers import number
 
@@ -144,6 +147,7 @@ class Fit:
             "robust": self.objective.robust,
             "delta": self.objective.delta,
             "space": self.objective.space,
+            **({"shift": self.law.shift} if self.law.shift else {}),
             "n": self.n,
             "dropped": self.dropped,
             "objective": self.value,
@@ -174,7 +178,7 @@ class Fit:
           BadInput: a key is missing or of the wrong kind.
         """
         try:
-            law = get_law(stored["law"])
+            law = get_law(stored["law"]).signed(float(stored.get("shift", 0.0)))
             draws = stored["draws"]
             fixed = {name: float(value) for name, value in stored["fixed"].items()}
             parameters = {name: float(stored["parameters"][name]) for name in law.names}
@@ -241,7 +245,8 @@ def fit_law(
       columns: arrays of equal length: the law's inputs and target; optional `weight`; labels for `cluster`.
       robust, delta, space: the objective; space defaults to log for laws of the loss, linear for the others.
       bootstrap: resamples; 0 gives asymptotic errors and profile intervals.
-      cluster: labels, or the name of their column: rows of one label are resampled together.
+      cluster: labels, or the name of their column: rows of one label share their luck and are left out or resampled
+        together. By default the column `run` where its labels repeat; "none" for independent rows.
       wild: flip residuals instead of drawing rows.
       starts: natural starting values, shape (S, P), in place of the law's own grid.
       fixed: parameters held at natural values.
@@ -256,22 +261,27 @@ def fit_law(
     objective = FitObjective(robust, delta, space or ("log" if law.logarithmic else "linear"))
     _check_choices(law, objective.space, bootstrap, level)
     fixed = checked_fixed(law, fixed or {})
+    cluster, clustered = clusters_of(columns, cluster)
     columns, labels = kept_rows(law, columns, cluster, drop_worst)
+    law, columns = signed_law(law, objective.space, columns)
     table, derived_from = usable_columns(law, columns)
-    warnings = [*table_warnings, *derived_from, *check_fit(law, table, len(law.parameters) - len(fixed))]
-    warnings += cluster_warning(columns, None if cluster is None else "given") if bootstrap else []
+    free = len(law.parameters) - len(fixed)
+    warnings = [*table_warnings, *derived_from, *check_fit(law, table, free), *clustered]
+    warnings += [] if labels is None else few_clusters(labels, free)
     estimation = estimation_of(law, table, objective, fixed)
     begin = law.starts(table) if starts is None else law.to_internal(np.atleast_2d(starts))
     point, certificate = multistart(estimation, begin, seed)
     if not np.isfinite(certificate.minima[0].objective):
         raise BadInput(f"law {law.name} is not finite on this table from any of {certificate.tried} starts")
     spread = sandwich(estimation, point, certificate.hessian, labels)
+    if labels is not None and not bootstrap:
+        spread = left_out(estimation, certificate.points, labels, spread)
     if bootstrap:
         errors = _bootstrapped(estimation, certificate, labels, bootstrap, wild, seed, level)
     else:
-        errors = _asymptotic(estimation, point, spread.covariance, seed, level)
+        errors = _asymptotic(estimation, point, spread, seed, level)
     intervals = errors.intervals(law.names)
-    if not bootstrap and (estimation.rows <= PROFILE_ROWS if profile is None else profile):
+    if not bootstrap and spread.told and (estimation.rows <= PROFILE_ROWS if profile is None else profile):
         intervals.update(profile_intervals(estimation, point, certificate.hessian, level, spread))
     intervals.update({name: (value, value) for name, value in fixed.items()})
     parameters = dict(zip(law.names, estimation.natural(point).tolist(), strict=True))
@@ -281,6 +291,7 @@ def fit_law(
     if not all(known.values()):
         warnings.append(f"not identified by this table: {', '.join(name for name in known if not known[name])}")
     residuals = estimation.residuals(point)
+    warnings += correlation_warning(columns, residuals, seed) if labels is None and not clustered else []
     widen = math.sqrt(estimation.rows / max(estimation.rows - estimation.free, 1))
     weights = estimation.problem.weights
     return Fit(
@@ -337,7 +348,7 @@ class _Errors:
         """Percentiles of the draws of each parameter; NaN where there are no draws."""
         if self.draws is None:
             return dict.fromkeys(names, (math.nan, math.nan))
-        low, high = np.nanquantile(self.draws, self.tails, axis=0).tolist()
+        low, high = finite_quantiles(self.draws, self.tails).tolist()
         return dict(zip(names, zip(low, high, strict=True), strict=True))
 
 
@@ -350,8 +361,7 @@ def _bootstrapped(
     seed: int,
     level: float,
 ) -> _Errors:
-    minima = np.array([minimum.point for minimum in certificate.minima])
-    drawn = bootstrap_draws(estimation, minima, resamples, seed, cluster=labels, wild=wild)
+    drawn = bootstrap_draws(estimation, certificate.points, resamples, seed, cluster=labels, wild=wild)
     independent = estimation.rows if labels is None else np.unique(labels).size
     tails = percentile_levels(level, independent, estimation.free)
     warnings: tuple[str, ...] = ()
@@ -361,11 +371,12 @@ def _bootstrapped(
 
 
 def _asymptotic(
-    estimation: Estimation, point: np.ndarray, covariance: np.ndarray, seed: int, level: float
+    estimation: Estimation, point: np.ndarray, spread: Sandwich, seed: int, level: float
 ) -> _Errors:
-    draws = asymptotic_draws(estimation, point, covariance, seed)
-    errors = asymptotic_errors(estimation, point, covariance)
-    return _Errors("asymptotic", errors, draws, (0.5 - level / 2, 0.5 + level / 2))
+    draws = asymptotic_draws(estimation, point, spread, seed)
+    errors = asymptotic_errors(estimation, point, spread.covariance)
+    kind = "asymptotic" if spread.degrees is None else "clusters left out"
+    return _Errors(kind, errors, draws, (0.5 - level / 2, 0.5 + level / 2))
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis.quantiles import finite_quantiles
+
 FRONTIER_FLOPS = (1e18, 1e20, 1e21, 1e22, 1e23, 5.88e23, 1e24, 1e25, 1e26)
 
 
@@ -72,5 +74,5 @@ def compute_optimal(
     if draws is None:
         return derived, {}
     drawn = numbers({name: draws[:, [position]] for position, name in enumerate(parameters)})
-    ends = [np.nanquantile(np.clip(values, -1e300, 1e300), tails, axis=0) for values in drawn]
+    ends = [finite_quantiles(np.clip(values, -1e300, 1e300), tails) for values in drawn]
     return derived, laid_out(ends[0][:, 0].tolist(), ends[1][:, 0].tolist(), ends[2].T.tolist())

@@ -12,6 +12,7 @@ A parameter is identified if the table bounds it on both sides and says what it 
 A law is identified if all its parameters are. From one that is not, no best size and no forecast is stated.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -40,7 +41,12 @@ def identified(
         parameter.name: parameter.name in fixed
         or (
             parameter.name not in at_bound
-            and _bounded(parameter, law.logarithmic, parameters[parameter.name], *intervals[parameter.name])
+            and _bounded(
+                parameter_of(law, parameter.name),
+                law.logarithmic,
+                parameters[parameter.name],
+                *intervals[parameter.name],
+            )
         )
         for parameter in law.parameters
     }
@@ -57,7 +63,7 @@ def known_to_within_itself(value: float | None, interval: tuple[float, float] | 
 
 def where_it_ended(law: Law, name: str, value: float, interval: tuple[float, float]) -> str:
     """Why a parameter is not identified, in a few words."""
-    parameter = law.parameters[law.index(name)]
+    parameter = parameter_of(law, name)
     lower, upper = bounds(parameter)
     if _near(parameter, value, lower):
         return "at its lower bound"
@@ -80,9 +86,9 @@ def where_it_ended(law: Law, name: str, value: float, interval: tuple[float, flo
 
 def said(law: Law, name: str, value: float, digits: int = 3) -> str:
     """A value of a parameter as a number, or the bound that it lies at."""
-    lower, upper = bounds(law.parameters[law.index(name)])
+    lower, upper = bounds(parameter_of(law, name))
     for bound, words in ((lower, "at its lower bound"), (upper, "at its upper bound")):
-        if _near(law.parameters[law.index(name)], value, bound):
+        if _near(parameter_of(law, name), value, bound):
             return words
     return number(value, digits)
 
@@ -93,6 +99,14 @@ def said_interval(law: Law, name: str, interval: tuple[float, float], digits: in
         return "no finite interval"
     low, high = (said(law, name, end, digits).replace("at its", "its") for end in interval)
     return low if low == high else f"{low} to {high}"
+
+
+def parameter_of(law: Law, name: str) -> Parameter:
+    """A parameter of a law; the floor of a law whose target may be negative is a number of either sign."""
+    parameter = law.parameters[law.index(name)]
+    if not law.shift or name != law.floor:
+        return parameter
+    return dataclasses.replace(parameter, positive=False, lower=-law.shift, upper=law.shift)
 
 
 def bounds(parameter: Parameter) -> tuple[float, float]:

@@ -53,6 +53,11 @@ class Certificate:
     hessian: np.ndarray
     exact: bool
 
+    @property
+    def points(self) -> np.ndarray:
+        """Centred points of all minima, best first, (M, P)."""
+        return np.array([minimum.point for minimum in self.minima])
+
     def warnings(self, law: Law) -> list[str]:
         """What a careful reader is told about this optimum."""
         lines = []

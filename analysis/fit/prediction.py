@@ -8,6 +8,7 @@ import numpy as np
 from analysis.fit.checks import with_derived
 from analysis.fit.solver import float64_on_cpu
 from analysis.laws.base import Law
+from analysis.quantiles import finite_quantiles
 from core.errors import BadInput
 
 MOST_AT_ONCE = 1 << 23  # outcomes of a prediction that are in memory at once
@@ -36,7 +37,7 @@ def predict_law(law: Law, natural: np.ndarray, columns: Mapping[str, Any]) -> np
     with float64_on_cpu():
         value = np.asarray(law.evaluate(internal, features))
     value = np.broadcast_to(value, np.broadcast_shapes((np.atleast_2d(natural).shape[0], 1), rows))
-    return np.exp(value) if law.logarithmic else np.array(value)
+    return np.exp(value) - law.shift if law.logarithmic else np.array(value)
 
 
 def prediction_interval(
@@ -62,8 +63,8 @@ def prediction_interval(
         rows = slice(start, start + step)
         landed = centre_Rn[:, None, rows] + noise_Q[None, :, None]
         with np.errstate(invalid="ignore"):
-            ends[:, rows] = np.nanquantile(
-                landed.reshape(-1, landed.shape[2]), [0.5 - level / 2, 0.5 + level / 2], axis=0
+            ends[:, rows] = finite_quantiles(
+                landed.reshape(-1, landed.shape[2]), [0.5 - level / 2, 0.5 + level / 2]
             )
     low, high = (np.exp(ends) if logged else ends)[:, row_of]
     return low, high

@@ -66,9 +66,11 @@ def profile_intervals(
         jobs = refined
     for position in map(int, free):
         parameter = law.parameters[position]
-        ends = np.array([edges[position, -1.0], edges[position, 1.0]])
-        ends = np.exp(ends) if parameter.positive else ends
-        intervals[parameter.name] = (float(ends[0]), float(ends[1]))
+        ends = [edges[position, -1.0], edges[position, 1.0]]
+        placed = np.tile(internal, (2, 1))
+        placed[:, position] = ends
+        low, high = law.to_natural(placed)[:, position].tolist()
+        intervals[parameter.name] = (low, high)
     return intervals
 
 
@@ -81,7 +83,7 @@ def _thresholds(
     """
     problem, free = estimation.problem, estimation.box.free
     rows = problem.observed.size
-    quantile = stdtrit(max(rows - int(free.sum()), 1), 0.5 + level / 2) ** 2
+    quantile = stdtrit(spread.degrees or max(rows - int(free.sum()), 1), 0.5 + level / 2) ** 2
     residual = predicted(estimation.law, problem, point) - problem.observed
     delta = float(estimation.box.delta)
     chance = float(np.average(quadratic_chance(residual, delta), weights=problem.weights))

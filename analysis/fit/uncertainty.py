@@ -81,16 +81,16 @@ def bootstrap_draws(
     start = np.tile(minima[0], (resamples, 1))
     best = solve(tables, start, box)
     if estimation.objective.robust != "l2":
-        best = _better(best, solve(tables, start, box, anneal=False))
+        best = better(best, solve(tables, start, box, anneal=False))
     for other in minima[1 : 1 + EXTRA_STARTS]:
-        best = _better(best, solve(tables, np.tile(other, (resamples, 1)), box, anneal=False))
+        best = better(best, solve(tables, np.tile(other, (resamples, 1)), box, anneal=False))
     # the optimum of the resample before: a plausible point that this one has not seen
-    best = _better(best, solve(tables, np.roll(best.point, 1, axis=0), box, anneal=False))
+    best = better(best, solve(tables, np.roll(best.point, 1, axis=0), box, anneal=False))
     natural = np.clip(estimation.natural(best.point), -1e300, 1e300)
     return Draws(natural, best.objective, int(np.sum(~best.converged)))
 
 
-def _better(first: Solutions, second: Solutions) -> Solutions:
+def better(first: Solutions, second: Solutions) -> Solutions:
     """Per lane, the lower objective."""
     take = second.objective < first.objective
     return Solutions(
@@ -110,10 +110,17 @@ class Sandwich:
     """Asymptotic covariance of an M-estimator and its two halves, of centred parameters, shape (P, P).
 
     `inverse` is that of the smoothed Hessian. NaN for parameters that are pinned, at a bound, or undetermined.
+    `degrees` are those of Student's distribution; None stands for rows less parameters.
     """
 
     covariance: np.ndarray
     inverse: np.ndarray
+    degrees: int | None = None
+
+    @property
+    def told(self) -> bool:
+        """Whether an interval can be given at all: few clusters say nothing of their spread."""
+        return self.degrees is None or bool(np.isfinite(self.covariance).any())
 
     def factor(self, position: int) -> float:
         """By how much the objective's curvature overstates what is known of a parameter (residual variance, for
@@ -169,9 +176,10 @@ def quadratic_chance(residual: np.ndarray, delta: float) -> np.ndarray:
 
 
 def asymptotic_draws(
-    estimation: Estimation, point: np.ndarray, covariance: np.ndarray, seed: int
+    estimation: Estimation, point: np.ndarray, spread: Sandwich, seed: int
 ) -> np.ndarray | None:
     """Natural parameters around the optimum, from its asymptotic (Student) distribution; None where it has none."""
+    covariance = spread.covariance
     known = np.isfinite(np.diag(covariance))
     if not known.any():
         return None
@@ -179,7 +187,7 @@ def asymptotic_draws(
     values, vectors = np.linalg.eigh((block + block.T) / 2)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     rng = np.random.default_rng(seed)
-    degrees = max(estimation.problem.observed.size - int(known.sum()), 1)
+    degrees = spread.degrees or max(estimation.problem.observed.size - int(known.sum()), 1)
     normal = rng.standard_normal((ASYMPTOTIC_DRAWS, int(known.sum())))
     student = normal / np.sqrt(rng.chisquare(degrees, (ASYMPTOTIC_DRAWS, 1)) / degrees)
     points = np.tile(point, (ASYMPTOTIC_DRAWS, 1))
@@ -195,10 +203,10 @@ def asymptotic_errors(estimation: Estimation, point: np.ndarray, covariance: np.
     unknown = ~np.isfinite(np.diag(covariance))
     touched = (np.abs(inverse[:, unknown]) > 1e-12).any(axis=1)
     errors = np.sqrt(np.maximum(variance, 0.0))
-    natural = estimation.natural(point)
+    internal = estimation.centring.backward(point)
     for position, parameter in enumerate(estimation.law.parameters):
         if parameter.positive:
-            errors[position] *= natural[position]
+            errors[position] *= np.exp(internal[position])
     errors[touched] = np.nan
     for name in estimation.fixed:
         errors[estimation.law.index(name)] = 0.0

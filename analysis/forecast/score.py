@@ -6,6 +6,7 @@ A forecast counts only if it was written before its run started. The tally, fore
 only ever appended to; scoring the same forecast against the same loss again adds nothing.
 """
 
+import dataclasses
 import datetime
 import hashlib
 import sys
@@ -16,9 +17,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from analysis.commands import digest_of, read_object, write_result
+from analysis.forecast.predict import told
+from analysis.logs.cells import read_cells
+from analysis.logs.flags import RunFlags, RunTableFlags
 from analysis.logs.load import load_sweep
 from analysis.logs.load_run import Run, read_run
 from analysis.logs.read import read_table
+from analysis.logs.table import TableReading
 from core import cli
 from core.errors import BadInput, writes
 from core.files import JsonLines, read_json_lines
@@ -53,7 +58,7 @@ def score(forecast: Mapping[str, Any], landed: Mapping[str, Any]) -> dict[str, A
         "level": forecast["level"],
         "observed": observed,
         "inside": bool(low <= observed <= high),
-        "error_percent": 100 * (observed / predicted - 1),
+        "error_percent": 100 * (observed - predicted) / abs(predicted),
         "date": forecast["date"],
         "started": landed["started"] or None,
         "made_before": None if made is None or started is None else made < started,
@@ -87,13 +92,30 @@ def read_forecast(path: str | Path) -> tuple[dict[str, Any], str]:
     if value.get("digest") != digest_of(value):
         raise BadInput(f"{path}: changed after it was written (its digest does not match)")
     interval, source = value["interval"], value["fit"]
-    numbers = [value["params"], value["tokens"], value["prediction"], value["level"]]
-    numbers += interval if isinstance(interval, list) and len(interval) == 2 else [None]
-    if not all(isinstance(entry, float | int) and 0 < entry < 1e300 for entry in numbers):
+    about = [entry for entry in wanted_of(value).values() if entry is not None]
+    if not about or not all(
+        isinstance(entry, float | int) and 0 < entry < 1e300 for entry in (*about, value["level"])
+    ):
         raise BadInput(f"{path}: not a forecast.json; its numbers must be positive")
+    losses = [value["prediction"], *(interval if isinstance(interval, list) and len(interval) == 2 else [None])]
+    # a loss of either sign was fitted in linear space, and most are positive
+    if (
+        not all(isinstance(entry, float | int) and abs(entry) < 1e300 for entry in losses)
+        or value["prediction"] == 0
+    ):
+        raise BadInput(f"{path}: not a forecast.json; its prediction and interval must be numbers")
     if not (isinstance(source, dict) and isinstance(source.get("path"), str)):
         raise BadInput(f"{path}: not a forecast.json; it does not name its fit")
     return value, sha256
+
+
+def wanted_of(forecast: Mapping[str, Any]) -> dict[str, float | None]:
+    """What a forecast says of its run: params and tokens, or FLOPs where it says neither."""
+    wanted = {name: forecast.get(name) for name in ("params", "tokens")}
+    if any(value is None for value in wanted.values()):
+        inputs = forecast.get("inputs")
+        wanted["flops"] = inputs.get("flops") if isinstance(inputs, Mapping) else None
+    return wanted
 
 
 def fit_unchanged(forecast: Mapping[str, Any], folder: Path) -> bool | None:
@@ -105,12 +127,10 @@ def fit_unchanged(forecast: Mapping[str, Any], folder: Path) -> bool | None:
     return any(hashlib.sha256(path.read_bytes()).hexdigest() == source.get("sha256") for path in candidates)
 
 
-def _only(rows: Sequence[Row], path: Path, params: float, tokens: float, tolerance: float) -> Row:
+def _only(rows: Sequence[Row], path: Path, known: Mapping[str, float], tolerance: float) -> Row:
     """The one row of the size that was forecast."""
     if not rows:
-        raise BadInput(
-            f"{path}: no row within {tolerance:.0%} of the forecast's {params:g} params and {tokens:g} tokens"
-        )
+        raise BadInput(f"{path}: no row within {tolerance:.0%} of the forecast's {told(known)}")
     if len(rows) > 1:
         raise BadInput(
             f"{path}: {len(rows)} rows are within {tolerance:.0%} of the forecast; give one run's directory"
@@ -118,8 +138,17 @@ def _only(rows: Sequence[Row], path: Path, params: float, tokens: float, toleran
     return rows[0]
 
 
-def landed_of(path: str | Path, params: float, tokens: float, tolerance: float) -> dict[str, Any]:
+def landed_of(
+    path: str | Path,
+    wanted: Mapping[str, float | None],
+    tolerance: float,
+    reading: TableReading = TableReading(),  # noqa: B008 (frozen)
+) -> dict[str, Any]:
     """The run that a forecast is about: a run directory, or the one row of a table or sweep that fits.
+
+    Args:
+      wanted: params, tokens, flops of the run, those that are known.
+      reading: how a table is read.
 
     Raises:
       BadInput: it has not finished, or no row, or more than one size, lies within `tolerance`.
@@ -128,24 +157,28 @@ def landed_of(path: str | Path, params: float, tokens: float, tolerance: float) 
     if path.is_dir():
         run = read_run(path)
         if run is not None:
-            return _checked(_of_run(run), params, tokens, tolerance)
+            return _checked(_of_run(run), wanted, tolerance)
+    known = {name: value for name, value in wanted.items() if value is not None}
+    if path.is_dir():
         # of any group of settings: a forecast is about one run
+        runs = load_sweep(path).usable
+        has = [{"params": run.count(), "tokens": run.tokens, "flops": run.flops()} for run in runs]
         near = [
             run
-            for run in load_sweep(path).usable
-            if abs((run.count() or 0.0) / params - 1) <= tolerance
-            and abs((run.tokens or 0.0) / tokens - 1) <= tolerance
+            for run, own in zip(runs, has, strict=True)
+            if all(abs((own[name] or 0.0) / value - 1) <= tolerance for name, value in known.items())
         ]
-        return _of_run(_only(near, path, params, tokens, tolerance))
-    table = read_table(path, optional=("run",))
-    n, d = table.columns["params"], table.columns["tokens"]
-    rows = np.flatnonzero((np.abs(n / params - 1) <= tolerance) & (np.abs(d / tokens - 1) <= tolerance))
-    row = _only(rows.tolist(), path, params, tokens, tolerance)
-    name = str(table.columns["run"][row]) if "run" in table.columns else f"row {row + 1}"
+        return _of_run(_only(near, path, known, tolerance))
+    others = [name for name in ("run", "params", "tokens") if name not in known]
+    reading = dataclasses.replace(reading, spare=frozenset(others))
+    table = read_table(path, (*known, "loss"), others, reading=reading)
+    close = [np.abs(table.columns[name] / value - 1) <= tolerance for name, value in known.items()]
+    row = _only(np.flatnonzero(np.all(close, axis=0)).tolist(), path, known, tolerance)
+    name = str(table.columns["run"][row]) if "run" in table.columns else f"row {table.row_number(row)}"
     return {
         "run": name,
-        "params": float(n[row]),
-        "tokens": float(d[row]),
+        "params": float(table.columns["params"][row]) if "params" in table.columns else None,
+        "tokens": float(table.columns["tokens"][row]) if "tokens" in table.columns else None,
         "loss": float(table.columns["loss"][row]),
         "started": "",
     }
@@ -161,18 +194,21 @@ def _of_run(run: Run) -> dict[str, Any]:
         "run": run.run,
         "params": params,
         "tokens": tokens,
+        "flops": run.flops(),
         "loss": loss,
         "started": run.started,
         "bits_per_byte": run.final(BITS_PER_BYTE),
     }
 
 
-def _checked(landed: dict[str, Any], params: float, tokens: float, tolerance: float) -> dict[str, Any]:
-    for name, wanted in (("params", params), ("tokens", tokens)):
-        if abs(landed[name] / wanted - 1) > tolerance:
+def _checked(landed: dict[str, Any], wanted: Mapping[str, float | None], tolerance: float) -> dict[str, Any]:
+    for name, value in wanted.items():
+        if value is None:
+            continue
+        if landed[name] is None or abs(landed[name] / value - 1) > tolerance:
+            has = "an unknown number of" if landed[name] is None else f"{landed[name]:g}"
             raise BadInput(
-                f"{landed['run']}: has {landed[name]:g} {name}, the forecast is about {wanted:g} "
-                f"(more than {tolerance:.0%} apart)"
+                f"{landed['run']}: has {has} {name}, the forecast is about {value:g} (more than {tolerance:.0%} apart)"
             )
     return landed
 
@@ -197,6 +233,7 @@ def command(
     landed: Path,
     /,
     *,
+    reading: RunFlags = RunTableFlags(),  # noqa: B008 (frozen)
     tolerance: float = TOLERANCE,
     tally: Path | None = None,
     out: Path,
@@ -210,11 +247,16 @@ def command(
       tally: JSON lines of all scores; forecasts.jsonl beside --out if not given
       out: the JSON file to write
     """
-    sys.stdout.write(score_run(forecast, landed, out, tolerance, tally))
+    sys.stdout.write(score_run(forecast, landed, out, tolerance, tally, reading.reading()))
 
 
 def score_run(
-    forecast: Path, landed: Path, out: Path, tolerance: float = TOLERANCE, tally: Path | None = None
+    forecast: Path,
+    landed: Path,
+    out: Path,
+    tolerance: float = TOLERANCE,
+    tally: Path | None = None,
+    reading: TableReading | None = None,
 ) -> str:
     """Score a forecast against what has landed, write the score to `out` and keep it in the tally.
 
@@ -223,6 +265,7 @@ def score_run(
       landed: the run's directory, its sweep, or a table with its row.
       tolerance: relative, on params and tokens.
       tally: JSON lines of all scores; TALLY beside `out` if not given.
+      reading: how a table is read; where it says nothing, as the table of the fit was.
 
     Returns:
       The score and the tally in words.
@@ -233,12 +276,31 @@ def score_run(
     if not 0 < tolerance < 1:
         raise BadInput(f"--tolerance {tolerance:g}: must be between 0 and 1")
     made, sha256 = read_forecast(forecast)
-    result = score(made, landed_of(landed, made["params"], made["tokens"], tolerance))
+    how = read_alike(
+        landed, reading or TableReading(), TableReading.from_json(made), signed=made.get("signed") is True
+    )
+    result = score(made, landed_of(landed, wanted_of(made), tolerance, how))
     result["forecast"] = {"path": str(forecast), "sha256": sha256}
     result["fit_unchanged"] = fit_unchanged(made, forecast.parent)
     tally = tally or out.parent / TALLY
     write_result(out, result)
     return sentences(result, tally_of(_keep(tally, result)), tally)
+
+
+def read_alike(path: Path, asked: TableReading, before: TableReading, signed: bool) -> TableReading:
+    """How a table is read: as asked, and else as the table of the fit was, where it has the same headers."""
+    if path.is_dir():
+        if asked.rename:
+            raise BadInput(
+                f"{path}: the loss of a run is the one in its result.json; its columns cannot be renamed"
+            )
+        return asked
+    header = read_cells(path).columns
+    rename = {name: there for name, there in before.rename.items() if there in header} | dict(asked.rename)
+    best_of = asked.best_of or tuple(name for name in before.best_of if name in header or name in rename)
+    drop_missing = asked.drop_missing or before.drop_missing
+    positive = frozenset({"loss"} if signed else ())
+    return TableReading(rename=rename, drop_missing=drop_missing, best_of=best_of, signed=positive)
 
 
 def _keep(tally: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:

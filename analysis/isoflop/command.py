@@ -11,8 +11,9 @@ from analysis.commands import for_each_group, write_result
 from analysis.fit.identified import known_to_within_itself
 from analysis.isoflop.find import Isoflop, Method, find_valleys
 from analysis.isoflop.slices import Kind
+from analysis.logs.flags import RunFlags, RunTableFlags
 from analysis.logs.read import fresh_rows, read_table
-from analysis.logs.table import Table
+from analysis.logs.table import REQUIRED, Table
 from core import cli
 from core.errors import BadInput
 
@@ -33,6 +34,8 @@ def isoflop(
     tolerance: float = 0.1,
     min_points: int = 4,
     noise: float | None = None,
+    keep_all: bool = False,
+    reading: RunFlags = RunTableFlags(),  # noqa: B008 (frozen)
     seed: int = 0,
     out: Path,
 ) -> None:
@@ -43,7 +46,7 @@ def isoflop(
     where each size has one token count, envelope where it has several).
 
     Args:
-      table: CSV, JSON lines or a sweep's directory
+      table: CSV, JSON, parquet or a sweep's directory
       method: how the best size is found
       bootstrap: repetitions behind the intervals; 0 for none
       level: of the intervals
@@ -51,6 +54,7 @@ def isoflop(
       tolerance: relative spread of FLOPs within a budget
       min_points: sizes that a budget needs
       noise: relative noise of one run's loss; estimated if not given
+      keep_all: hold no row apart that does not belong to the curve of its budget
       seed: of the noise that is put on again
       out: the JSON file to write
     """
@@ -64,14 +68,15 @@ def isoflop(
     ):
         if not good:
             raise BadInput(f"{name} {value}: must be {allowed}")
+    asked = dataclasses.replace(reading.reading(), spare=frozenset({"unique_tokens"}))
+    options = (method, bootstrap, seed, level, slices, tolerance, min_points, noise)
 
     def one(group: int, target: Path | None) -> None:
-        read = fresh_rows(read_table(table, optional=("flops", "unique_tokens"), group=group))
-        result = find_valleys(
-            read.columns, method, bootstrap, seed, level, slices, tolerance, min_points, noise
-        )
+        read = fresh_rows(read_table(table, optional=("flops", "unique_tokens"), reading=asked, group=group))
+        columns = {name: values for name, values in read.columns.items() if name in (*REQUIRED, "flops")}
+        result = find_valleys(columns, *options, keep_all=keep_all, row_numbers=read.row_numbers)
         result = dataclasses.replace(result, warnings=(*read.warnings, *result.warnings))
-        write_result(target or out, result.to_json(read.source()))
+        write_result(target or out, {**result.to_json(read.source()), **asked.to_json()})
         sys.stdout.write(summary(result, read))
 
     for_each_group(table, out, one)

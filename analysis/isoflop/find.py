@@ -11,15 +11,20 @@ from typing import Any, Literal
 
 import numpy as np
 
+from analysis.isoflop.apart import HeldApart, held_apart
 from analysis.isoflop.envelope import envelope
 from analysis.isoflop.growth import PROPER_SHARE, Valley, interval_of, power_laws
 from analysis.isoflop.hull import bracketed, lower_hull
-from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN, Kind, Slice, flops_of, make_slices
+from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN, Kind, Slice, flops_of, make_slices, planned_budgets
 from analysis.isoflop.valleys import Minima, akima_minima, parabola_minima, parabola_values, pooled_noise
+from analysis.quantiles import finite_quantiles
 from core.errors import BadInput
 
 Method = Literal["parabola", "akima", "hull", "envelope"]
-JUDGING_REPETITIONS = 400  # of noise, behind the verdict on a valley, where no bootstrap is asked for
+JUDGING_REPETITIONS = (
+    2000  # of noise, behind the verdict on a valley: as many however many resamples are asked for
+)
+FEWEST_REPETITIONS = 400  # behind the interval of a valley, where no bootstrap is asked for
 REPEATED_FREEDOM = 5  # seeds measure the noise if they leave so many degrees of freedom
 
 
@@ -36,6 +41,7 @@ class Isoflop:
       intervals: of a_opt and b_opt, by resampling; None where there are too few.
       noise: relative standard deviation of one run's loss behind the verdicts; None where unknown.
       warnings: one line each.
+      held_apart: rows that do not belong to the curve of their budget, by the numbers that the warnings call them.
     """
 
     method: str
@@ -45,6 +51,7 @@ class Isoflop:
     intervals: dict[str, tuple[float, float] | None]
     noise: float | None
     warnings: tuple[str, ...]
+    held_apart: tuple[HeldApart, ...] = ()
 
     def to_json(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """The contents of isoflop.json; `source` is `Table.source()`."""
@@ -57,6 +64,7 @@ class Isoflop:
             "derived": dict(self.derived),
             "intervals": {name: _listed(value) for name, value in self.intervals.items()},
             "noise": self.noise,
+            "held_apart": [dataclasses.asdict(row) for row in self.held_apart],
             "warnings": list(self.warnings),
             "input": dict(source),
         }
@@ -76,6 +84,8 @@ def find_valleys(
     tolerance: float = 0.1,
     min_points: int = 4,
     noise: float | None = None,
+    keep_all: bool = False,
+    row_numbers: np.ndarray | None = None,
 ) -> Isoflop:
     """Find the best size at each budget and the power laws through the valleys.
 
@@ -86,6 +96,8 @@ def find_valleys(
       kind, tolerance, min_points: see `make_slices`.
       noise: relative standard deviation of one run's loss; None estimates it, from repeated (params, tokens)
         where there are enough, else from the scatter about the parabolas.
+      keep_all: hold no row apart (see analysis/isoflop/apart.py).
+      row_numbers: what the warnings call each row; 1, 2, 3, ... if not given.
 
     Raises:
       BadInput: no budget can be looked at; the message says what would be needed.
@@ -95,6 +107,16 @@ def find_valleys(
         flops = flops_of(columns)
     if not (np.isfinite(flops) & (flops > 0)).all():
         raise BadInput("6 params tokens is no finite positive number of FLOPs in some row: check the units")
+    apart = () if keep_all else _held_apart(columns, kind, tolerance, min_points)
+    if apart:
+        kept = np.delete(np.arange(flops.size), [entry.row for entry in apart])
+        numbers = np.arange(1, flops.size + 1) if row_numbers is None else row_numbers
+        options = (method, bootstrap, seed, level, kind, tolerance, min_points, noise)
+        rest = find_valleys({name: values[kept] for name, values in columns.items()}, *options, keep_all=True)
+        lines = [entry.words(int(numbers[entry.row])) for entry in apart]
+        named = tuple(dataclasses.replace(entry, row=int(numbers[entry.row])) for entry in apart)
+        slices = tuple(dataclasses.replace(piece, rows_R=kept[piece.rows_R]) for piece in rest.slices)
+        return dataclasses.replace(rest, slices=slices, warnings=(*lines, *rest.warnings), held_apart=named)
     if method == "hull":
         return _hull(columns, bootstrap, generator, level, tolerance)
     if method == "envelope":
@@ -102,15 +124,17 @@ def find_valleys(
     slices, made = make_slices(columns, kind, tolerance, min_points)
     warnings = list(made)
     sd, freedom = (noise, np.inf) if noise is not None else _estimate_noise(columns, slices, warnings)
-    repetitions = bootstrap or JUDGING_REPETITIONS
-    scale_B = np.full(repetitions, sd if np.isfinite(sd) else 0.0)
-    if np.isfinite(freedom) and freedom > 0:
-        # A standard deviation from few runs is itself uncertain: draw it from its sampling distribution.
-        scale_B = scale_B * np.sqrt(freedom / generator.chisquare(freedom, repetitions))
-    noises = _noises(slices, columns["loss"], scale_B, generator)
+    judging = np.random.default_rng([seed, 1])
+    both = (
+        _noises(slices, columns["loss"], _scales(sd, freedom, repetitions, source), source)
+        for repetitions, source in (
+            (bootstrap or FEWEST_REPETITIONS, generator),
+            (JUDGING_REPETITIONS, judging),
+        )
+    )
     judged = [
-        _valley(piece, columns["loss"], noise_BS, method, min_points, level)
-        for piece, noise_BS in zip(slices, noises, strict=True)
+        _valley(piece, columns["loss"], noise_BS, judging_BS, method, min_points, level)
+        for piece, noise_BS, judging_BS in zip(slices, *both, strict=True)
     ]
     valleys = tuple(valley for valley, _ in judged)
     log_flops = np.log([piece.flops for piece in slices])
@@ -129,6 +153,23 @@ def find_valleys(
         noise=float(sd) if np.isfinite(sd) else None,
         warnings=tuple(warnings),
     )
+
+
+def _held_apart(
+    columns: Mapping[str, np.ndarray], kind: Kind, tolerance: float, min_points: int
+) -> tuple[HeldApart, ...]:
+    try:
+        return held_apart(columns, planned_budgets(columns, kind, tolerance, min_points))
+    except BadInput:
+        return ()  # a method that needs slices says so
+
+
+def _scales(sd: float, freedom: float, repetitions: int, generator: np.random.Generator) -> np.ndarray:
+    """The noise of each repetition: one from few runs is itself uncertain, so it is drawn where it was estimated."""
+    scale_B = np.full(repetitions, sd if np.isfinite(sd) else 0.0)
+    if np.isfinite(freedom) and freedom > 0:
+        scale_B = scale_B * np.sqrt(freedom / generator.chisquare(freedom, repetitions))
+    return scale_B
 
 
 def _estimate_noise(
@@ -169,7 +210,13 @@ def _noises(
 
 
 def _valley(
-    piece: Slice, loss: np.ndarray, noise_BS: np.ndarray, method: str, min_points: int, level: float
+    piece: Slice,
+    loss: np.ndarray,
+    noise_BS: np.ndarray,
+    judging_BS: np.ndarray,
+    method: str,
+    min_points: int,
+    level: float,
 ) -> tuple[Valley, np.ndarray]:
     """The verdict on one slice, and log params_opt of every repetition (NaN where it has no minimum)."""
     x_S, loss_S = piece.log_params_S, piece.losses(loss)
@@ -194,7 +241,9 @@ def _valley(
     fitted_S = parabola_values(x_S, loss_S, x_S)
     repeated_parabola = parabola_minima(x_S, fitted_S + noise_BS)
     repeated: Minima = akima_minima(x_S, loss_S + noise_BS) if method == "akima" else repeated_parabola
-    share = float(min(repeated_parabola.proper_B.mean(), repeated.proper_B.mean()))
+    share = float(parabola_minima(x_S, fitted_S + judging_BS).proper_B.mean())
+    if method == "akima":
+        share = min(share, float(akima_minima(x_S, loss_S + judging_BS).proper_B.mean()))
     if share < PROPER_SHARE:
         return refused(
             f"flat within noise: with the noise of a run put on it again, only {share:.0%} of repetitions keep "
@@ -205,7 +254,7 @@ def _valley(
     log_params = float(base.log_params_B[0])
     log_tokens = float(np.interp(log_params, x_S, piece.log_tokens_S))
     log_params_B = np.where(repeated.proper_B, repeated.log_params_B, np.nan)
-    low, high = np.exp(np.nanquantile(log_params_B, [(1 - level) / 2, (1 + level) / 2]))
+    low, high = np.exp(finite_quantiles(log_params_B, [(1 - level) / 2, (1 + level) / 2]))
     return Valley(
         flops=piece.flops,
         params_opt=float(np.exp(log_params)),

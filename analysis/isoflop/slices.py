@@ -75,8 +75,7 @@ def make_slices(
     flops_R = flops_of(columns)
     budgets = _by_budget(columns, flops_R, tolerance)
     full = [piece for piece in budgets if piece.log_params_S.size >= min_points]
-    covered = sum(piece.rows_R.size for piece in full) / flops_R.size
-    if kind == "budgets" or (kind == "auto" and covered >= SHARE_IN_BUDGETS):
+    if kind == "budgets" or (kind == "auto" and _planned(full, flops_R)):
         if not full:
             most = max(piece.log_params_S.size for piece in budgets)
             raise BadInput(
@@ -96,6 +95,21 @@ def make_slices(
         f"no FLOP budget has {min_points} sizes within {tolerance:.0%} of it, and none lies inside "
         f"the token ranges of {min_points} sizes with {POINTS_OF_A_CURVE} token counts each"
     )
+
+
+def planned_budgets(
+    columns: Mapping[str, np.ndarray], kind: Kind, tolerance: float, min_points: int
+) -> tuple[Slice, ...]:
+    """The slices of `make_slices` where they are budgets that the runs were planned by; none otherwise."""
+    flops_R = flops_of(columns)
+    budgets = [] if kind == "interpolated" else _by_budget(columns, flops_R, tolerance)
+    full = [piece for piece in budgets if piece.log_params_S.size >= min_points]
+    planned = full and (kind == "budgets" or _planned(full, flops_R))
+    return _shifted(budgets, flops_R, columns["loss"]) if planned else ()
+
+
+def _planned(full: Sequence[Slice], flops_R: np.ndarray) -> bool:
+    return sum(piece.rows_R.size for piece in full) / flops_R.size >= SHARE_IN_BUDGETS
 
 
 def _by_budget(columns: Mapping[str, np.ndarray], flops_R: np.ndarray, tolerance: float) -> list[Slice]:

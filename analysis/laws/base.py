@@ -12,6 +12,7 @@ Parameters are written in three spaces:
             optimizer works here.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,8 @@ class Law:
       planted: natural values of every parameter, of a usual size: the truth that the tests plant in a table and find
         again (tests/analysis/test_laws.py).
       compare: whether reports and forecasts hold this law beside the others of the same table.
+      shift: what the formula's prediction and its floor exceed the table's by, so that a loss of either sign has a
+        logarithm; 0 but for a law made by `signed`.
     """
 
     name: str
@@ -116,6 +119,17 @@ class Law:
     prepare: Callable[[Columns], dict[str, np.ndarray]] | None = None
     centred: bool = True
     compare: bool = False
+    shift: float = 0.0
+
+    @property
+    def floor(self) -> str | None:
+        """The parameter that is added to everything else, where the law has one."""
+        alone = [term.coefficient for term in self.terms if not term.powers]
+        return alone[0] if alone else "E" if "E" in self.names else None
+
+    def signed(self, shift: float) -> "Law":
+        """The same law for a target of either sign: its floor may be anything above -`shift`."""
+        return dataclasses.replace(self, shift=shift)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -182,11 +196,15 @@ class Law:
         for position, parameter in enumerate(self.parameters):
             if parameter.positive:
                 natural[..., position] = np.exp(natural[..., position])
+        if self.shift:
+            natural[..., self.index(str(self.floor))] -= self.shift
         return natural
 
     def to_internal(self, natural: np.ndarray) -> np.ndarray:
         """Natural to internal parameters along the last axis; zero of a positive parameter is its bound."""
         internal = np.array(natural, dtype=np.float64)
+        if self.shift:
+            internal[..., self.index(str(self.floor))] += self.shift
         for position, parameter in enumerate(self.parameters):
             if parameter.positive:
                 floor = np.exp(parameter.lower)

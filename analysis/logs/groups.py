@@ -32,7 +32,8 @@ OF_RULE = (
 )
 # Fields that early specifications lack, at the values that they had.
 DEFAULTS: dict[str, Any] = {
-    "model.architecture": "decoder", "model.parametrization": "standard", "model.base_width": 64,
+    "model.architecture": "decoder",
+    "model.matmul_precision": "default", "model.parametrization": "standard", "model.base_width": 64,
     "model.base_depth": 2, "model.base_head_width": 16, "optim.decay": "coupled", "optim.name": "adamw",
     "data.skills": "", "data.skill_tokens": 4_194_304, "objective": "next_token",
 }  # fmt: skip

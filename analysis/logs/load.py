@@ -10,7 +10,7 @@ import functools
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from analysis.logs.load_run import (
     read_run,
 )
 from analysis.logs.lossy import lossy_warning
-from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values, suspicions
+from analysis.logs.suspicions import suspicions
+from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values
 from core.epochs import known_corpora
 from core.errors import BadInput
 from core.identity import digest_of
@@ -130,6 +131,7 @@ class SweepLogs:
         params: str = DEFAULT_PARAMS,
         flops: str = DEFAULT_FLOPS,
         group: int = 0,
+        rename: Mapping[str, str] | None = None,
     ) -> Table:
         """One row a usable run, in the order of run names: the table that fits read.
 
@@ -140,12 +142,13 @@ class SweepLogs:
             run, seed, width, depth, bits_per_byte, params_total and params_non_embedding.
           params, flops: the ledger's conventions.
           group: which of `groups`, where there are several.
+          rename: name in the table -> column of a sweep, e.g. {"params": "params_total"}.
 
         Raises:
           BadInput: fewer than two usable runs, a required column that a sweep does not have or lacks in a run.
         """
         if self.chosen is None and len(self.groups) > 1:
-            table = self.of(self.groups[group]).table(required, optional, params, flops)
+            table = self.of(self.groups[group]).table(required, optional, params, flops, rename=rename)
             own = [warning for warning in table.warnings if warning not in self.warnings]
             taken = f"of the groups, {self.groups[group].label} is taken here"
             return dataclasses.replace(table, warnings=(*self.warnings, taken, *own))
@@ -172,6 +175,10 @@ class SweepLogs:
         if any(run.reading is not None and run.reading.repeats for run in runs):
             # A run of which it is not known counts as fresh text; `epochs_unknown` says so.
             readers["unique_tokens"] = lambda run: run.reading.unique_tokens if run.reading else run.tokens
+        for header in (rename or {}).values():
+            if header not in readers:
+                raise BadInput(f"{self.path}: a sweep has no column {header}; it has {', '.join(readers)}")
+        readers |= {name: readers[header] for name, header in dict(rename or {}).items()}
         columns: dict[str, np.ndarray] = {}
         for name in [*required, *(name for name in optional if name not in required)]:
             if name not in readers:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis.logs.load import load_sweep
-from analysis.logs.table import OPTIONAL, REQUIRED, Table, table_of_file
+from analysis.logs.table import OPTIONAL, REQUIRED, Table, TableReading, table_of_file
 from core.errors import BadInput
 
 FEWEST_FRESH = 5  # rows below which leaving out repeated text leaves nothing to look at
@@ -17,15 +17,18 @@ def read_table(
     required: Sequence[str] = REQUIRED,
     optional: Sequence[str] = OPTIONAL,
     rename: Mapping[str, str] | None = None,
+    reading: TableReading = TableReading(),  # noqa: B008 (frozen)
     group: int = 0,
 ) -> Table:
     """Read a table and refuse whatever a fit could not stand on.
 
     Args:
-      path: a .csv or .tsv file with a header, a JSON-lines file (either may be gzipped), or a sweep's directory.
+      path: a file with a header (CSV or another separator), of JSON or parquet (either may be gzipped), or a sweep's
+        directory.
       required: columns that must be there, at least two rows of them.
       optional: columns that are taken where they are there.
-      rename: name in the file -> name here, e.g. {"val_loss": "loss"}.
+      rename: name in the file -> name here, e.g. {"val_loss": "loss"}; added to those of `reading`.
+      reading: what else is done with a file's rows and columns.
       group: of a sweep, which of its groups of equal settings (`settings_of`); no law may take several.
 
     Raises:
@@ -34,11 +37,12 @@ def read_table(
         counted), column and value.
     """
     path = Path(path)
+    renamed = {**reading.rename, **{name: header for header, name in (rename or {}).items()}}
     if not path.is_dir():
-        return table_of_file(path, required, optional, rename)
-    if rename:
-        raise BadInput(f"{path}: columns of a sweep cannot be renamed")
-    return load_sweep(path).table(required, optional, group=group)
+        return table_of_file(path, required, optional, dataclasses.replace(reading, rename=renamed))
+    if reading.best_of:
+        raise BadInput(f"{path}: --best-of is for tables; runs of a sweep are split by their settings")
+    return load_sweep(path).table(required, optional, group=group, rename=renamed)
 
 
 def settings_of(path: str | os.PathLike) -> list[str]:
@@ -71,5 +75,4 @@ def fresh_rows(table: Table) -> Table:
         said += f": taken all the same, since only {int(fresh.sum())} rows are left without them; no law of fresh text"
         return dataclasses.replace(table, warnings=(said, *table.warnings))
     said += ": left out, since a law of fresh text takes at most one epoch"
-    columns = {name: values[fresh] for name, values in table.columns.items()}
-    return dataclasses.replace(table, columns=columns, rows=int(fresh.sum()), warnings=(said, *table.warnings))
+    return dataclasses.replace(table.only(fresh), warnings=(said, *table.warnings))

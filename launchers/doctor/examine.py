@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from core import disk
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, BadInput
 from core.reading import printable
 from core.rundir import RunDirectory, SweepDirectory
@@ -134,7 +135,7 @@ def mend(sweep: Path, findings: list[Finding]) -> list[Finding]:
         except RunIsLocked:
             continue  # it has come to life since: its own process mends it
         except (BadInput, OSError) as error:
-            said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            said = disk.line(error) or str(error)
             sys.stderr.write(f"error: {finding.where}: cannot be mended ({printable(said)})\n")
             continue
         mended.append(finding)

@@ -216,7 +216,9 @@ def test_bad_files_and_flags_are_one_line_each(tmp_path, capsys):
         ([str(tmp_path / "none.csv")], "no such file"),
         ([str(empty)], "no rows"),
         ([str(torn)], "line 1 is not JSON"),
-        ([str(ragged)], "row 1 does not have"),
+        ([str(ragged)], "row 1: correct is empty"),
+        ([table, "--chance", "1"], "--chance 1"),
+        ([table, "--column", "correct=hits"], "no column hits to read as correct"),
         ([table, "--axis", "moons"], "unknown axis"),
         ([table, "--w0", "0"], "--w0 0"),
         ([table, "--alpha", "1"], "--alpha 1"),
@@ -243,7 +245,7 @@ def test_the_written_result_keeps_the_contract_and_repeats(tmp_path, capsys):
     assert emergence.main([str(path), "--out", str(tmp_path / "b.json"), "--bootstrap", "499"]) == 0
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     result = json.loads((tmp_path / "a.json").read_text())
-    assert set(result) == {"settings", "tasks", "input"}
+    assert set(result) == {"settings", "tasks", "input", "warnings", "columns"}
     assert {"W0", "alpha", "seed", "versions"} <= set(result["settings"])
     (entry,) = result["tasks"]
     needed = {"task", "axis", "verdict", "p", "q", "effect", "onset", "metric_check", "power", "sentence"}

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.fit.checks import check_fit, cluster_warning, usable_columns
+from analysis.fit.checks import check_fit, usable_columns
+from analysis.fit.clusters import clusters_of
 from analysis.fit.command import main
 from analysis.fit.fit import Fit, fit_law
 from analysis.laws import get_law
@@ -104,10 +105,18 @@ def test_warnings_of_a_thin_table():
     )
 
 
-def test_clusters_that_are_ignored_are_named():
-    runs = {**table(), "run": np.repeat(["a", "b", "c", "d"], 6)}
-    assert "--cluster run" in cluster_warning(runs, None)[0]
-    assert not cluster_warning(runs, "run")
+def test_rows_of_one_run_are_taken_together_and_that_is_said():
+    runs = {**table(), "params": np.repeat([1e8, 2e8, 4e8, 8e8], 6), "run": np.repeat(["a", "b", "c", "d"], 6)}
+    labels, (line,) = clusters_of(runs, None)
+    np.testing.assert_array_equal(labels, runs["run"])
+    assert "6 rows share a run" in line
+    assert "--cluster none" in line
+    assert clusters_of(runs, "run") == ("run", [])
+    assert clusters_of(runs, "none") == (None, [])
+    assert clusters_of({**runs, "run": np.arange(24).astype(str)}, None) == (None, [])
+    # a row without a label is on its own
+    labels, _ = clusters_of({**runs, "run": np.repeat(["a", "", "c", "d"], 6)}, None)
+    assert np.unique(labels).size == 9
 
 
 def test_loss_that_rises_with_size_ends_at_a_bound_and_says_so():

@@ -292,8 +292,10 @@ def test_refusals_name_the_thing(sweep, tmp_path):
         load_sweep(next(sweep.iterdir()))
     with pytest.raises(BadInput, match="a sweep has no column accuracy; it has params"):
         read_table(sweep, required=("params", "accuracy"))
-    with pytest.raises(BadInput, match="cannot be renamed"):
+    with pytest.raises(BadInput, match="a sweep has no column a; it has params, tokens"):
         read_table(sweep, rename={"a": "loss"})
+    total = read_table(sweep, rename={"params_total": "params"}).columns["params"]
+    np.testing.assert_array_equal(total, read_table(sweep, optional=("params_total",)).columns["params_total"])
     for run in sorted(sweep.iterdir())[1:]:
         (run / "result.json").unlink()
     with pytest.raises(BadInput, match="1 of 20 runs can be used; at least 2 are needed"):

@@ -273,6 +273,27 @@ def test_tokenizers_are_compared_in_bits_per_byte_and_no_law_is_fitted(tmp_path)
     assert byte["stderr"] == 0.004
 
 
+def test_a_tokenizer_that_loses_text_is_not_ranked(tmp_path):
+    sweep = tmp_path / "tokenizer"
+    for seed, (name, bits, lost) in enumerate(
+        (("byte", 3.3, 0.0), ("bpe:512", 3.2, 0.0), ("file:/x/t.json", 0.012, 0.97))
+    ):
+        for tokens in (524_288, 1_048_576):
+            run = write_run(sweep, 32, tokens, seed, 1.7)
+            edited(run, tokenizer=name)
+            result = json.loads((run / "result.json").read_text())
+            result["evals"]["val/bits_per_byte"] = bits
+            (run / "result.json").write_text(json.dumps(result))
+            environment = json.loads((run / "env.json").read_text())
+            environment["corpus"]["lost"] = lost
+            (run / "env.json").write_text(json.dumps(environment))
+    report.write_report(sweep, bootstrap=0)
+    page = (sweep / "report" / "report.md").read_text()
+    assert "bpe:512 gives 3.200 bits per byte; byte 3.300." in page
+    assert "Not comparable, since what the tokenizer loses is not spelled: file:/x/t.json 0.012" in page
+    assert "tokenizer file:/x/t.json loses 97% of the held-out bytes" in page
+
+
 def test_one_tokenizer_makes_no_section(sweep_once):
     assert tokenizers.section(known(sweep_once)) is None
 

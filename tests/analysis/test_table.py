@@ -91,7 +91,7 @@ def test_rename_takes_the_named_column_even_where_the_name_is_taken(tmp_path):
         ("params,tokens,loss\n", "no rows"),
         ("params,tokens,loss\n1e6,2e7,3.5\n", "only one row"),
         ("params,loss\n1e6,3\n2e6,2\n", "no column tokens; it has params, loss"),
-        ("params,tokens,loss,loss\n1e6,1e7,3,3\n2e6,1e7,2,2\n", "column loss appears more than once"),
+        ("params,tokens,loss,loss\n1e6,1e7,3,3\n2e6,1e7,2,1\n", "column loss appears more than once"),
         ("params,tokens,loss\n1e6,2e7,3.5\n1e6,many,3.5\n", "row 2, column tokens: 'many' is not a number"),
         ("params,tokens,loss\n1e6,2e7,3.5\n1e6,,3.5\n", "row 2, column tokens: is missing"),
         ("params,tokens,loss\n1e6,2e7,3.5\n1e6,2e7\n", "row 2, column loss: is missing"),
@@ -117,11 +117,11 @@ def test_bad_csv_is_named(tmp_path, text, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[{"params":1}]', "a JSON array"),
+        ('[{"params":1}]', "no column tokens, loss; it has params"),
         ('{"params":1e6,"tokens":1e7,"loss":3}\n5\n', "line 2 is not a JSON object"),
         ('{"params":1e6,"tok\n{"params":1e6,"tokens":1e7,"loss":3}\n', "line 1 is not JSON"),
         ('{"params":1e6,"tok', "line 1 is not JSON"),
-        ('{"params":1e6,"tokens":1e7,"loss":"3"}\n' * 2, "row 1, column loss: '3' is not a number"),
+        ('{"params":1e6,"tokens":1e7,"loss":"three"}\n' * 2, "row 1, column loss: 'three' is not a number"),
         ('{"params":1e6,"tokens":1e7,"loss":true}\n' * 2, "row 1, column loss: True is not a number"),
         ('{"params":1e6,"tokens":1e7,"loss":null}\n' * 2, "row 1, column loss: is missing"),
         ('{"params":1e6,"tokens":1e7,"loss":NaN}\n' * 2, "row 1, column loss: is NaN"),

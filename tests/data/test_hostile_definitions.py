@@ -57,6 +57,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(changed=st.dictionaries(st.sampled_from([*RULES, *IGNORED]), values, min_size=1, max_size=3))
 @settings(max_examples=400, suppress_health_check=list(HealthCheck))
 def test_a_definition_is_read_or_refused_in_one_line(

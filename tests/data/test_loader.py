@@ -21,6 +21,7 @@ from data import loader as loading
 from data.cache import TokenCache, open_or_build
 from data.config import DataConfig
 from data.loader import Batch, TrainLoader, WindowOrder, validation_batches, validation_bytes
+from tests.data.conftest import write_documents
 
 LENGTH = 16
 
@@ -48,6 +49,14 @@ def train_windows(cache: TokenCache) -> np.ndarray:
 
 def as_set(rows: np.ndarray) -> set[tuple[int, ...]]:
     return {tuple(row) for row in rows.tolist()}
+
+
+def test_a_corpus_of_five_documents_is_said_to_be_too_little(tmp_path: Path) -> None:
+    config = DataConfig(corpus=f"text:{write_documents(tmp_path / 'five', 5)}")
+    cache = open_or_build(config, tmp_path / "cache", progress=False)
+    said = r"too little text: .* split has \d+ tokens; it needs 129 or more \(the corpus has 5 documents, [0-9,]+ bytes"
+    with pytest.raises(BadInput, match=said):
+        validation_bytes(cache, config)
 
 
 def test_a_pass_reads_every_window_once(config: DataConfig, cache: TokenCache) -> None:

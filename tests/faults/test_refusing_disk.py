@@ -88,10 +88,12 @@ def test_what_the_disk_refuses_is_one_line(disk, tmp_path, command, state):
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == (75 if command == "run" else 1), done.stderr
+    assert names(disk.folder) == before
+    if (command, state) == ("doctor", "read-only"):
+        return  # it names every folder that cannot be written
     said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(said) == 1 and str(disk.folder) in said[0], done.stderr
     assert ("no space left" if state == "full" else "Read-only file system") in said[0]
-    assert names(disk.folder) == before
     disk.allow_writes(True)
 
 

@@ -15,7 +15,7 @@ from tests.support.small import ROOT, cache_folder, launch_command, write_corpus
 pytestmark = pytest.mark.slow
 
 MORE = (
-    "--sizes", "1", "--tokens", "4096", "--no-trunk", "--set", "data.validation_tokens=1024",
+    "--sizes", "1", "--tokens", "4096", "--no-trunk", "--set", "data.validation_tokens=512",
     "data.skills=copying@0.1", "data.skill_tokens=4096",
 )  # fmt: skip
 
@@ -35,12 +35,12 @@ def result_of(runs: Path) -> dict:
 def test_a_complete_cache_that_is_mounted_read_only_is_enough(tmp_path):
     corpus, cache = write_corpus(tmp_path / "corpus", 60), cache_folder(tmp_path)
     (cache / "xla").unlink()  # its own, read-only too
-    task = ["tasks=copying", "task_items=20", "--cache", str(cache)]
-    command = launch_command(corpus, tmp_path / "one", cache, *MORE, "--set", *task[:2])
+    task = ('tasks=["copying"]', "task_items=20")
+    command = launch_command(corpus, tmp_path / "one", cache, *MORE, "--set", *task)
     assert as_(0o022, command).returncode == 0
     shutil.rmtree(cache / "overlap")
     mount = f"mount --bind {cache} {cache} && mount -o remount,bind,ro {cache} && exec "
-    words = launch_command(corpus, tmp_path / "two", cache, *MORE, "--set", *task[:2])
+    words = launch_command(corpus, tmp_path / "two", cache, *MORE, "--set", *task)
     done = as_(0o022, ["unshare", "-m", "sh", "-c", mount + subprocess.list2cmdline(words)])
     if "mount:" in done.stderr or "unshare:" in done.stderr:
         pytest.skip("nothing can be mounted here")

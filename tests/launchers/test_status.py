@@ -33,7 +33,11 @@ def whole_run(sweep: Path) -> RunDirectory:
     run.environment.write_text(json.dumps(an_environment()))
     run.ledger.write_text(json.dumps(counts))
     steps = range(SPEC.batch_tokens, SPEC.tokens + 1, SPEC.batch_tokens)
-    run.metrics.write_text("".join(json.dumps(ROW | {"tokens": tokens}) + "\n" for tokens in steps))
+    run.metrics.write_text(
+        "".join(
+            json.dumps(ROW | {"tokens": tokens, "step": tokens // SPEC.batch_tokens}) + "\n" for tokens in steps
+        )
+    )
     flops = {name: value * SPEC.tokens for name, value in counts["flops_per_token"].items()}
     result = a_result(SPEC.run_id, SPEC.tokens, 2.5, params=counts["params"], flops=flops, train_loss=3.5)
     rows = [

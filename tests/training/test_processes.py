@@ -3,6 +3,7 @@
 import fcntl
 import json
 import signal
+import zlib
 
 import pytest
 
@@ -12,6 +13,7 @@ from data.config import DataConfig
 from model.config import ModelConfig
 from tests.support.processes import ends, start, wait_until
 from tests.support.small import cache_folder, write_corpus
+from training.checkpoint import why_unreadable
 from training.spec import OptimConfig, RunSpec
 
 pytestmark = pytest.mark.long
@@ -178,3 +180,24 @@ def test_processes_that_do_not_meet_end_with_one_line(reference, tmp_path):
     assert status == 1
     assert "did not all reach 127.0.0.1:" in said and "within 4 seconds" in said
     assert "Traceback" not in said and "stack trace" not in said
+
+
+def test_each_process_vouches_for_its_pieces_of_a_checkpoint(corpus, cache, tmp_path):
+    """State cut over two processes: a checkpoint has a checksum of every piece, and a wrong one is found by either."""
+    case = Case(spec_of(corpus), cache, tmp_path)
+    for status, said in ends(case.start(processes=2, mesh=("fsdp=2",))):
+        assert status == 0, said
+    folder, last = case.directory / "checkpoints", case.spec.tokens
+    arrays = json.loads((folder / str(last) / "progress" / "metadata").read_text())["arrays"]
+    assert max(map(len, arrays.values())) == 2
+    assert why_unreadable(folder, last) == ""
+    path = folder / str(last) / "progress" / "metadata"
+    progress = json.loads(path.read_text())
+    name = next(name for name, pieces in arrays.items() if len(pieces) == 2)
+    for piece in (0, 1):
+        progress["arrays"] = {**arrays, name: [list(one) for one in arrays[name]]}
+        progress["arrays"][name][piece][1] ^= 1
+        rest = {key: value for key, value in progress.items() if key != "checksum"}
+        progress["checksum"] = zlib.crc32(json.dumps(rest, sort_keys=True).encode())
+        path.write_text(json.dumps(progress))
+        assert f"array {name} does not hold what was saved" in why_unreadable(folder, last)
