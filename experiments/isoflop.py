@@ -27,7 +27,7 @@ def sweep(
     budgets: tuple[float, ...] = (1e11, 2e11, 4e11, 8e11),
     sizes: Annotated[int, Allowed(3, 100)] = 5,
     step: float = 1.6,
-    tokens_per_param: float = 36.0,
+    tokens_per_param: Annotated[float, Allowed(1e-3, 1e6)] = 36.0,
     seeds: Seeds = 1,
     trunk: bool = True,
     corpus: str = "pysource",

@@ -274,6 +274,7 @@ class ScalingRule:
         """
         if not 0 < tokens < math.inf:
             raise BadInput(f"tokens={tokens:g}: below one batch (batch_tokens={self.batch_tokens})")
+        bounds.refuse("tokens", tokens, Allowed(0, 10**18, "no machine reads more"))
         size = self.count(model) if model else params
         rule = self.settled(size, tokens)
         if not tokens >= rule.batch_tokens:

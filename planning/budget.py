@@ -29,6 +29,7 @@ from core.numbers import short_count
 from experiments.planner import FORMAT, TrainableSize, nearest, shapes, smallest_params
 from experiments.scaling import ScalingRule
 from planning.design import NOISE, TRUNK_CORRELATION, Expectation, Prior, draw_laws, expect, laws_of_fit
+from planning.flags import Flops, LogLossNoise
 from planning.grids import Grid, candidates, isoflop_grid
 from planning.noise import Noise, noise_here
 from planning.printed import half_widths, wide_console
@@ -63,15 +64,15 @@ class BudgetFlags:
     """
 
     sweep: tyro.conf.Positional[Path | None] = None
-    budget: float | None = None
-    target: float | None = None
+    budget: Flops = None
+    target: Flops = None
     next: Annotated[int | None, Allowed(1, 1000)] = None
     runs_at_most: Annotated[int, Allowed(6, 1000, "a law has 5 parameters")] = 30
     seeds: Annotated[int, Allowed(1, 100)] = 1
     structure: str = "auto"
-    noise: float | None = None
+    noise: LogLossNoise = None
     prior: Path | None = None
-    tokens_per_param: float = 20.0
+    tokens_per_param: Annotated[float, Allowed(1e-3, 1e6)] = 20.0
     out: Path | None = None
     json: bool = False
 
@@ -115,10 +116,6 @@ def _answer(flags: BudgetFlags) -> dict[str, Any]:
 
 
 def _check_ranges(flags: BudgetFlags) -> None:
-    for name in ("budget", "target", "noise", "tokens_per_param"):
-        value = getattr(flags, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise BadInput(f"--{name.replace('_', '-')}={value:g}: must be positive and finite")
     if flags.structure not in STRUCTURES:
         raise BadInput(f"--structure={flags.structure}: must be one of {', '.join(STRUCTURES)}")
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 from core.bounds import Allowed
 
+Flops = Annotated[float | None, Allowed(1, 1e40)]
+LogLossNoise = Annotated[float | None, Allowed(1e-9, 1, "it is of the logarithm of a loss")]
+
 
 @dataclasses.dataclass(frozen=True)
 class PlanFlags:
@@ -35,13 +38,13 @@ class PlanFlags:
     pack: str = "auto"
     device: str | None = None
     throughput: Path | None = None
-    target: float | None = None
-    noise: float | None = None
+    target: Flops = None
+    noise: LogLossNoise = None
     prior: Path | None = None
     device_memory: str | None = None
     compile_memory: bool = False
     mesh: str = ""
-    price: float | None = None
+    price: Annotated[float | None, Allowed(1e-9, 1e9)] = None
     json: bool = False
 
 

@@ -91,8 +91,8 @@ def checked_settings(w0: float, alpha: float, bootstrap: int, seed: int) -> Sett
         raise BadInput(f"--w0 {w0:g}: it must be above 0 and at most {Settings.onset_width:g} decades")
     if not 0.0 < alpha < 1.0:
         raise BadInput(f"--alpha {alpha:g}: it must be between 0 and 1")
-    if bootstrap < 199:
-        raise BadInput(f"--bootstrap {bootstrap}: at least 199 replicates are needed")
+    if not 199 <= bootstrap <= 1_000_000:
+        raise BadInput(f"--bootstrap {bootstrap}: at least 199 replicates are needed, at most a million")
     if seed < 0:
         raise BadInput(f"--seed {seed}: it must be at least 0")
     return Settings(w0=w0, alpha=alpha, bootstrap=bootstrap, seed=seed)

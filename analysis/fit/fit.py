@@ -318,13 +318,18 @@ def fit_law(
     )
 
 
+MOST_RESAMPLES = 1_000_000
+
+
 def _check_choices(law: Law, space: str, bootstrap: int, level: float) -> None:
     if not law.logarithmic and space == "log":
         raise BadInput(
             f"space 'log' is not allowed for law {law.name}: its {law.target} may be zero; use linear"
         )
-    if bootstrap < 0 or bootstrap == 1:
-        raise BadInput(f"bootstrap {bootstrap} is not allowed; it is 0 or at least 2 resamples")
+    if bootstrap < 0 or bootstrap == 1 or bootstrap > MOST_RESAMPLES:
+        raise BadInput(
+            f"bootstrap {bootstrap} is not allowed; it is 0 or at least 2 resamples, at most {MOST_RESAMPLES:,}"
+        )
     if not 0 < level < 1:
         raise BadInput(f"level {level!r} is not allowed; it lies between 0 and 1")
 

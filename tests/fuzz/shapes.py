@@ -302,7 +302,7 @@ COMMANDS = [
         (Flag("--law", ("chinchilla", "best")), number("--level", "0.9"), number("--seed", "1")),
         4,
     ),
-    Shape("analysis.report", ("@sweep",), (number("--bootstrap", "0"),), (number("--seed", "1"),), 2),
+    Shape("analysis.report", ("@sweep",), (number("--bootstrap", "0"),), (number("--seed", "1"),), 0.5),
     Shape(
         "data.cache",
         (),

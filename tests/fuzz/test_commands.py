@@ -28,7 +28,7 @@ from tests.fuzz.world import World
 from tests.support.small import ROOT
 
 STATUSES = {0, 1, 2, 75, 130}
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 SHARE_PAST_REFUSALS = 0.3
 
 
