@@ -11,7 +11,7 @@ from analysis.report import command as report
 from analysis.report.folder import MADE_FROM
 from analysis.report.sections import declared
 from experiments.scaling import ScalingRule
-from tests.support.synthetic_sweep import write_run
+from tests.support.synthetic_sweep import run_name, write_run
 
 RATES = (0.001, 0.002, 0.004, 0.008, 0.016)
 
@@ -24,16 +24,14 @@ def write_rates(root, best, parametrization="mup", rates=RATES, seeds=(0,), fail
                 loss = 2 + 0.1 * float(np.log2(rate / top)) ** 2 + 0.01 * (seed - np.mean(seeds))
                 # The number in the run's name comes from its tokens, so that each rate has a directory of its own.
                 count = 2**22 + 8192 * round(1e6 * rate) + (2**30 if parametrization == "mup" else 0)
-                folder = write_run(root / sweep, width, count, seed, loss, rows=3)
+                name = run_name(width, count, seed)
+                folder = write_run(root / sweep, width, 2**22, seed, loss, rows=3, name=name)
                 spec = json.loads((folder / "spec.json").read_text())
-                spec["tokens"] = 2**22
                 spec["optim"] |= {"learning_rate": rate, "cooldown_tokens": 2**19, "weight_decay": 8e-4}
                 spec["optim"]["decay"] = "independent" if parametrization == "mup" else "coupled"
                 spec["model"] |= {"parametrization": parametrization}
                 spec["model"] |= {"base_width": 32, "base_depth": 2, "base_head_width": 16}
                 (folder / "spec.json").write_text(json.dumps(spec))
-                result = json.loads((folder / "result.json").read_text())
-                (folder / "result.json").write_text(json.dumps(result | {"tokens": spec["tokens"]}))
                 if (width, rate) in failed:
                     (folder / "result.json").unlink()
                     (folder / "error.txt").write_text("diverged at step 3")

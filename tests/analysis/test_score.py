@@ -153,7 +153,7 @@ def test_runs_that_have_not_landed_or_are_others_are_refused(tmp_path, capsys):
 def test_an_unwritable_tally_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(forecast_file(tmp_path), landed_run(tmp_path), tmp_path, "--tally", str(tmp_path))
-    assert "cannot be written" in capsys.readouterr().err
+    assert "cannot be read (Is a directory)" in capsys.readouterr().err
 
 
 def test_forecast_then_run_then_score(fit_file, tmp_path):

@@ -59,10 +59,10 @@ def run_name(width, tokens, seed):
 
 
 def write_run(
-    sweep, width, tokens, seed, loss, rows=24, schedule="wsd", unique_tokens=0, env=None, truth=TRUTH
+    sweep, width, tokens, seed, loss, rows=24, schedule="wsd", unique_tokens=0, env=None, truth=TRUTH, name=""
 ):
     """Write the directory of one complete run and return it."""
-    run = sweep / run_name(width, tokens, seed)
+    run = sweep / (name or run_name(width, tokens, seed))
     run.mkdir(parents=True)
     n, head = params_of(width), 256 * width
     batch = 8192
