@@ -11,12 +11,10 @@ python launch.py status runs/quickstart      done, running, queued, failed, lost
 python launch.py cancel runs/quickstart       stop it, keep it stopped and saved
 python launch.py doctor runs/quickstart       what is wrong; --repair mends it
 python launch.py backfill runs/quickstart --tasks copying   more held-out tasks
-python launch.py bench quickstart     how fast it trains here, for plan's times
-python launch.py bench                    tokens per second, beside PyTorch
+python launch.py bench quickstart     its speed here; alone: beside PyTorch
 python -m analysis.report runs/quickstart    every fit and figure, from the logs
 """
 
-import functools
 import sys
 
 from core import begin
@@ -43,7 +41,7 @@ def plan(arguments: Sequence[str]) -> int:
     from experiments.command import choose
     from planning.plan import show
 
-    return show(*choose("plan", arguments, PlanFlags, about(plan)))
+    return show(*choose("plan", arguments, PlanFlags, cli.about(plan, __doc__)))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -52,13 +50,14 @@ def run(arguments: Sequence[str]) -> int:
     from launchers.local.command import RunFlags, train
     from planning.expected import write_expected
 
-    study, flags = choose("run", arguments, RunFlags, about(run))
+    study, flags = choose("run", arguments, RunFlags, cli.about(run, __doc__))
     if flags.dry_run:
         from planning.plan import PlanFlags, show
 
         return show(study, PlanFlags(flags.workers, flags.cores_per_worker, flags.pack, mesh=flags.mesh))
-    begin = functools.partial(write_expected, study)
-    return train(study.specs, study.held_back, study.directory, study.cache, flags, begin)
+    return train(
+        study.specs, study.held_back, study.directory, study.cache, flags, lambda: write_expected(study)
+    )
 
 
 def submit(arguments: Sequence[str]) -> int:
@@ -68,7 +67,7 @@ def submit(arguments: Sequence[str]) -> int:
     from launchers.submit import SubmitFlags, send
     from planning.expected import write_expected
 
-    study, flags = choose("submit", arguments, SubmitFlags, about(submit))
+    study, flags = choose("submit", arguments, SubmitFlags, cli.about(submit, __doc__))
     print(send(due_now(study.specs, study.held_back, study.directory), study.directory, study.cache, flags))
     if not flags.dry_run:
         write_expected(study)
@@ -84,7 +83,7 @@ def bench(arguments: Sequence[str]) -> int:
     from experiments.command import choose
     from planning.bench import BenchFlags, measure_and_keep
 
-    study, flags = choose("bench", arguments, BenchFlags, about(bench))
+    study, flags = choose("bench", arguments, BenchFlags, cli.about(bench, __doc__))
     measure_and_keep(study.name, study.specs, study.cache, flags, lambda line: print(line, flush=True))
     return EXIT_COMPLETE
 
@@ -138,12 +137,6 @@ OF_EXPERIMENTS = {verb.__name__: verb for verb in (plan, run, submit, bench, bac
 OF_SWEEPS: dict[str, Callable[..., int]] = {verb.__name__: verb for verb in (status, cancel, doctor)}
 
 
-def about(verb: Callable[..., int]) -> str:
-    """What a verb does, and its examples at the top of this file."""
-    examples = [line for line in str(__doc__).splitlines() if f"launch.py {verb.__name__} " in line]
-    return "\n".join([str(verb.__doc__).splitlines()[0], "", *examples])
-
-
 @exit_on_bad_input()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Call the verb, which imports what it needs so that the others answer at once; returns the exit status."""
@@ -155,7 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OF_EXPERIMENTS[verb](rest)
     if verb not in OF_SWEEPS:
         raise unknown("command", verb, [*OF_EXPERIMENTS, *OF_SWEEPS])
-    return cli.parse(OF_SWEEPS[verb], rest, f"python launch.py {verb}", about=about(OF_SWEEPS[verb]))
+    return cli.parse(
+        OF_SWEEPS[verb], rest, f"python launch.py {verb}", about=cli.about(OF_SWEEPS[verb], __doc__)
+    )
 
 
 if __name__ == "__main__":

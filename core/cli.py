@@ -299,3 +299,9 @@ def _one_line(box: str) -> str:
     if title.strip() == "Unrecognized options":
         text = text.replace(", ", " ")
     return (text or "these arguments cannot be parsed") + (f"; perhaps {near}" if near else "")
+
+
+def about(verb: Callable[..., object], page: str | None) -> str:
+    """What a verb does, and its examples on the page that --help prints."""
+    examples = [line for line in str(page).splitlines() if f"launch.py {verb.__name__} " in line]
+    return "\n".join([str(verb.__doc__).splitlines()[0], "", *examples])
