@@ -16,7 +16,7 @@ from analysis.logs.groups import labelled
 from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run
 from core import cli
-from core.errors import BadInput
+from core.errors import BadInput, writes
 from core.files import write_atomic
 from core.rundir import RunDirectory
 
@@ -133,7 +133,8 @@ def command(sweep: Path, /, *, out: Path, score: Score = "exact_match", axis: Ax
       axis: what scale is
     """
     rows = task_table(load_sweep(sweep), score, axis)
-    write_atomic(out, as_csv(rows))
+    with writes(out):
+        write_atomic(out, as_csv(rows))
     sys.stdout.write(f"{out}: {len(rows)} rows, {len({row['task'] for row in rows})} tasks\n")
 
 

@@ -1,6 +1,7 @@
 """Errors that a user can mend, and the exit statuses that every command shares."""
 
 import contextlib
+import errno
 import sys
 from collections.abc import Iterator
 
@@ -38,6 +39,12 @@ def writes(path: object) -> Iterator[None]:
         raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
 
 
+# A path that no file can have, or not this kind of one: what a command was told, and no fault of a disk.
+NO_SUCH_PLACE = {
+    errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP, errno.ENXIO,
+}  # fmt: skip
+
+
 @contextlib.contextmanager
 def exit_on_bad_input() -> Iterator[None]:
     """Turn `BadInput` into its message on standard error and exit status 2, and into one line too
@@ -53,6 +60,9 @@ def exit_on_bad_input() -> Iterator[None]:
         print(error, file=sys.stderr)
         raise SystemExit(stop.status()) from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_SUCH_PLACE and error.filename is not None:
+            print(f"error: {' '.join(str(error.filename).split()):.200}: {error.strerror}", file=sys.stderr)
+            raise SystemExit(EXIT_BAD_INPUT) from None
         said = disk.line(error)
         if said is None:
             raise

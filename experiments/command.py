@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -113,19 +114,19 @@ def located(sweep: Sweep, directory: Path) -> Sweep:
 
 
 def settings(items: Sequence[str]) -> dict[str, str]:
-    """{"model.width": "96"} from ["model.width=96"].
+    """{"model.width": "96"} from ["model.width=96"]; of a key that is given twice the last, and that is said.
 
     Raises:
-      BadInput: another form, or a key with two values.
+      BadInput: another form.
     """
     found: dict[str, str] = {}
     for key, equals, value in (item.partition("=") for item in items):
         if not (key and equals):
             raise BadInput(f"--set {printable(key)}: must be KEY=VALUE, such as model.width=96")
-        if found.setdefault(key, value) != value:
-            raise BadInput(
-                f"--set {printable(key)}: given twice, as {printable(found[key])} and {printable(value)}"
-            )
+        if found.get(key, value) != value:
+            said = f"note: --set {printable(key)} is given twice, as {printable(found[key])} and {printable(value)}"
+            print(f"{said}; the last counts", file=sys.stderr)  # noqa: T201
+        found[key] = value
     return found
 
 

@@ -102,7 +102,7 @@ def test_commands_say_the_same_everywhere(sweep, locales, tmp_path, place):
                 "data.cache",
                 "--corpus",
                 spec["data"]["corpus"],
-                "--cache",
+                "--root",
                 str(sweep.parents[1] / "cache-漢/cache"),
             ],
             b"tokens",

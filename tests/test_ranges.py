@@ -14,6 +14,7 @@ from core.codec import from_json, to_json, with_settings
 from core.errors import BadInput
 from data.config import DataConfig
 from experiments import registry
+from experiments.command import settings
 from experiments.scaling import ScalingRule
 from launchers.local.command import RunFlags
 from model.config import ModelConfig
@@ -185,10 +186,6 @@ def test_a_name_is_a_plain_folder(capsys, name):
         (["--runs", "x" * 300], ["--runs", "at most 255 bytes"]),
         (["--runs", ""], ["--runs", "must be a path"]),
         (["--cache", "a\nb"], ["--cache", "must be a path"]),
-        (
-            ["--set", "model.width=16", "--set", "model.width=32"],
-            ["--set model.width", "given twice, as 16 and 32"],
-        ),
         (["--set", "model.width"], ["--set model.width", "KEY=VALUE"]),
         (["--target", "1e999"], ["--target=inf", "finite"]),
         (["--target", "1e308"], ["--target=1e+308", "1e+40"]),
@@ -239,3 +236,13 @@ def test_a_prior_is_a_fit(tmp_path, capsys, content):
 
 def test_a_range_says_what_is_allowed():
     assert str(Allowed(1, 10, zero="none")) == "1 to 10, 0 for none"
+
+
+def test_of_a_key_that_is_set_twice_the_last_counts_and_that_is_said(capsys):
+    assert settings(["model.width=16", "seed=1", "model.width=32", "seed=1"]) == {
+        "model.width": "32",
+        "seed": "1",
+    }
+    assert capsys.readouterr().err == (
+        "note: --set model.width is given twice, as 16 and 32; the last counts\n"
+    )

@@ -85,12 +85,17 @@ def emergence(
     return 0
 
 
+LEAST_ALPHA = 1e-6  # replicates of a task, at most some ten thousand, resolve no smaller level
+
+
 def checked_settings(w0: float, alpha: float, bootstrap: int, seed: int) -> Settings:
     """Raises BadInput where a setting is out of range."""
     if not 0.0 < w0 <= Settings.onset_width:
         raise BadInput(f"--w0 {w0:g}: it must be above 0 and at most {Settings.onset_width:g} decades")
-    if not 0.0 < alpha < 1.0:
-        raise BadInput(f"--alpha {alpha:g}: it must be between 0 and 1")
+    if not LEAST_ALPHA <= alpha < 1.0:
+        raise BadInput(
+            f"--alpha {alpha:g}: it must be at least {LEAST_ALPHA:g}, which resampling can resolve, and below 1"
+        )
     if not 199 <= bootstrap <= 1_000_000:
         raise BadInput(f"--bootstrap {bootstrap}: at least 199 replicates are needed, at most a million")
     if seed < 0:

@@ -38,7 +38,7 @@ def read_table(
     """
     path = Path(path)
     renamed = {**reading.rename, **{name: header for header, name in (rename or {}).items()}}
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return table_of_file(path, required, optional, dataclasses.replace(reading, rename=renamed))
     if reading.best_of:
         raise BadInput(f"{path}: --best-of is for tables; runs of a sweep are split by their settings")
@@ -51,7 +51,7 @@ def settings_of(path: str | os.PathLike) -> list[str]:
     Raises:
       BadInput: a directory that is no sweep.
     """
-    if not Path(path).is_dir():
+    if not os.path.isdir(path):
         return [""]
     groups = load_sweep(path).groups
     return [group.label for group in groups] if len(groups) > 1 else [""]

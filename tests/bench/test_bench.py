@@ -214,7 +214,7 @@ def test_the_cost_of_a_checkpoint_is_the_extra_time_of_each_save(tmp_path, monke
 
 def test_a_run_is_timed_by_the_rows_that_it_writes(tmp_path):
     text = tmp_path / "text.jsonl"
-    start_bench.write_text(text)
+    start_bench.write_words(text)
     spec = RunSpec(
         model=ModelConfig(width=16, depth=1, heads=1, kv_heads=1),
         data=DataConfig(corpus=f"text:{text}", sequence_length=16, validation_tokens=16),

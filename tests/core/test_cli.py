@@ -1,5 +1,7 @@
 """Commands made of functions: flags from types, help in 80 columns, every mistake one line and status 2."""
 
+import errno
+import os
 import warnings
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,7 +10,7 @@ import pytest
 from tyro.conf import UseAppendAction
 
 from core.cli import command, numbers, pairs
-from core.errors import BadInput
+from core.errors import BadInput, exit_on_bad_input
 
 
 def brew(
@@ -112,3 +114,11 @@ def test_pairs_of_names_and_values():
     for text, words in (("a", "--fix a: must be NAME=VALUE"), ("a=", "must be"), ("a=x", "with a number")):
         with pytest.raises(BadInput, match=words):
             numbers([text], "--fix")
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP])
+def test_a_path_that_no_file_can_have_is_bad_input_in_one_line(number, capsys):
+    with pytest.raises(SystemExit) as end, exit_on_bad_input():
+        raise OSError(number, os.strerror(number), "a/path\nof two lines")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"error: a/path of two lines: {os.strerror(number)}\n"

@@ -46,7 +46,7 @@ def ends(sweep):
         ("isoflop", ["--budgets", "1e6"], ["params"]),
         ("isoflop", ["--sizes", "2"], ["sizes=2", "at least 3"]),
         ("isoflop", ["--step", "1"], ["step=1"]),
-        ("isoflop", ["--tokens-per-param", "0"], ["tokens_per_param=0"]),
+        ("isoflop", ["--tokens-per-param", "0"], ["--tokens-per-param=0"]),
         ("kaplan", ["--params", "0"], ["params=0"]),
         ("kaplan", ["--tokens", "-1024"], ["tokens=-1024"]),
         ("kaplan", ["--corpus", "novels"], ["novels", "text:PATH"]),
