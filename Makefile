@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.txt | cksum | cut -d' ' -f1)
 
-.PHONY: setup quickstart check test test-long test-slurm test-faults test-scale test-skypilot test-lowest test-chips \
+.PHONY: setup quickstart check test test-long test-slurm test-faults test-walks test-scale test-skypilot test-lowest test-chips \
 	lint bench docs clean
 
 setup: $(INSTALLED)
@@ -46,6 +46,10 @@ test-slurm: setup
 # kill -9 of run, worker and launcher fifty times over a sweep; `make test` does it ten times.
 test-faults: setup
 	$(BIN)/python -m pytest -x -rP tests/faults/fifty_kills.py
+
+# Every file of a run by every damage, and 2,000 command lines with faults: half an hour.
+test-walks: setup
+	DAMAGE_EVERY=1 FUZZ_CASES=2000 $(BIN)/python -m pytest -rP -m long tests/faults/test_damage.py tests/fuzz
 
 # The bookkeeping of 10,000 simulated runs: plan, submit --dry-run, status, report, each within 10 s and 1 GB.
 test-scale: setup
