@@ -16,6 +16,7 @@ ORDER = 85
 OF_EQUAL_SETTINGS = True
 LEVEL = 0.9  # of plan's intervals
 NAMES = ("alpha", "beta")
+NOT_DETERMINED = "not determined"
 
 
 def section(study: Study) -> Section | None:
@@ -50,7 +51,7 @@ def _planned(study: Study) -> Mapping[str, Any]:
 
 def _expected(planned: Mapping[str, Any], name: str) -> str:
     ends = [finite(planned.get(key, {}).get(name)) for key in ("half_width_90", "half_width_90_high")]
-    return _span([end for end in ends if end is not None], number) if ends[0] is not None else "not determined"
+    return _span([end for end in ends if end is not None], number) if ends[0] is not None else NOT_DETERMINED
 
 
 def _noise(planned: Mapping[str, Any]) -> str:
@@ -83,7 +84,10 @@ def half_width(fit: Fit, name: str) -> float | None:
 
 
 def _sentence(planned: Mapping[str, Any], fit: Fit | None) -> str:
-    expected = ", ".join(f"{name} within {_expected(planned, name)}" for name in NAMES)
+    widths = {name: _expected(planned, name) for name in NAMES}
+    if NOT_DETERMINED in widths.values():
+        return "Plan expected no law from these runs: too few sizes or data sizes."
+    expected = ", ".join(f"{name} within {width}" for name, width in widths.items())
     if fit is None:
         return f"Plan expected {expected} (noise of a run {_noise(planned)}); there is no law to hold it against yet."
     came = ", ".join(f"{name} within {_found(fit, name)}" for name in NAMES)
