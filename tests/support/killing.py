@@ -69,9 +69,7 @@ def logged(path: Path) -> dict:
 def assert_same_runs(sweep: Path, reference: Path) -> None:
     """Every final number equal to the last bit, every logged value present once per attempt and equal."""
     assert final_evals(sweep) == final_evals(reference)
-    for directory in reference.glob("*/"):
-        if directory.name.startswith("."):
-            continue
+    for directory in sorted(path.parent for path in reference.glob("*/spec.json")):
         for name in ("metrics.jsonl", "evals.jsonl"):
             mine, theirs = logged(sweep / directory.name / name), logged(directory / name)
             assert mine.keys() == theirs.keys()
