@@ -143,13 +143,20 @@ def _hold(
 
 def _train(specs: Mapping[Path, RunSpec], execution: Execution, ends: Ends) -> None:
     """Train runs that this process holds."""
+    # One of several processes that left on its own would be waited for: they agree on a stop at their first step.
+    with stop.deferred() if ends.group.count > 1 else contextlib.nullcontext():
+        _begin_and_train(specs, execution, ends)
+
+
+def _begin_and_train(specs: Mapping[Path, RunSpec], execution: Execution, ends: Ends) -> None:
     started = time.monotonic()
     members: list[Member] = []
     states: list[TrainState] = []
     pack = len(specs) if len(specs) > 1 else 0
     for directory, spec in specs.items():
         with ends.alone(directory):
-            stop.check()
+            if ends.group.count == 1:
+                stop.check()
             mesh = choose_mesh("" if pack else execution.mesh, spec)
             ends.group.same("mesh", " x ".join(map(str, mesh.shape.values())))
             with jax.set_mesh(mesh):
