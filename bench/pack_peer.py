@@ -11,9 +11,9 @@ from typing import Any
 import jax
 
 from bench import protocol
+from core.errors import is_out_of_memory
 from data.config import DataConfig
 from model.config import ModelConfig
-from training.causes import MEMORY_WORDS
 from training.packs.probe import Probe
 from training.processes.cores import use_cores_as_devices
 from training.spec import OptimConfig, RunSpec
@@ -38,7 +38,7 @@ class Peer:
             probe = Probe(spec, members)
             probe.steps(2)
         except jax.errors.JaxRuntimeError as error:
-            if any(word in str(error) for word in MEMORY_WORDS):
+            if is_out_of_memory(error):
                 return {"short_of_memory": True}
             raise
         self.probes[members] = probe

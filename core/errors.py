@@ -22,6 +22,15 @@ class BadInput(ValueError):
     """
 
 
+# What XLA and CUDA say when an accelerator's memory does not suffice.
+MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "CUDA_ERROR_OUT_OF_MEMORY")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether XLA or CUDA says that an accelerator's memory does not suffice."""
+    return any(words in str(error) for words in MEMORY_WORDS)
+
+
 @contextlib.contextmanager
 def writes(path: object) -> Iterator[None]:
     """What is written in here goes to `path`, as the user has said.

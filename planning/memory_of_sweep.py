@@ -7,11 +7,12 @@ from typing import Any
 from experiments.spec import RunSpec
 from planning import memory
 from planning.flags import PlanFlags
+from planning.memory_form import ONE_DEVICE, Bytes, Mesh
 from training.processes.cores import cores_may_share, device_count
 from training.program import shape_of
 
 
-def mesh_of(spec: RunSpec, device: str, flags: PlanFlags) -> memory.Mesh:
+def mesh_of(spec: RunSpec, device: str, flags: PlanFlags) -> Mesh:
     """Devices along data, fsdp and tensor that `run` with the same flags gives this run; of a GPU or TPU one.
 
     Raises:
@@ -20,13 +21,13 @@ def mesh_of(spec: RunSpec, device: str, flags: PlanFlags) -> memory.Mesh:
     shared = device.startswith("cpu") and cores_may_share(spec.model)
     devices = device_count(flags.cores_per_worker) if shared else 1
     if not flags.mesh and devices == 1:
-        return memory.ONE_DEVICE
+        return ONE_DEVICE
     # JAX takes a second to import, which a plan without a mesh is spared.
     from training.processes.mesh import sequences_at_once, shape_asked, shape_for
 
     if flags.mesh:
         return shape_asked(flags.mesh, spec)
-    return shape_for(spec.model, sequences_at_once(spec), devices) or memory.ONE_DEVICE
+    return shape_for(spec.model, sequences_at_once(spec), devices) or ONE_DEVICE
 
 
 def refuse_too_large(
@@ -53,5 +54,5 @@ def refuse_too_large(
         # The devices of a CPU process share the machine's memory.
         together = math.prod(row["mesh"]) if device.startswith("cpu") and flags.device_memory is None else 1
         state, total = row["state_bytes"] * together, row["memory_bytes"] * together
-        needs.append((spec, memory.Bytes(state, total - state, row["memory_basis"])))
+        needs.append((spec, Bytes(state, total - state, row["memory_basis"])))
     memory.refuse_what_cannot_fit(needs, limit)

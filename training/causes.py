@@ -1,9 +1,7 @@
 """Why a run failed, in words that say what to change."""
 
 from core import disk
-
-# What XLA and CUDA say when an accelerator's memory does not suffice.
-MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "CUDA_ERROR_OUT_OF_MEMORY")
+from core.errors import is_out_of_memory
 
 
 def advice(error: BaseException) -> str | None:
@@ -13,7 +11,7 @@ def advice(error: BaseException) -> str | None:
         return "no space left on the disk (or in its quota): free some; the same command resumes"
     if number in disk.LOCKED:
         return "a file cannot be written: make its folder writable; the same command resumes"
-    if isinstance(error, MemoryError) or any(word in str(error) for word in MEMORY_WORDS):
+    if isinstance(error, MemoryError) or is_out_of_memory(error):
         return (
             "out of memory: lower optim.microbatch_tokens (same result, less memory), set model.remat=block or "
             "model.compute_dtype=bfloat16, or spread the run over more devices (--mesh fsdp=...)"

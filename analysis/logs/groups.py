@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from analysis.logs.load_run import Run, number
+from core.identity import UNLESS
 from core.numbers import number as said
 
 # What the law knows, and what changes no number: marks of evaluations, branches, how it is compiled.
@@ -32,11 +33,11 @@ OF_RULE = (
 )
 # Fields that early specifications lack, at the values that they had.
 DEFAULTS: dict[str, Any] = {
-    "model.architecture": "decoder",
-    "model.matmul_precision": "default", "model.parametrization": "standard", "model.base_width": 64,
-    "model.base_depth": 2, "model.base_head_width": 16, "optim.decay": "coupled", "optim.name": "adamw",
-    "data.skills": "", "data.skill_tokens": 4_194_304, "objective": "next_token",
-}  # fmt: skip
+    key: value
+    for section, fields in UNLESS.items()
+    for key, value in zip((f"{section}.{name}".lstrip(".") for name in fields), fields.values(), strict=True)
+    if key not in FREE
+}
 CORPUS = "the recorded corpus"  # fingerprint of what was read
 FIRST = ("data.tokenizer", "data.corpus", "data.domain", "data.skills", "model.architecture", "model.parametrization",
          "objective", "optim.name", "optim.schedule")  # fmt: skip

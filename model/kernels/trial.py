@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from core.errors import is_out_of_memory
 from model import parametrization, transformer
 from model.config import ModelConfig
 from model.kernels import fused_attention
@@ -20,7 +21,6 @@ KERNELS = {"cudnn": fused_attention.cudnn, "splash": fused_attention.splash}
 TOLERANCE = 0.05
 # Weights of one sequence, T x T of every head, that plain attention may hold to be compared: 1 GiB in float32.
 MOST_WEIGHTS = 2**28
-NO_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory")
 
 
 def refusal(config: ModelConfig, kernel: str, length: int) -> str | None:
@@ -37,10 +37,9 @@ def _refusal(kernel: str, shape: tuple[int, int, int, int], dtype: str, scale: f
         try:
             return thread.submit(_compared, kernel, shape, dtype, scale).result()
         except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
-            said = str(error)
-            if any(words in said for words in NO_MEMORY):
+            if is_out_of_memory(error):
                 return None  # what a run needs is predicted elsewhere
-            return (said.strip().splitlines() or [type(error).__name__])[0][:160]
+            return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def _compared(kernel: str, shape: tuple[int, int, int, int], dtype: str, scale: float) -> str | None:

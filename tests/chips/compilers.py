@@ -28,7 +28,7 @@ from data.config import DataConfig
 from experiments import registry
 from model.config import ModelConfig
 from model.kernels.chips import memory_of
-from planning.memory import estimate_bytes
+from planning.memory_form import estimate_bytes
 from tests.support.chips import PLATFORMS, Case, pretending, step_and_arguments
 from training.processes.allocator import MEMORY_SHARE
 from training.processes.mesh import shape_for

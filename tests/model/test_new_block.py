@@ -62,7 +62,7 @@ from model.initialize import init
 from model.kernels.install import with_kernels
 from model.ledger import ledger
 from model.transformer import Transformer
-from planning.memory import estimate_bytes
+from planning.memory_form import estimate_bytes
 from training.spec import RunSpec
 from training.optimizers import decay_mask
 

@@ -5,7 +5,7 @@ import time
 import jax
 import numpy as np
 
-from training.causes import MEMORY_WORDS
+from core.errors import is_out_of_memory
 from training.lanes import lanes_of
 from training.processes.mesh import choose_mesh
 from training.program import program_of
@@ -63,6 +63,6 @@ def measured_rate(spec: RunSpec, members: int) -> float | None:
     try:
         return Probe(spec, members).rate()
     except jax.errors.JaxRuntimeError as error:
-        if any(word in str(error) for word in MEMORY_WORDS):
+        if is_out_of_memory(error):
             return None
         raise
