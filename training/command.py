@@ -37,15 +37,7 @@ class Flags:
     """how long to wait for another process that trains the same, before ending with 75"""
 
     def prepare(self) -> None:
-        """Set this process up as far as that goes without JAX.
-
-        Raises:
-          BadInput: a number out of range.
-        """
-        if not self.checkpoint_seconds > 0:
-            raise BadInput(f"--checkpoint-seconds={self.checkpoint_seconds:g}: must be positive")
-        if not self.lock_patience_seconds >= 0:
-            raise BadInput(f"--lock-patience-seconds={self.lock_patience_seconds:g}: must not be negative")
+        """Set this process up as far as that goes without JAX."""
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         if self.cores is not None:
             pin_to_cores(self.cores)

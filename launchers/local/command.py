@@ -48,8 +48,6 @@ def local_options(flags: RunFlags, cache: Path) -> LocalOptions:
     Raises:
       BadInput: a flag out of range, or two that do not go together.
     """
-    if not flags.checkpoint_seconds > 0:
-        raise BadInput(f"--checkpoint-seconds={flags.checkpoint_seconds}: must be positive")
     pack, devices = parse_pack(flags.pack), 0
     if flags.mesh:
         from training.processes.mesh import parse_mesh  # brings JAX, which a run without a mesh is spared here
