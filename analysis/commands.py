@@ -4,32 +4,37 @@ import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import BadInput, writes
 from core.files import canonical_sha256, write_json
 from core.reading import Unreadable, parse_json, read_bytes
 
+if TYPE_CHECKING:
+    from analysis.logs.read import Source
 
-def for_each_group(table: str, out: Path | None, work: Callable[[int, Path | None], None]) -> None:
+
+def for_each_group(table: str, out: Path | None, work: Callable[["Source", int, Path | None], None]) -> None:
     """Do the work of a command for each group of equal settings of a sweep; once for a file, or a sweep of one group.
 
     Args:
-      work: takes the number of the group, and where its result goes: fit.json of the largest, fit-2.json of the next.
+      work: takes what `read_table` reads, the number of the group, and where its result goes: fit.json of the largest,
+        fit-2.json of the next.
 
     Raises:
       BadInput: there is no such table, or the work of every group was refused.
     """
     # polars: only where tables are read
-    from analysis.logs.read import settings_of
+    from analysis.logs.read import settings_of, source_of
 
-    labels, refused = settings_of(table), []
+    source = source_of(table)
+    labels, refused = settings_of(source), []
     for group, label in enumerate(labels):
         if label:
             sys.stdout.write(f"{label}:\n")
             sys.stdout.flush()
         try:
-            work(group, out.with_stem(f"{out.stem}-{group + 1}") if out and group else out)
+            work(source, group, out.with_stem(f"{out.stem}-{group + 1}") if out and group else out)
         except BadInput as error:
             refused.append(error)
             if len(labels) > 1:

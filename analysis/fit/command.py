@@ -22,7 +22,7 @@ from analysis.laws import LAWS, get_law
 from analysis.laws.base import Law
 from analysis.logs.cells import advice
 from analysis.logs.flags import RunFlags, RunTableFlags
-from analysis.logs.read import fresh_rows, read_table
+from analysis.logs.read import Source, fresh_rows, read_table
 from analysis.logs.table import OPTIONAL, Table
 from core import cli
 from core.errors import BadInput
@@ -110,8 +110,8 @@ def fit(
     }
     console = Console(soft_wrap=True)
 
-    def one(group: int, target: Path | None) -> None:
-        read = read_table(table, (chosen.target,), optional, reading=asked, group=group)
+    def one(source: Source, group: int, target: Path | None) -> None:
+        read = read_table(source, (chosen.target,), optional, reading=asked, group=group)
         read = read if "unique_tokens" in chosen.inputs else fresh_rows(read)
         refuse_missing_inputs(chosen, read)
         fitted = fit_law(

@@ -21,7 +21,7 @@ from analysis.commands import digest_of, read_object, write_result
 from analysis.fit.fit import Fit
 from analysis.laws.base import Law
 from analysis.logs.flags import Flags, TableFlags
-from analysis.logs.read import read_table, settings_of
+from analysis.logs.read import read_table, settings_of, source_of
 from analysis.logs.table import TableReading
 from core import cli
 from core.errors import BadInput
@@ -168,7 +168,8 @@ def beyond(
     reading = dataclasses.replace(
         TableReading.from_json(fit), signed=frozenset({"loss"}), spare=frozenset(COUNTED)
     )
-    for candidate, group in [(path, group) for path in there for group in range(len(settings_of(path)))]:
+    inputs = [source_of(candidate) for candidate in there]
+    for candidate, group in [(table, group) for table in inputs for group in range(len(settings_of(table)))]:
         try:
             # what the fit was of is read along: rows without it were dropped
             table = read_table(candidate, ("loss",), COUNTED, reading=reading, group=group)

@@ -12,7 +12,7 @@ from analysis.fit.identified import known_to_within_itself
 from analysis.isoflop.find import Isoflop, Method, find_valleys
 from analysis.isoflop.slices import Kind
 from analysis.logs.flags import RunFlags, RunTableFlags
-from analysis.logs.read import fresh_rows, read_table
+from analysis.logs.read import Source, fresh_rows, read_table
 from analysis.logs.table import REQUIRED, Table
 from core import cli
 from core.errors import BadInput
@@ -71,8 +71,8 @@ def isoflop(
     asked = dataclasses.replace(reading.reading(), spare=frozenset({"unique_tokens"}))
     options = (method, bootstrap, seed, level, slices, tolerance, min_points, noise)
 
-    def one(group: int, target: Path | None) -> None:
-        read = fresh_rows(read_table(table, optional=("flops", "unique_tokens"), reading=asked, group=group))
+    def one(source: Source, group: int, target: Path | None) -> None:
+        read = fresh_rows(read_table(source, optional=("flops", "unique_tokens"), reading=asked, group=group))
         columns = {name: values for name, values in read.columns.items() if name in (*REQUIRED, "flops")}
         result = find_valleys(columns, *options, keep_all=keep_all, row_numbers=read.row_numbers)
         result = dataclasses.replace(result, warnings=(*read.warnings, *result.warnings))

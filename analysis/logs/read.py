@@ -5,15 +5,27 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from analysis.logs.load import load_sweep
+from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.table import OPTIONAL, REQUIRED, Table, TableReading, table_of_file
 from core.errors import BadInput
 
 FEWEST_FRESH = 5  # rows below which leaving out repeated text leaves nothing to look at
 
 
+Source = str | os.PathLike | SweepLogs  # of a table; runs that are read already are not read again
+
+
+def source_of(path: str | os.PathLike) -> Source:
+    """What `settings_of` and `read_table` take, where both are called: of a sweep's directory its logs, read once.
+
+    Raises:
+      BadInput: a directory that is no sweep.
+    """
+    return load_sweep(path) if os.path.isdir(path) else path
+
+
 def read_table(
-    path: str | os.PathLike,
+    path: Source,
     required: Sequence[str] = REQUIRED,
     optional: Sequence[str] = OPTIONAL,
     rename: Mapping[str, str] | None = None,
@@ -24,7 +36,7 @@ def read_table(
 
     Args:
       path: a file with a header (CSV or another separator), of JSON or parquet (either may be gzipped), or a sweep's
-        directory.
+        directory or logs.
       required: columns that must be there, at least two rows of them.
       optional: columns that are taken where they are there.
       rename: name in the file -> name here, e.g. {"val_loss": "loss"}; added to those of `reading`.
@@ -36,24 +48,26 @@ def read_table(
         not positive where only a positive one has a meaning. The message names row (from 1, header not
         counted), column and value.
     """
-    path = Path(path)
     renamed = {**reading.rename, **{name: header for header, name in (rename or {}).items()}}
-    if not os.path.isdir(path):
-        return table_of_file(path, required, optional, dataclasses.replace(reading, rename=renamed))
+    if not isinstance(path, SweepLogs) and not os.path.isdir(path):
+        return table_of_file(Path(path), required, optional, dataclasses.replace(reading, rename=renamed))
     if reading.best_of:
-        raise BadInput(f"{path}: --best-of is for tables; runs of a sweep are split by their settings")
-    return load_sweep(path).table(required, optional, group=group, rename=renamed)
+        where = path.path if isinstance(path, SweepLogs) else path
+        raise BadInput(f"{where}: --best-of is for tables; runs of a sweep are split by their settings")
+    sweep = path if isinstance(path, SweepLogs) else load_sweep(path)
+    return sweep.table(required, optional, group=group, rename=renamed)
 
 
-def settings_of(path: str | os.PathLike) -> list[str]:
+def settings_of(path: Source) -> list[str]:
     """Labels of the groups of equal settings that a sweep's runs make, the largest first; [""] of a file or one group.
 
     Raises:
       BadInput: a directory that is no sweep.
     """
-    if not os.path.isdir(path):
+    source = path if isinstance(path, SweepLogs) else source_of(path)
+    if not isinstance(source, SweepLogs):
         return [""]
-    groups = load_sweep(path).groups
+    groups = source.groups
     return [group.label for group in groups] if len(groups) > 1 else [""]
 
 

@@ -1,5 +1,6 @@
 """Runs that differ in what a law does not know are never pooled; what follows from the size splits nothing."""
 
+import contextlib
 import dataclasses
 import json
 from collections import Counter
@@ -21,6 +22,7 @@ from experiments.grids import distinct_models, over_tokens
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep
 from model.config import ModelConfig
+from tests.support.small import ROOT
 from tests.support.trained_by_law import write_runs
 from training.spec import OptimConfig, RunSpec
 
@@ -194,3 +196,18 @@ def test_a_registered_forecast_never_pools(tmp_path, capsys):
         register([str(folder)])
     assert ended.value.code == 2
     assert "runs differ in model.qk_norm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [fit, isoflop])
+def test_a_sweep_of_several_groups_is_read_once(tmp_path, monkeypatch, command):
+    loads = []
+
+    def counted(*arguments):
+        loads.append(arguments)
+        return load_sweep(*arguments)
+
+    monkeypatch.setattr("analysis.logs.read.load_sweep", counted)
+    stored = ROOT / "tests" / "stored" / "runs" / "stored"
+    with contextlib.suppress(SystemExit):  # too few budgets for a valley
+        command([str(stored), "--bootstrap", "0", "--out", str(tmp_path / "out.json")])
+    assert len(loads) == 1
