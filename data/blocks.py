@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from data.integrity import checksum
+
 BLOCK = 64 * 1024
 BLOCKS = "blocks.json"  # beside the files of a cache: it can be made again from files that are whole
 FORMAT = 1
@@ -83,7 +85,8 @@ def to_json(checksums: Mapping[str, tuple[str, np.ndarray]]) -> dict[str, Any]:
         name: {"sha256": sha256, "crc32": blocks.astype("<u4").tobytes().hex()}
         for name, (sha256, blocks) in checksums.items()
     }
-    return {"format": FORMAT, "block": BLOCK, "files": files, "checksum": _checksum(files)}
+    value = {"format": FORMAT, "block": BLOCK, "files": files}
+    return {**value, "checksum": checksum(value)}
 
 
 def read(folder: Path) -> dict[str, tuple[str, np.ndarray]]:
@@ -92,19 +95,14 @@ def read(folder: Path) -> dict[str, tuple[str, np.ndarray]]:
         return {}
     try:
         value = json.loads((folder / BLOCKS).read_bytes())
-        files = value["files"]
-        if (value["format"], value["block"], value["checksum"]) != (FORMAT, BLOCK, _checksum(files)):
+        if (value["format"], value["block"], value["checksum"]) != (FORMAT, BLOCK, checksum(value)):
             return {}
         return {
             name: (one["sha256"], np.frombuffer(bytes.fromhex(one["crc32"]), "<u4"))
-            for name, one in files.items()
+            for name, one in value["files"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
-
-
-def _checksum(files: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 _OPENED: dict[tuple[Any, ...], Blocks] = {}
