@@ -53,20 +53,14 @@ def test_no_shipped_experiment_collapses(name):
         assert experiment.sweep(**arguments).collapsed == ""
 
 
+def collapsing(verb, folder):
+    """Of two token counts, less than a batch apart."""
+    words = f"{verb} quickstart --sizes 1 --tokens 65536 65600 --no-trunk".split()
+    return [*words, "--runs", str(folder), "--cache", str(folder)]
+
+
 def test_plan_says_it_in_words_and_in_json(capsys, tmp_path):
-    words = [
-        "plan",
-        "quickstart",
-        "--sizes",
-        "1",
-        "--tokens",
-        "65536",
-        "65600",
-        "--no-trunk",
-        "--runs",
-        str(tmp_path),
-    ]
-    words += ["--cache", str(tmp_path)]
+    words = collapsing("plan", tmp_path)
     assert launch.main(words) == 0
     assert "2 specs, 1 distinct" in capsys.readouterr().out
     assert launch.main([*words, "--json"]) == 0
@@ -76,19 +70,7 @@ def test_plan_says_it_in_words_and_in_json(capsys, tmp_path):
 
 
 def test_run_says_it(capsys, tmp_path):
-    words = [
-        "run",
-        "quickstart",
-        "--sizes",
-        "1",
-        "--tokens",
-        "65536",
-        "65600",
-        "--no-trunk",
-        "--runs",
-        str(tmp_path),
-    ]
-    assert launch.main([*words, "--cache", str(tmp_path), "--dry-run"]) == 0
+    assert launch.main([*collapsing("run", tmp_path), "--dry-run"]) == 0
     assert "2 specs, 1 distinct" in capsys.readouterr().out
 
 
