@@ -58,7 +58,9 @@ def contents(study: Study) -> tuple[dict[str, str | bytes], list[str]]:
             svg, png = render(drawing.draw(), picture.name, drawing.source or study.source)
             files |= dict(zip(picture.files, (svg, png), strict=True))
             svgs[picture.name] = inline_svg(svg, picture.caption)
-    summary = [sentence for section in sections.values() for sentence in section.said]
+    answers = [section.answer for section in sections.values() if section.answer]
+    said = [sentence for section in sections.values() for sentence in section.said]
+    summary = answers[:1] + [sentence for sentence in said if sentence not in answers[:1]]
     warnings = [warning for section in sections.values() for warning in section.warnings]
     page = Page(
         name=study.sweep.name,

@@ -110,6 +110,8 @@ class Section:
 
     Attributes:
       said: its findings, a sentence or two each, for the top of the report.
+      answer: of the sweep's own question, one sentence with its number: the first on the page. Empty where the section
+        is not about that question. Of several, the section that comes first gives it.
       warnings: what a careful reader must know, for the top of the report.
       blocks: words, tables and figures.
       results: files beside the page, by name: a text as it is (CSV), anything else as JSON.
@@ -120,6 +122,7 @@ class Section:
     said: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     results: Mapping[str, Mapping[str, object] | str] = dataclasses.field(default_factory=dict)
+    answer: str = ""
 
     @property
     def drawings(self) -> tuple[Drawing, ...]:
@@ -145,6 +148,7 @@ class Section:
             said=tuple(f"{label}: {sentence}" for sentence in self.said),
             warnings=tuple(f"{label}: {warning}" for warning in self.warnings),
             results={named(name): value for name, value in self.results.items()},
+            answer=self.answer and f"{label}: {self.answer}",
         )
 
 
