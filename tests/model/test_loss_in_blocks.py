@@ -172,7 +172,8 @@ for shape in ((8, 1, 1), (1, 4, 2), (2, 2, 2)):
     answer[str(shape)] = off(result)
 # A pack: each device has a member of its own.
 each = lambda tree: jax.tree.map(lambda leaf: np.stack([leaf] * 8), tree)
-pack = jax.shard_map(jax.vmap(step), mesh=sharding.make_mesh((8, 1, 1)), in_specs=place, out_specs=place, check_vma=False)
+mesh = sharding.make_mesh((8, 1, 1))
+pack = jax.shard_map(jax.vmap(step), mesh=mesh, in_specs=place, out_specs=place, check_vma=False)
 members = jax.jit(pack)(each(params), each(tokens))
 answer["pack"] = max(off(jax.tree.map(lambda leaf: leaf[lane], members)) for lane in range(8))
 print(json.dumps(answer))
