@@ -36,7 +36,7 @@ UNLESS: dict[str, dict[str, Any]] = {
         "base_head_width": 16,
     },
     "data": {"skills": "", "skill_tokens": 4_194_304},
-    "optim": {"decay": "coupled", "name": "adamw"},
+    "optim": {"decay": "coupled", "name": "adamw", "momentum": None},
     "": {"tasks": [], "task_items": 500, "objective": "next_token"},
 }
 
