@@ -12,6 +12,7 @@ python launch.py cancel runs/quickstart       stop it, keep it stopped and saved
 python launch.py doctor runs/quickstart       what is wrong; --repair mends it
 python launch.py backfill runs/quickstart --tasks copying   more held-out tasks
 python launch.py bench quickstart     its speed here; alone: beside PyTorch
+python launch.py sample runs/quickstart/RUN --prompt "def "      what it writes
 python -m analysis.report runs/quickstart    every fit and figure, from the logs
 """
 
@@ -92,6 +93,13 @@ def backfill(arguments: Sequence[str]) -> int:
     return score(arguments)
 
 
+def sample(arguments: Sequence[str]) -> int:
+    """Write text with a trained run."""
+    from training.sample import main as write
+
+    return write(arguments)
+
+
 def status(directory: Path | None = None, /, *, runs: Path = Path("runs"), json: bool = False) -> int:
     """Show where every run of a sweep stands; alone, every sweep.
 
@@ -135,7 +143,7 @@ def doctor(directory: Path, /, *, repair: bool = False, json: bool = False) -> i
     return examine_and_show(directory, repair=repair, as_json=json)
 
 
-OF_EXPERIMENTS = {verb.__name__: verb for verb in (plan, run, submit, bench, backfill)}
+OF_EXPERIMENTS = {verb.__name__: verb for verb in (plan, run, submit, bench, backfill, sample)}
 OF_SWEEPS: dict[str, Callable[..., int]] = {verb.__name__: verb for verb in (status, cancel, doctor)}
 
 

@@ -14,6 +14,7 @@ Training writes these files, launchers and analysis read them. No other room spe
         .sweep.lock               held while sweep.json is written
         <run_id>/                 RunDirectory
             spec.json             what is trained: a RunSpec (training/spec.py)
+            tokenizer.json        what it reads its text with; none for bytes
             env.json              where and with what, attempt by attempt
             ledger.json           parameters and FLOPs
             metrics.jsonl         one row a step
@@ -58,6 +59,7 @@ T = TypeVar("T")
 
 SPEC: Final = "spec.json"
 ENVIRONMENT: Final = "env.json"
+TOKENIZER: Final = "tokenizer.json"
 LEDGER: Final = "ledger.json"
 METRICS: Final = "metrics.jsonl"
 EVALUATIONS: Final = "evals.jsonl"
@@ -89,7 +91,7 @@ WORKERS: Final = ".workers"
 
 
 # What a complete run's result.json holds the checksums of.
-SEALED: Final = (SPEC, ENVIRONMENT, LEDGER, METRICS, EVALUATIONS, TASKS, TASK_ITEMS)
+SEALED: Final = (SPEC, TOKENIZER, ENVIRONMENT, LEDGER, METRICS, EVALUATIONS, TASKS, TASK_ITEMS)
 # What only a run has: its directory is known by one of them.
 OF_A_RUN: Final = (SPEC, RESULT, METRICS, ENVIRONMENT, CHECKPOINTS)
 
@@ -112,6 +114,7 @@ class RunDirectory:
 
     spec = Inside(SPEC)
     environment = Inside(ENVIRONMENT)
+    tokenizer = Inside(TOKENIZER)
     ledger = Inside(LEDGER)
     metrics = Inside(METRICS)
     evaluations = Inside(EVALUATIONS)
@@ -183,6 +186,16 @@ class RunDirectory:
 
     def write_environment(self, environment: Environment) -> None:
         write_json(self.environment, environment)
+
+    def read_tokenizer(self, most_bytes: int) -> str | None:
+        """The run's own tokenizer.json; None where it keeps none."""
+        if not path_exists(self.tokenizer):
+            return None
+        return read_bytes(self.tokenizer, most_bytes).decode("utf-8", "replace")
+
+    def write_tokenizer(self, content: str) -> None:
+        if content and not path_exists(self.tokenizer):
+            write_atomic(self.tokenizer, content)
 
     def read_ledger(self) -> Ledger:
         return _checked(Ledger, self.ledger)

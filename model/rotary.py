@@ -9,10 +9,19 @@ import numpy as np
 
 def rotate(x_BTHK: jax.Array, base: float) -> jax.Array:
     """Every head turned by its position, in float32."""
-    cosine, sine = (table[:, None, :] for table in tables(x_BTHK.shape[1], x_BTHK.shape[3], base))
+    return _turned(x_BTHK, *(table[:, None, :] for table in tables(x_BTHK.shape[1], x_BTHK.shape[3], base)))
+
+
+def _turned(x_BTHK: jax.Array, cosine: np.ndarray | jax.Array, sine: np.ndarray | jax.Array) -> jax.Array:
     first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
     return turned.astype(x_BTHK.dtype)
+
+
+def rotate_at(x_BTHK: jax.Array, position_BT: jax.Array, length: int, base: float) -> jax.Array:
+    """As `rotate`, at these positions, all below `length`."""
+    rows = (jnp.asarray(table)[position_BT][:, :, None] for table in tables(length, x_BTHK.shape[3], base))
+    return _turned(x_BTHK, *rows)
 
 
 @functools.lru_cache(maxsize=16)

@@ -48,14 +48,22 @@ class Attention(nnx.Module):
             self.key_norm = Norm(params["key_norm"], config.norm_epsilon)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        q_BTHK, k_BTGK, v_BTGK = self.projections(x_BTD)
+        q_BTHK, k_BTGK = (rotary.rotate(x, self.config.rope_base) for x in (q_BTHK, k_BTGK))
+        return self.merged(self.mix(q_BTHK, k_BTGK, v_BTGK, 1 / parametrization.attention_divisor(self.config)))
+
+    def projections(self, x_BTD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries (B, T, H, K), keys and values (B, T, G, K), not yet turned by their positions."""
         projections = (x_BTD @ weight.astype(x_BTD.dtype) for weight in (self.query, self.key, self.value))
         shape = (*x_BTD.shape[:2], -1, self.config.resolved_head_width)
         q_BTHK, k_BTGK, v_BTGK = (projection.reshape(shape) for projection in projections)
         if self.config.qk_norm:
             q_BTHK, k_BTGK = self.query_norm(q_BTHK), self.key_norm(k_BTGK)
-        q_BTHK, k_BTGK = (rotary.rotate(x, self.config.rope_base) for x in (q_BTHK, k_BTGK))
-        mixed_BTHK = self.mix(q_BTHK, k_BTGK, v_BTGK, 1 / parametrization.attention_divisor(self.config))
-        return mixed_BTHK.reshape(*x_BTD.shape[:2], -1) @ self.output.astype(x_BTD.dtype)
+        return q_BTHK, k_BTGK, v_BTGK
+
+    def merged(self, mixed_BTHK: jax.Array) -> jax.Array:
+        """All heads back into the stream, (B, T, D)."""
+        return mixed_BTHK.reshape(*mixed_BTHK.shape[:2], -1) @ self.output.astype(mixed_BTHK.dtype)
 
     def mix(self, q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, scale: float) -> jax.Array:
         """Means of values, weighted by the softmax of scaled scores over the positions so far; (B, T, H, K)."""

@@ -120,6 +120,7 @@ def _begin(
     hooks += [save, Stop(spec)]
     if group.is_leader:
         files.write_ledger(counts)
+        files.write_tokenizer(cache.tokenizer.to_json())
     member = Member(
         spec,
         directory,

@@ -15,15 +15,13 @@ from core.files import JsonLines
 from core.records import TaskRecord
 from core.rundir import EVALUATIONS, SPEC, TASK_ITEMS, TASKS, RunDirectory, SweepDirectory
 from data.tasks.registry import located
-from training.checkpoint import Checkpoints
 from training.checksums import DamagedCheckpoint
 from training.evaluate.score import METRICS, PreparedTask, score_tasks, write_scores
 from training.evaluate.tasks import held_out_tasks, write_records
-from training.objectives import Params
+from training.load import NoCheckpoint, parameters
 from training.processes.mesh import choose_mesh
 from training.records import RunIsLocked, read_spec, run_lock
 from training.spec import RunSpec
-from training.step import abstract_state
 
 NO_CHOICE = {"choice_accuracy", "choice_chance", "brier"}
 
@@ -109,7 +107,7 @@ def fill(
                     files.seal_again(*intact)
                     summary.filled += [(directory.name, name) for name in holes]
                     report(f"{directory.name}: scored on {', '.join(holes)}")
-        except (RunIsLocked, _NoCheckpoint, DamagedCheckpoint, BadInput) as error:
+        except (RunIsLocked, NoCheckpoint, DamagedCheckpoint, BadInput) as error:
             summary.failed[directory.name] = str(error)
     return summary
 
@@ -144,29 +142,12 @@ def missing_tasks(directory: Path, spec: RunSpec, records: Mapping[str, TaskReco
     return holes
 
 
-class _NoCheckpoint(RuntimeError):
-    """The run is complete, but the checkpoint of its end is gone."""
-
-
 def _score(directory: Path, spec: RunSpec, tasks: Sequence[PreparedTask]) -> None:
     mesh = choose_mesh("", spec)
     with jax.set_mesh(mesh):
-        params = _final_parameters(directory, spec, mesh)
+        params = parameters(directory, spec, mesh, spec.tokens)
         scores = score_tasks(tasks, spec.model, mesh, params, spec.data.sequence_length)
     files = RunDirectory(directory)
     attempt = files.read_result()["attempts"]
     with JsonLines(files.evaluations) as log:
         write_scores(log, directory, tasks, scores, tokens=spec.tokens, attempt=attempt)
-
-
-def _final_parameters(directory: Path, spec: RunSpec, mesh: jax.sharding.Mesh) -> Params:
-    target = abstract_state(spec.model, mesh, spec.optim.name)
-    folder = RunDirectory(directory).checkpoints
-    checkpoints = Checkpoints(folder, read_only=True) if folder.is_dir() else None
-    try:
-        if checkpoints is None or checkpoints.latest_tokens != spec.tokens:
-            raise _NoCheckpoint(f"{folder}: no checkpoint at the run's end ({spec.tokens} tokens)")
-        return checkpoints.restore(spec.tokens, target)[0].params
-    finally:
-        if checkpoints is not None:
-            checkpoints.close()

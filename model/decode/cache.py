@@ -1,0 +1,143 @@
+"""The network over new positions alone: attention reads keys and values that were kept of the positions before.
+
+Blocks are built from their own file, and every `Attention` in them is replaced by `Cached`; whatever else a block does
+must treat each position by itself. That is checked for an architecture before it decodes anything (`check`).
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from core.errors import BadInput
+from model import parametrization, rotary
+from model.config import ModelConfig
+from model.initialize import init
+from model.kernels.device import products_as
+from model.parameters import Parameters, architecture
+from model.transformer import Attention, Transformer
+
+Cache = tuple[tuple[jax.Array, jax.Array], ...]  # keys and values of each attention of a block, (L, B, C, G, K)
+LARGEST_ERROR = 1e-3  # of a logit, decoded against computed at once, in float32
+
+
+class Cached(Attention):
+    """Attention of S new positions of each row over the C that are kept.
+
+    Attributes:
+      start_B: position of each row's first new token.
+      kept: keys and values, (B, C, G, K) each; replaced by those with the new positions in them.
+    """
+
+    start_B: jax.Array
+    kept: tuple[jax.Array, jax.Array]
+
+    def __call__(self, x_BSD: jax.Array) -> jax.Array:
+        q_BSHK, k_BSGK, v_BSGK = self.projections(x_BSD)
+        position_BS = self.start_B[:, None] + jnp.arange(x_BSD.shape[1])
+        capacity = self.kept[0].shape[1]
+        turn = functools.partial(
+            rotary.rotate_at, position_BT=position_BS, length=capacity, base=self.config.rope_base
+        )
+        row_B1 = jnp.arange(x_BSD.shape[0])[:, None]
+        new = (turn(k_BSGK), v_BSGK)
+        keys_BCGK, values_BCGK = (
+            old.at[row_B1, position_BS].set(one.astype(old.dtype))
+            for old, one in zip(self.kept, new, strict=True)
+        )
+        self.kept = (keys_BCGK, values_BCGK)
+        # What lies behind a row's last position is of padding, and is written over before it can be seen.
+        seen_BSC = jnp.arange(capacity) <= position_BS[:, :, None]
+        mixed_BSHK = jax.nn.dot_product_attention(
+            turn(q_BSHK), keys_BCGK, values_BCGK, mask=seen_BSC[:, None],
+            scale=1 / parametrization.attention_divisor(self.config), implementation="xla",
+        )  # fmt: skip
+        return self.merged(mixed_BSHK)
+
+
+def empty(config: ModelConfig, rows: int, capacity: int) -> Cache:
+    """Room for `capacity` positions of `rows` texts."""
+    shape = (config.depth, rows, capacity, config.kv_heads, config.resolved_head_width)
+    room = jnp.zeros(shape, config.compute_dtype)
+    return tuple((room, room) for _ in range(_attentions(config)))
+
+
+@functools.cache
+def _attentions(config: ModelConfig) -> int:
+    """How often a block attends."""
+
+    def count() -> jax.Array:
+        leaves = architecture(config).parameters(config)
+        block = architecture(config).block()(
+            config, {name: jnp.zeros(leaf.shape) for name, leaf in leaves.items()}
+        )
+        found.append(len(_attentions_of(block)))
+        return jnp.zeros(())
+
+    found: list[int] = []
+    jax.eval_shape(count)
+    return found[0]
+
+
+def _attentions_of(block: Any) -> list[Attention]:
+    return [module for _, module in nnx.iter_modules(block) if type(module) is Attention]
+
+
+def hidden(
+    config: ModelConfig, params: Parameters, cache: Cache, tokens_BS: jax.Array, start_B: jax.Array
+) -> tuple[Transformer, jax.Array, Cache]:
+    """The network, what its head reads at the new positions (B, S, D), and the cache with them in it.
+
+    Args:
+      tokens_BS: new tokens of each row, at positions `start_B` and on.
+    """
+    model = Transformer(config, params)
+
+    def layer(x_BSD: jax.Array, own: tuple[Parameters, Cache]) -> tuple[jax.Array, Cache]:
+        arrays, kept = own
+        block = architecture(config).block()(config, arrays)
+        attentions: list[Any] = _attentions_of(block)
+        for attention, one in zip(attentions, kept, strict=True):
+            attention.__class__ = Cached
+            attention.start_B, attention.kept = nnx.data(start_B), nnx.data(one)
+        x_BSD = block(x_BSD)
+        return x_BSD, tuple(attention.kept for attention in attentions)
+
+    x_BSD, cache = jax.lax.scan(layer, model.embedding(tokens_BS), (params["blocks"], cache))
+    return model, parametrization.logit_multiplier(config) * model.final_norm(x_BSD), cache
+
+
+def scores(
+    config: ModelConfig, params: Parameters, cache: Cache, tokens_BS: jax.Array, start_B: jax.Array
+) -> tuple[jax.Array, Cache]:
+    """Logits of every next token (B, S, V), and the cache with the new positions in it."""
+    with products_as(config):
+        model, x_BSD, cache = hidden(config, params, cache, tokens_BS, start_B)
+        return model.head(x_BSD), cache
+
+
+@functools.cache
+def check(architecture_name: str) -> None:
+    """Decode a small network of an architecture token by token and at once.
+
+    Raises:
+      BadInput: the two differ: a block mixes positions otherwise than by `Attention`.
+    """
+    config = ModelConfig(vocabulary=11, width=16, depth=2, architecture=architecture_name)
+    params = init(config, jax.random.key(0))
+    tokens_BT = jnp.asarray(np.random.default_rng(0).integers(0, 11, (2, 8)), jnp.int32)
+    whole_BTV = jax.jit(lambda params: Transformer(config, params)(tokens_BT))(params)
+    step = jax.jit(functools.partial(scores, config))
+    cache, rows = empty(config, 2, 8), []
+    for position in range(8):
+        start_B = np.full(2, position, np.int32)
+        logits_B1V, cache = step(params, cache, tokens_BT[:, position : position + 1], start_B)
+        rows.append(logits_B1V)
+    if float(jnp.abs(jnp.concatenate(rows, axis=1) - whole_BTV).max()) > LARGEST_ERROR:
+        raise BadInput(
+            f"model.architecture={architecture_name!r}: cannot be decoded token by token (its block mixes positions "
+            "otherwise than by model.transformer.Attention)"
+        )

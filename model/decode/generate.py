@@ -1,0 +1,227 @@
+"""Batches of prompts of unequal lengths, decoded by one compiled program.
+
+Rows of a batch are padded on the right. Each has its own position, at which its next token is written into the cache;
+attention sees a row's positions up to that one alone, so what padding left behind is never read. A row's random
+numbers follow from the seed, its prompt, its number among the samples of that prompt and its position, so that its
+text does not depend on the batch that it is in.
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from model.config import ModelConfig
+from model.decode import cache as kept
+from model.decode.controls import Controls, draw
+from model.decode.size import cache_bytes
+from model.kernels.device import products_as
+from model.parameters import Parameters
+
+Stops = Callable[[np.ndarray], int | None]
+
+STEPS = 16  # tokens a row between two looks at what was generated
+SHORTEST = 16
+ROWS = 8  # of a batch that is no larger; always as many, so that one program serves all
+MOST_BYTES = 2**30  # keys and values of a batch
+
+
+@dataclasses.dataclass
+class Generated:
+    """What followed one prompt.
+
+    Attributes:
+      tokens: generated, the end token left out; int32 (n,).
+      logprobs: of each, as the network gives it, nats. probabilities: of each, among those that the controls left.
+      kept: how many tokens the controls left to choose from, for each.
+      ended: `end` (the end token), `stop` (a stop text, which the last tokens spell), or `length`.
+    """
+
+    tokens: np.ndarray
+    logprobs: np.ndarray
+    probabilities: np.ndarray
+    kept: np.ndarray
+    ended: str = "length"
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One row: a prompt in tokens, and which of its samples it is."""
+
+    prompt: np.ndarray
+    sample: int = 0
+
+
+def generate(
+    config: ModelConfig,
+    params: Parameters,
+    requests: Sequence[Request],
+    controls: Controls,
+    *,
+    most_tokens: int,
+    seed: int = 0,
+    end: int | None = None,
+    stops: Stops = lambda tokens: None,
+    batch: int | None = None,
+) -> list[Generated]:
+    """What follows each prompt, in the order asked.
+
+    Args:
+      params: on one device or on a mesh, which is set when this is called.
+      most_tokens: generated for each.
+      end: the token that ends a text.
+      stops: how many of a text's tokens there are up to what ends it, that included; None where nothing does. It is
+        asked after every `STEPS` tokens.
+      batch: rows computed at once; else by memory.
+    """
+    kept.check(config.architecture)
+    longest = max((len(one.prompt) for one in requests), default=1)
+    width = _padded(longest)
+    capacity = width + -(-most_tokens // STEPS) * STEPS
+    rows = batch or max(1, min(ROWS, MOST_BYTES // cache_bytes(config, 1, capacity)))
+    done: list[Generated] = []
+    for start in range(0, len(requests), rows):
+        done += _batch(
+            config, params, list(requests[start : start + rows]), controls, rows, width, capacity, most_tokens, seed,
+            end, stops,
+        )  # fmt: skip
+    return done
+
+
+def _padded(length: int) -> int:
+    """The width that prompts are padded to: a power of two."""
+    return max(SHORTEST, 1 << (length - 1).bit_length())
+
+
+def _batch(
+    config: ModelConfig, params: Parameters, requests: list[Request], controls: Controls, rows: int, width: int,
+    capacity: int, most_tokens: int, seed: int, end: int | None, stops: Stops,
+) -> list[Generated]:  # fmt: skip
+    asked = len(requests)
+    requests = requests + [requests[0]] * (rows - asked)
+    lengths_B = np.array([len(one.prompt) for one in requests], np.int32)
+    prompts_BP = np.zeros((rows, width), np.int32)
+    for row, one in enumerate(requests):
+        prompts_BP[row, : len(one.prompt)] = one.prompt
+    words = np.array([zlib.crc32(np.asarray(one.prompt, "<i4").tobytes()) for one in requests], np.uint32)
+    samples = np.array([one.sample for one in requests], np.uint32)
+    used = controls.used
+    state = _start(config, capacity)(params, prompts_BP, lengths_B, _keys(seed, words, samples))
+    advance = _steps(config, used)
+    parts: list[dict[str, np.ndarray]] = []
+    open_rows = set(range(asked))
+    for _ in range(0, most_tokens, STEPS):
+        state, drawn = advance(params, state, controls.values)
+        parts.append({name: np.asarray(value) for name, value in drawn.items()})
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for row in list(open_rows):
+            tokens = joined["token"][:, row]
+            if (end is not None and end in tokens) or stops(tokens) is not None:
+                open_rows.remove(row)
+        if not open_rows:
+            break
+    return [_cut(joined, row, most_tokens, end, stops) for row in range(asked)]
+
+
+def _cut(joined: dict[str, np.ndarray], row: int, most: int, end: int | None, stops: Stops) -> Generated:
+    tokens = joined["token"][:most, row]
+    length, why = len(tokens), "length"
+    if end is not None and (found := np.flatnonzero(tokens == end)).size:
+        length, why = int(found[0]), "end"
+    if (stop := stops(tokens[:length])) is not None:
+        length, why = stop, "stop"
+    token, logprob, probability, kept_ = (
+        joined[name][:length, row] for name in ("token", "logprob", "probability", "kept")
+    )
+    return Generated(token, logprob, probability, kept_, why)
+
+
+def _keys(seed: int, words: np.ndarray, samples: np.ndarray) -> jax.Array:
+    def key(word: jax.Array, sample: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), word), sample)
+
+    return jax.vmap(key)(jnp.asarray(words), jnp.asarray(samples))
+
+
+@functools.lru_cache(maxsize=32)
+def _start(config: ModelConfig, capacity: int) -> Callable[..., dict[str, Any]]:
+    """Compiled `(params, prompts_BP, lengths_B, keys_B) -> state` after the prompts."""
+
+    def start(params: Parameters, prompts_BP: Any, lengths_B: Any, keys_B: Any) -> dict[str, Any]:
+        rows, width = prompts_BP.shape
+        cache = kept.empty(config, rows, capacity)
+        with products_as(config):
+            model, x_BPD, cache = kept.hidden(config, params, cache, prompts_BP, jnp.zeros(rows, jnp.int32))
+            last_B1D = jnp.take_along_axis(x_BPD, lengths_B[:, None, None] - 1, axis=1)
+            logits_BV = model.head(last_B1D)[:, 0]
+        given_BP = jnp.arange(width) < lengths_B[:, None]
+
+        def counts(tokens_P: Any, given_P: Any) -> Any:
+            return jnp.zeros(config.vocabulary, jnp.int32).at[tokens_P].add(given_P)
+
+        return {
+            "cache": cache,
+            "logits": logits_BV,
+            "position": lengths_B,
+            "keys": keys_B,
+            "number": jnp.zeros((), jnp.int32),
+            "prompt": jax.vmap(counts)(prompts_BP, given_BP.astype(jnp.int32)),
+            "generated": jnp.zeros((rows, config.vocabulary), jnp.int32),
+        }
+
+    return jax.jit(start)
+
+
+@functools.lru_cache(maxsize=64)
+def _steps(config: ModelConfig, used: frozenset[str]) -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
+    """Compiled `(params, state, values) -> (state, what was drawn, (STEPS, B) each)`; the state's memory is reused."""
+
+    def step(params: Parameters, values: dict[str, Any], state: dict[str, Any], _: None) -> Any:
+        keys_B = jax.vmap(jax.random.fold_in, (0, None))(state["keys"], state["number"])
+        generated_BV, prompt_BV = state["generated"], state["prompt"]
+        counts_BV = generated_BV + prompt_BV if "penalty_counts" in used else generated_BV
+        drawn = draw(state["logits"], counts_BV, generated_BV + prompt_BV > 0, keys_B, used, values)
+        token_B = drawn["token"]
+        logits_B1V, cache = kept.scores(config, params, state["cache"], token_B[:, None], state["position"])
+        following = {
+            **state,
+            "cache": cache,
+            "logits": logits_B1V[:, 0],
+            "position": state["position"] + 1,
+            "number": state["number"] + 1,
+            "generated": generated_BV.at[jnp.arange(len(token_B)), token_B].add(1),
+        }
+        return following, drawn
+
+    def steps(params: Parameters, state: dict[str, Any], values: dict[str, Any]) -> Any:
+        return jax.lax.scan(functools.partial(step, params, values), state, None, length=STEPS)
+
+    return jax.jit(steps, donate_argnums=1)
+
+
+def stop_texts(texts: Sequence[str], decode: Callable[[Sequence[int]], str]) -> Stops:
+    """A `stops` of `generate`: as many tokens as it takes to spell the first of `texts`.
+
+    They are looked for in the text, not among tokens: a stop may begin or end within a token.
+    """
+
+    def stops(tokens: np.ndarray) -> int | None:
+        def spelled(count: int) -> bool:
+            text = decode(tokens[:count].tolist())
+            return any(stop in text for stop in texts)
+
+        if not texts or not spelled(len(tokens)):
+            return None
+        return next(count for count in range(1, len(tokens) + 1) if spelled(count))
+
+    return stops
+
+
+def before_stop(text: str, texts: Sequence[str]) -> str:
+    """The text up to the first of `texts`."""
+    return text[: min((text.index(stop) for stop in texts if stop in text), default=len(text))]

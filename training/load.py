@@ -1,0 +1,228 @@
+"""A trained run, read back: the door for whoever wants the model and not the sweep.
+
+from training.load import load
+
+model = load("runs/quickstart/w64-l2-t1.0M-s0-1a2b3c4d")
+print(model.sample("def main(", max_tokens=40, temperature=0.8)[0].text)
+print(model.logprobs("def main():"))
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from core.errors import BadInput
+from core.rundir import RunDirectory
+from data.cache import open_or_build
+from data.tokenizers import MOST_BYTES, ByteTokenizer, Tokenizer
+from data.tokenizers import load as load_tokenizer
+from model.config import ModelConfig
+from model.decode.controls import Controls
+from model.decode.generate import Generated, Request, before_stop, generate, stop_texts
+from model.kernels.device import products_as
+from model.transformer import Transformer
+from training.checkpoint import Checkpoints
+from training.objectives import Params
+from training.processes.mesh import choose_mesh
+from training.records import read_spec
+from training.spec import RunSpec
+from training.step import abstract_state
+
+MOST_TOKENS = 1_000_000
+MOST_SAMPLES = 100_000
+
+
+class NoCheckpoint(Exception):
+    """A run that has none where one was asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One text that a model wrote.
+
+    Attributes:
+      prompt: what it went on from.
+      text: what followed, up to a stop text or the end token.
+      generated: its tokens with their probabilities.
+    """
+
+    prompt: str
+    text: str
+    generated: Generated
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model with its weights.
+
+    Attributes:
+      spec: how it was trained. config: its network.
+      params: the parameter tree, float32, on `mesh`.
+      tokenizer: what turns text into its tokens.
+    """
+
+    spec: RunSpec
+    params: Params
+    tokenizer: Tokenizer
+    mesh: jax.sharding.Mesh
+
+    @property
+    def config(self) -> ModelConfig:
+        """The network."""
+        return self.spec.model
+
+    def tokens(self, text: str) -> np.ndarray:
+        """What the network reads of a text that begins a document: the end token of the one before, and the text's."""
+        return np.concatenate([[self.tokenizer.separator], self.tokenizer.encode([text])[0]]).astype(np.int32)
+
+    def logits(self, tokens_BT: np.ndarray) -> jax.Array:
+        """Scores of every next token, (B, T, V) float32."""
+        with jax.set_mesh(self.mesh):
+            return _logits(self.config, self.params, np.asarray(tokens_BT, np.int32))
+
+    def logprobs(self, text: str) -> np.ndarray:
+        """Log-probability of each token of a text, given those before it and that it begins a document; nats (n,)."""
+        tokens_T = self.tokens(text)
+        if len(tokens_T) == 1:
+            return np.zeros(0)
+        logprobs_TV = jax.nn.log_softmax(self.logits(tokens_T[None, :-1])[0], axis=-1)
+        return np.asarray(jnp.take_along_axis(logprobs_TV, tokens_T[1:, None], axis=-1)[:, 0], np.float64)
+
+    def sample(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        max_tokens: int = 128,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        samples: int = 1,
+        batch: int | None = None,
+        **controls: Any,
+    ) -> list[Sample]:
+        """What the model writes after each prompt; all samples of the first prompt first.
+
+        Args:
+          max_tokens: of each text.
+          stop: texts that end one; they are left out.
+          seed: the same seed gives a prompt the same texts, alone or among others.
+          samples: texts of each prompt.
+          batch: texts computed at once; else by memory.
+          controls: fields of `model.decode.controls.Controls`.
+
+        Raises:
+          BadInput: a control out of its range, or more text than positions can be counted.
+        """
+        _in_range("max_tokens", max_tokens, MOST_TOKENS)
+        _in_range("samples", samples, MOST_SAMPLES)
+        if "" in stop:
+            raise BadInput("stop='': a stop text must have a character")
+        known = {field.name for field in dataclasses.fields(Controls)}
+        if unknown := sorted(set(controls) - known):
+            raise BadInput(f"{unknown[0]}: no such control; there are {', '.join(sorted(known))}")
+        asked = [prompts] if isinstance(prompts, str) else list(prompts)
+        requests = [Request(ids, number) for ids in map(self.tokens, asked) for number in range(samples)]
+        with jax.set_mesh(self.mesh):
+            written = generate(
+                self.config,
+                self.params,
+                requests,
+                Controls(**controls),
+                most_tokens=max_tokens,
+                seed=seed,
+                end=self.tokenizer.separator,
+                stops=stop_texts(stop, self.tokenizer.decode),
+                batch=batch,
+            )
+        owners = [prompt for prompt in asked for _ in range(samples)]
+        return [
+            Sample(prompt, before_stop(self.tokenizer.decode(one.tokens.tolist()), stop), one)
+            for prompt, one in zip(owners, written, strict=True)
+        ]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(config: ModelConfig, params: Params, tokens_BT: jax.Array) -> jax.Array:
+    with products_as(config):
+        return Transformer(config, params)(tokens_BT)
+
+
+def _in_range(name: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        raise BadInput(f"{name}={value}: must be between 1 and {most}")
+
+
+def load(run: str | os.PathLike, *, tokens: int | None = None, cache: str | os.PathLike = "cache") -> Trained:
+    """The model of a run directory.
+
+    Args:
+      tokens: of the checkpoint; None for the last.
+      cache: where token caches lie; asked for the tokenizer of a run that keeps none of its own.
+
+    Raises:
+      BadInput: no run, no checkpoint that can be read, or its tokenizer is not to be found.
+    """
+    directory = Path(run)
+    if not directory.is_dir():
+        raise BadInput(f"{directory}: no such run directory")
+    spec = read_spec(directory)
+    mesh = choose_mesh("", spec)
+    with jax.set_mesh(mesh):
+        try:
+            params = parameters(directory, spec, mesh, tokens)
+        except NoCheckpoint as error:
+            raise BadInput(str(error)) from None
+    return Trained(spec, params, tokenizer_of(directory, spec, Path(cache)), mesh)
+
+
+def parameters(directory: Path, spec: RunSpec, mesh: jax.sharding.Mesh, tokens: int | None = None) -> Params:
+    """The weights of a checkpoint of a run, placed as training has them.
+
+    Args:
+      tokens: of the checkpoint; None for the last.
+
+    Raises:
+      NoCheckpoint: there is none.
+      DamagedCheckpoint: it cannot be read.
+    """
+    folder = RunDirectory(directory).checkpoints
+    checkpoints = Checkpoints(folder, read_only=True) if folder.is_dir() else None
+    try:
+        latest = None if checkpoints is None else checkpoints.latest_tokens
+        if checkpoints is None or latest is None:
+            raise NoCheckpoint(f"{folder}: no checkpoint at the run's end, nor any other")
+        if tokens is not None and tokens not in (known := checkpoints.tokens):
+            kept = ", ".join(map(str, sorted(known)))
+            end = "the run's end" if tokens == spec.tokens else f"{tokens} tokens"
+            raise NoCheckpoint(f"{folder}: no checkpoint at {end}; there are those at {kept} tokens")
+        target = abstract_state(spec.model, mesh, spec.optim.name)
+        return checkpoints.restore(latest if tokens is None else tokens, target)[0].params
+    finally:
+        if checkpoints is not None:
+            checkpoints.close()
+
+
+def tokenizer_of(directory: Path, spec: RunSpec, cache: Path) -> Tokenizer:
+    """What a run reads its text with.
+
+    Raises:
+      BadInput: the run keeps none, and its corpus gives another here.
+    """
+    if spec.data.tokenizer == "byte":
+        return ByteTokenizer()
+    files = RunDirectory(directory)
+    if (content := files.read_tokenizer(MOST_BYTES)) is not None:
+        return load_tokenizer(spec.data.tokenizer, content)
+    found = open_or_build(spec.data, cache)
+    if files.environment.exists() and files.read_environment()["corpus"]["fingerprint"] != found.fingerprint:
+        raise BadInput(
+            f"{directory}: data.tokenizer={spec.data.tokenizer!r} is another here than the one that the run was "
+            "trained with"
+        )
+    return found.tokenizer
