@@ -137,6 +137,7 @@ class Trained:
                 most_tokens=max_tokens,
                 seed=seed,
                 end=self.tokenizer.separator,
+                known=self.tokenizer.vocabulary,
                 stops=stop_texts(stop, self.tokenizer.decode),
                 batch=batch,
             )

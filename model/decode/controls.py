@@ -121,7 +121,10 @@ def draw(
 ) -> dict[str, jax.Array]:  # fmt: skip
     """One token a row: "token", its "probability" among those that were left, how many were "kept", and the "logprob"
     that the network itself gives it (nats)."""
-    scores_BV = penalized(logits_BV, counts_BV, seen_BV, used, values)
+    allowed_BV = logits_BV
+    if "known" in used:  # rows of the table that stand for no token of the tokenizer
+        allowed_BV = _without(logits_BV, jnp.arange(logits_BV.shape[-1]) >= values["known"])
+    scores_BV = penalized(allowed_BV, counts_BV, seen_BV, used, values)
     if "greedy" in used:
         token_B = jnp.argmax(scores_BV, axis=-1)
         probability_B, kept_B = jnp.ones(token_B.shape), jnp.ones(token_B.shape, jnp.int32)

@@ -66,6 +66,7 @@ def generate(
     most_tokens: int,
     seed: int = 0,
     end: int | None = None,
+    known: int | None = None,
     stops: Stops = lambda tokens: None,
     batch: int | None = None,
 ) -> list[Generated]:
@@ -75,6 +76,7 @@ def generate(
       params: on one device or on a mesh, which is set when this is called.
       most_tokens: generated for each.
       end: the token that ends a text.
+      known: tokens that there are, where the network's table has more rows.
       stops: how many of a text's tokens there are up to what ends it, that included; None where nothing does. It is
         asked after every `STEPS` tokens.
       batch: rows computed at once; else by memory.
@@ -88,7 +90,7 @@ def generate(
     for start in range(0, len(requests), rows):
         done += _batch(
             config, params, list(requests[start : start + rows]), controls, rows, width, capacity, most_tokens, seed,
-            end, stops,
+            end, known, stops,
         )  # fmt: skip
     return done
 
@@ -100,7 +102,7 @@ def _padded(length: int) -> int:
 
 def _batch(
     config: ModelConfig, params: Parameters, requests: list[Request], controls: Controls, rows: int, width: int,
-    capacity: int, most_tokens: int, seed: int, end: int | None, stops: Stops,
+    capacity: int, most_tokens: int, seed: int, end: int | None, known: int | None, stops: Stops,
 ) -> list[Generated]:  # fmt: skip
     asked = len(requests)
     requests = requests + [requests[0]] * (rows - asked)
@@ -110,13 +112,15 @@ def _batch(
         prompts_BP[row, : len(one.prompt)] = one.prompt
     words = np.array([zlib.crc32(np.asarray(one.prompt, "<i4").tobytes()) for one in requests], np.uint32)
     samples = np.array([one.sample for one in requests], np.uint32)
-    used = controls.used
+    used, values = controls.used, controls.values
+    if known is not None and known < config.vocabulary:
+        used, values = used | {"known"}, values | {"known": known}
     state = _start(config, capacity)(params, prompts_BP, lengths_B, _keys(seed, words, samples))
     advance = _steps(config, used)
     parts: list[dict[str, np.ndarray]] = []
     open_rows = set(range(asked))
     for _ in range(0, most_tokens, STEPS):
-        state, drawn = advance(params, state, controls.values)
+        state, drawn = advance(params, state, values)
         parts.append({name: np.asarray(value) for name, value in drawn.items()})
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         for row in list(open_rows):

@@ -181,6 +181,14 @@ def test_an_end_token_and_a_stop_text_end_a_text():
     assert before_stop("no stop", ["~"]) == "no stop"
 
 
+def test_rows_of_the_table_that_stand_for_no_token_are_never_drawn():
+    params, requests = perturbed(SMALL), [Request(one) for one in PROMPTS]
+    for controls in (Controls(), Controls(temperature=0)):
+        drawn = texts(generate(SMALL, params, requests, controls, most_tokens=20, known=9))
+        assert max(map(max, drawn)) <= 8
+        assert max(map(max, texts(generate(SMALL, params, requests, controls, most_tokens=20)))) > 8
+
+
 TABLE = np.array([[0.0, 2.0, 1.5], [1.0, 0.2, 0.9], [0.3, 0.8, 0.1]], np.float32)  # next token by token
 
 
