@@ -379,11 +379,15 @@ def _crossing(fitted: _Fitted, choices: Choices, a: Side, b: Side) -> tuple[floa
     def crossing(points: np.ndarray) -> np.ndarray:
         own, other = fitted.frontiers(points)
         gap = own.loss_at(grid[None]) - other.loss_at(grid[None])
-        return _nearest_root(grid, gap, float(every.mean()))[:, None]
+        roots = _nearest_root(grid, gap, float(every.mean()))[:, None]
+        return np.where(np.isnan(roots), never, roots)
 
+    never = np.nan
     found = float(fitted.estimate(crossing)[0])
     if not np.isfinite(found):
         return None
+    # A draw that does not cross within reach crosses beyond it, on the side where the crossing is.
+    never = np.inf if found > every.mean() else -np.inf
     ends = fitted.draws.interval(crossing, choices.level)
     first, _ = fitted.frontiers(fitted.point)
     loss = float(np.exp(first.loss_at(np.array([[found]]))[0, 0]))

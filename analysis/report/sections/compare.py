@@ -63,9 +63,8 @@ def section(study: Study) -> Section | None:
             Paragraph(
                 "The multiplier is the training FLOPs of the first recipe over those of another at the same loss: "
                 "above 1, the other is cheaper. Both frontiers are laws of their runs, or lower convex hulls where "
-                "runs carry no law; intervals come from a bootstrap of the runs of both, paired where they read the same "
-                "batches. "
-                "The slope is that of log10 of the multiplier over log10 of the first recipe's FLOPs."
+                "runs carry no law; intervals come from a bootstrap of the runs of both, paired where they read the "
+                "same batches. The slope is that of log10 of the multiplier over log10 of the first recipe's FLOPs."
             ),
             *blocks,
             *(Paragraph(f"Not compared: {why}.") for why in refused[:MOST_VALUES]),
