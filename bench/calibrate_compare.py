@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from analysis.compare.compare import Choices, compare
-from analysis.compare.side import Side
+from analysis.compare.side import RecipeRuns
 from core import cli
 
 # Of the loss over cost, and over size and data (Hoffmann et al. 2022): numbers of about today's models.
@@ -28,7 +28,9 @@ DESIGNS: dict[str, tuple[int, int, int, float]] = {
 }
 
 
-def pair(design: str, multiplier: float, noise: float, generator: np.random.Generator) -> tuple[Side, Side]:
+def pair(
+    design: str, multiplier: float, noise: float, generator: np.random.Generator
+) -> tuple[RecipeRuns, RecipeRuns]:
     """Two sides of one law, of which the second needs `multiplier` times less compute at every loss.
 
     Args:
@@ -45,7 +47,7 @@ def pair(design: str, multiplier: float, noise: float, generator: np.random.Gene
     common = generator.standard_normal(params.size)
     luck = np.array([f"{row}" if shared else "" for row in range(params.size)])
 
-    def side(label: str, times: float) -> Side:
+    def side(label: str, times: float) -> RecipeRuns:
         luck_of_run = np.sqrt(shared) * common + np.sqrt(1 - shared) * generator.standard_normal(params.size)
         if data:
             law, cost = SURFACE, 6 * params * tokens / times
@@ -53,7 +55,7 @@ def pair(design: str, multiplier: float, noise: float, generator: np.random.Gene
         else:
             cost = 6 * params * tokens
             loss = FLOOR + SCALE * (times * cost) ** -ALPHA
-        return Side(label, cost, loss * np.exp(noise * luck_of_run), params, tokens, luck)
+        return RecipeRuns(label, cost, loss * np.exp(noise * luck_of_run), params, tokens, luck)
 
     return side("A", 1.0), side("B", multiplier)
 

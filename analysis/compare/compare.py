@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analysis.compare.draws import Draws, drawn, lack_of_fit
-from analysis.compare.frontier import Frontier, Price, power_frontier, surface_frontier
+from analysis.compare.draws import JointDraws, drawn, lack_of_fit
+from analysis.compare.frontier import CostFrontier, Price, power_frontier, surface_frontier
 from analysis.compare.hulls import HullFit, fit_hulls
 from analysis.compare.powers import Floor, Powers, best
-from analysis.compare.side import Axis, Side, luck_of
+from analysis.compare.side import Axis, RecipeRuns, luck_of
 from core.errors import BadInput
 from core.numbers import number
 
@@ -68,7 +68,7 @@ def _finite(value: float) -> float | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class RecipeComparison:
     """Of A, the baseline, and B.
 
     Attributes:
@@ -82,7 +82,7 @@ class Comparison:
       curves: for figures: log costs and log losses of both frontiers, and the multiplier with its ends.
     """
 
-    sides: tuple[Side, Side]
+    sides: tuple[RecipeRuns, RecipeRuns]
     choices: Choices
     how: str
     losses: np.ndarray
@@ -103,8 +103,8 @@ class _Fitted:
     """Both frontiers as functions of points (R, P), and the draws of the points."""
 
     how: str
-    frontiers: Callable[[np.ndarray], tuple[Frontier, Frontier]]
-    draws: Draws | HullFit
+    frontiers: Callable[[np.ndarray], tuple[CostFrontier, CostFrontier]]
+    draws: JointDraws | HullFit
     powers: Powers | None
     warnings: tuple[str, ...]
 
@@ -116,7 +116,7 @@ class _Fitted:
         return quantity(self.point)[0]
 
 
-def compare(a: Side, b: Side, choices: Choices = Choices()) -> Comparison:
+def compare(a: RecipeRuns, b: RecipeRuns, choices: Choices = Choices()) -> RecipeComparison:
     """Compare B with the baseline A.
 
     Raises:
@@ -160,7 +160,7 @@ def compare(a: Side, b: Side, choices: Choices = Choices()) -> Comparison:
         )
     if both[1] is None:
         warnings.append("no intervals: there are as many parameters as runs; repeat seeds or add sizes")
-    return Comparison(
+    return RecipeComparison(
         sides=(a, b),
         choices=choices,
         how=fitted.how,
@@ -178,7 +178,7 @@ def compare(a: Side, b: Side, choices: Choices = Choices()) -> Comparison:
     )
 
 
-def _refuse_one_cost(side: Side, axis: Axis) -> None:
+def _refuse_one_cost(side: RecipeRuns, axis: Axis) -> None:
     if side.costs > 1:
         return
     of = "one size" if side.sizes == 1 else "one cost"
@@ -188,7 +188,7 @@ def _refuse_one_cost(side: Side, axis: Axis) -> None:
     )
 
 
-def _fit(a: Side, b: Side, choices: Choices) -> _Fitted:
+def _fit(a: RecipeRuns, b: RecipeRuns, choices: Choices) -> _Fitted:
     """The frontiers: a law of the cost, a law of size and data, or hulls."""
     ladders, surfaces = a.is_ladder and b.is_ladder, a.is_surface and b.is_surface
     if choices.frontier == "hull" or not (ladders or surfaces):
@@ -237,7 +237,7 @@ def _fit(a: Side, b: Side, choices: Choices) -> _Fitted:
     return _Fitted("law of size and data", frontiers, draws, powers, tuple(warnings))
 
 
-def _carries_floor(powers: Powers, a: Side, b: Side) -> bool:
+def _carries_floor(powers: Powers, a: RecipeRuns, b: RecipeRuns) -> bool:
     each = 2 if powers.floor == "shared" else FEWEST_OWN
     enough = max(a.costs, b.costs) >= FEWEST_OWN and min(a.costs, b.costs) >= each
     return enough and powers.y_N.size - powers.size >= LEAST_DEGREES
@@ -260,7 +260,9 @@ def _joined(luck: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return np.unique(label, return_inverse=True)[1]
 
 
-def _surface(powers: Powers, a: Side, b: Side, axis: Axis) -> Callable[[np.ndarray], tuple[Frontier, Frontier]]:
+def _surface(
+    powers: Powers, a: RecipeRuns, b: RecipeRuns, axis: Axis
+) -> Callable[[np.ndarray], tuple[CostFrontier, CostFrontier]]:
     if axis in ("tokens", "params"):
         k = 0 if axis == "params" else 1
         held = [float(np.log(side.tokens if k == 0 else side.params).max()) for side in (a, b)]  # type: ignore[arg-type]
@@ -275,7 +277,7 @@ def _surface(powers: Powers, a: Side, b: Side, axis: Axis) -> Callable[[np.ndarr
     )
 
 
-def _shared(a: Side, b: Side, first: Frontier, second: Frontier) -> tuple[float, float]:
+def _shared(a: RecipeRuns, b: RecipeRuns, first: CostFrontier, second: CostFrontier) -> tuple[float, float]:
     """The least and the largest log loss that both frontiers reach within their runs' costs."""
     ends = []
     for side, frontier in ((a, first), (b, second)):
@@ -326,7 +328,7 @@ def _floors(fitted: _Fitted, choices: Choices) -> tuple[dict[str, Value], list[s
     ]
 
 
-def _target(fitted: _Fitted, choices: Choices, a: Side) -> tuple[dict[str, Any] | None, list[str]]:
+def _target(fitted: _Fitted, choices: Choices, a: RecipeRuns) -> tuple[dict[str, Any] | None, list[str]]:
     """The multiplier at a loss, or at the loss that a cost of A buys."""
     if choices.target_loss is None and choices.target_cost is None:
         return None, []
@@ -369,7 +371,7 @@ def _target(fitted: _Fitted, choices: Choices, a: Side) -> tuple[dict[str, Any] 
     ]
 
 
-def _crossing(fitted: _Fitted, choices: Choices, a: Side, b: Side) -> tuple[float, Value] | None:
+def _crossing(fitted: _Fitted, choices: Choices, a: RecipeRuns, b: RecipeRuns) -> tuple[float, Value] | None:
     """The loss and A's cost where both sides cost the same, and the interval of that cost."""
     every = np.log(np.concatenate([a.cost, b.cost]))
     reach = FARTHEST if fitted.powers is not None else 0.0
@@ -408,10 +410,10 @@ def _nearest_root(grid_G: np.ndarray, gap_RG: np.ndarray, near: float) -> np.nda
 
 
 def _curves(
-    first: Frontier,
-    second: Frontier,
-    a: Side,
-    b: Side,
+    first: CostFrontier,
+    second: CostFrontier,
+    a: RecipeRuns,
+    b: RecipeRuns,
     fine: np.ndarray,
     curve: np.ndarray,
     band: np.ndarray | None,

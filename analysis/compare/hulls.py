@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from analysis.compare.draws import widened
-from analysis.compare.frontier import Frontier, hull_frontier
-from analysis.compare.side import Side, luck_of
+from analysis.compare.frontier import CostFrontier, hull_frontier
+from analysis.compare.side import RecipeRuns, luck_of
 
 ORDER = 2  # of the polynomial whose residuals are the noise where no run is repeated
 
@@ -28,13 +28,13 @@ class HullFit:
     costs: tuple[np.ndarray, np.ndarray]
     warnings: tuple[str, ...] = ()
 
-    def frontiers(self, points: np.ndarray) -> tuple[Frontier, Frontier]:
+    def frontiers(self, points: np.ndarray) -> tuple[CostFrontier, CostFrontier]:
         """Of points (R, cells)."""
         split = self.costs[0].size
         return hull_frontier(self.costs[0], points[:, :split]), hull_frontier(self.costs[1], points[:, split:])
 
     def interval(self, quantity: Callable[[np.ndarray], np.ndarray], level: float) -> np.ndarray | None:
-        """As `Draws.interval`. Where a draw does not reach a loss, its quantity is left out."""
+        """As `JointDraws.interval`. Where a draw does not reach a loss, its quantity is left out."""
         if not self.drawn.shape[0]:
             return None
         estimate, values = quantity(self.point[None])[0], quantity(self.drawn)
@@ -44,7 +44,7 @@ class HullFit:
         return widened(estimate, filled, [self.freedom] * estimate.size, level)
 
 
-def fit_hulls(a: Side, b: Side, count: int, seed: int) -> HullFit:
+def fit_hulls(a: RecipeRuns, b: RecipeRuns, count: int, seed: int) -> HullFit:
     """Hulls, and draws of them: normal noise of one size a side, correlated where runs share their luck."""
     means, costs, residuals, sizes, freedom = [], [], [], [], 0.0
     warnings: list[str] = []
@@ -83,7 +83,7 @@ def _correlation(luck: np.ndarray, split: int, residuals: list[np.ndarray]) -> f
     return float(np.clip((one * other).sum() / spread, 0.0, 1.0)) if spread > 0 else 0.0
 
 
-def _residuals(side: Side, mean: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, float]:
+def _residuals(side: RecipeRuns, mean: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, float]:
     """Of log losses about the means of repeated runs, or else about a polynomial; and the degrees of freedom."""
     log_loss = np.log(side.loss)
     if runs.max() > 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.compare.metric import Metric
-from analysis.compare.side import Axis, Recipe, Side, best_tuned
+from analysis.compare.side import Axis, Recipe, RecipeRuns, best_tuned
 from analysis.logs.groups import DEFAULTS, SettingsGroup, flat, groups_of, sentence
 from analysis.logs.load import SweepLogs
 from analysis.logs.load_run import DEFAULT_FLOPS, Run, at, number
@@ -43,7 +43,7 @@ def setting_of(run: Run, key: str) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def sides_of_sweep(sweep: SweepLogs, reading: SweepReading, by: str = "") -> list[Side]:
+def sides_of_sweep(sweep: SweepLogs, reading: SweepReading, by: str = "") -> list[RecipeRuns]:
     """One side, or with `by` one for each value of a setting, in the order of the sweep.
 
     Raises:
@@ -114,7 +114,7 @@ def _chosen(sweep: SweepLogs, where: Mapping[str, str]) -> list[Run]:
     return runs
 
 
-def side_of(sweep: SweepLogs, runs: Sequence[Run], reading: SweepReading, label: str) -> Side:
+def side_of(sweep: SweepLogs, runs: Sequence[Run], reading: SweepReading, label: str) -> RecipeRuns:
     """The side of runs that differ in size, data size, seed and tuned settings only.
 
     Raises:
@@ -138,7 +138,7 @@ def side_of(sweep: SweepLogs, runs: Sequence[Run], reading: SweepReading, label:
             f"{label}: of {len(runs)} runs the {len(taken)} of the best {' and '.join(reading.tuned)} at each size and "
             "data size are taken; the best of several is low by luck, too"
         )
-    return Side(
+    return RecipeRuns(
         label=label,
         cost=np.array([_cost(run, reading) for run in taken]),
         loss=loss[kept],

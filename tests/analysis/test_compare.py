@@ -9,7 +9,7 @@ from analysis.compare.compare import Choices, compare
 from analysis.compare.metric import Metric
 from analysis.compare.result import to_json
 from analysis.compare.sentences import crossing, described, headline, sentence, trend
-from analysis.compare.side import Side
+from analysis.compare.side import RecipeRuns
 from bench.calibrate_compare import count
 from bench.published import load_routing
 from core.errors import BadInput
@@ -19,7 +19,7 @@ COSTS = np.geomspace(1e15, 1e18, 9)
 
 def law(label, scale=60.0, alpha=0.12, floor=1.7, times=1.0, costs=COSTS, noise=0.0, seed=0):
     luck = np.exp(noise * np.random.default_rng(seed).standard_normal(costs.size))
-    return Side(label, costs, (floor + scale * (times * costs) ** -alpha) * luck)
+    return RecipeRuns(label, costs, (floor + scale * (times * costs) ** -alpha) * luck)
 
 
 def test_a_scaled_cost_is_that_multiplier_at_every_loss():
@@ -34,7 +34,9 @@ def test_a_scaled_cost_is_that_multiplier_at_every_loss():
 def test_a_scaled_cost_is_that_multiplier_on_a_surface(axis):
     params, tokens = (one.ravel() for one in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e9, 1e11, 5)))
     loss = 1.7 + 400 * params**-0.34 + 410 * tokens**-0.28
-    a, b = (Side(name, 6 * params * tokens / m, loss, params, tokens) for name, m in (("A", 1.0), ("B", 1.3)))
+    a, b = (
+        RecipeRuns(name, 6 * params * tokens / m, loss, params, tokens) for name, m in (("A", 1.0), ("B", 1.3))
+    )
     found = compare(a, b, Choices(axis=axis))
     assert found.how == "law of size and data"
     assert [one.value for one in found.multipliers] == pytest.approx([1.3] * 7, rel=1e-4)
@@ -44,7 +46,7 @@ def test_the_frontier_of_a_surface_is_the_closed_form():
     """Hoffmann et al. 2022, eq. 4: the loss of the best split of C = 6 N D, found here by a search over sizes."""
     params, tokens = (one.ravel() for one in np.meshgrid(np.geomspace(1e7, 1e9, 4), np.geomspace(1e9, 1e11, 4)))
     loss = 1.7 + 400 * params**-0.34 + 410 * tokens**-0.28
-    side = Side("A", 6 * params * tokens, loss, params, tokens)
+    side = RecipeRuns("A", 6 * params * tokens, loss, params, tokens)
     found = compare(side, dataclasses.replace(side, label="B"), Choices(draws=100))
     for cost, expected in zip(found.costs, found.losses, strict=True):
         sizes = np.geomspace(1e5, 1e12, 200_001)
@@ -152,7 +154,7 @@ def test_hulls_hold_the_truth_without_a_law():
     for seed, (name, m) in enumerate((("A", 1.0), ("B", 1.3))):
         loss = 1.7 + 400 * params**-0.34 + 410 * tokens**-0.28
         loss = loss * np.exp(0.002 * np.random.default_rng(seed).standard_normal(params.size))
-        sides.append(Side(name, 6 * params * tokens / m, loss, params, tokens))
+        sides.append(RecipeRuns(name, 6 * params * tokens / m, loss, params, tokens))
     found = compare(*sides)
     assert found.how == "hull"
     assert found.overall.value == pytest.approx(1.3, rel=0.08)
@@ -224,7 +226,8 @@ def test_dense_against_64_experts_falls_with_size():
     """Clark et al. 2022: routing buys less as models grow, under their law, which has no floor (eq. 2)."""
     table = load_routing()
     dense, experts = (
-        Side(name, one["params"], one["loss"]) for name, one in (("dense", table["1"]), ("64", table["64"]))
+        RecipeRuns(name, one["params"], one["loss"])
+        for name, one in (("dense", table["1"]), ("64", table["64"]))
     )
     asked = Choices(axis="params", floor="given", source="Clark et al. 2022, eq. 2")
     found = compare(dense, experts, asked)

@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from analysis.compare.checks import check
-from analysis.compare.compare import Choices, Comparison, compare
+from analysis.compare.compare import Choices, RecipeComparison, compare
 from analysis.compare.metric import Metric
 from analysis.compare.result import to_json
 from analysis.compare.sentences import bracketed, crossing, floor, sentence
-from analysis.compare.side import Side
+from analysis.compare.side import RecipeRuns
 from analysis.compare.sweeps import TUNED, SweepReading, in_order, setting_of, side_of
 from analysis.figures.multiplier import multiplier_figure, panels_of
 from analysis.logs.groups import SettingsGroup, groups_of
@@ -42,7 +42,7 @@ def section(study: Study) -> Section | None:
     """Each value of a setting against the first of the sweep; None where no setting has two values that carry it."""
     metric = Metric.of("val/bits_per_byte" if tokenizers(study.sweep) > 1 else "val/loss")
     questions, blocks, said, refused = _questions(study), list[Block](), list[str](), list[str]()
-    first: list[Comparison] = []
+    first: list[RecipeComparison] = []
     for question in questions:
         found, why = _answered(study, question, metric)
         refused += why
@@ -90,9 +90,9 @@ def _questions(study: Study) -> list[_Question]:
     return found
 
 
-def _answered(study: Study, question: _Question, metric: Metric) -> tuple[list[Comparison], list[str]]:
+def _answered(study: Study, question: _Question, metric: Metric) -> tuple[list[RecipeComparison], list[str]]:
     """Each value against the first that has a side, and why others have none."""
-    sides, refused, found = list[Side](), list[str](), list[Comparison]()
+    sides, refused, found = list[RecipeRuns](), list[str](), list[RecipeComparison]()
     reading = SweepReading(metric=metric)
     for value in in_order(study.sweep, question.key, question.values)[: MOST_VALUES + 1]:
         label = f"{question.key.rpartition('.')[2]}={value}"
@@ -112,7 +112,7 @@ def _answered(study: Study, question: _Question, metric: Metric) -> tuple[list[C
     return found, refused
 
 
-def _blocks(question: _Question, found: Sequence[Comparison]) -> list[Block]:
+def _blocks(question: _Question, found: Sequence[RecipeComparison]) -> list[Block]:
     title = f"{question.key}, {question.rest}" if question.rest else question.key
     rows = Rows.of(
         found,
@@ -135,6 +135,6 @@ def _blocks(question: _Question, found: Sequence[Comparison]) -> list[Block]:
     return [Paragraph(f"{title}: at losses that both reach, {span}."), rows, *more]
 
 
-def _slope(one: Comparison) -> str:
+def _slope(one: RecipeComparison) -> str:
     ends = one.slope.interval
     return f"{one.slope.value:+.3f}" + ("" if ends is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]")
