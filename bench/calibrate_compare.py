@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from rich.console import Console
 
-from analysis.compare.compare import Choices, compare
+from analysis.compare.compare import compare
+from analysis.compare.fitted import Choices
 from analysis.compare.side import RecipeRuns
 from core import cli
 

@@ -12,7 +12,8 @@ from tyro.conf import UseAppendAction, arg
 
 from analysis.commands import write_result
 from analysis.compare.checks import check
-from analysis.compare.compare import Choices, RecipeComparison, Shape, compare
+from analysis.compare.compare import RecipeComparison, compare
+from analysis.compare.fitted import Choices, Shape
 from analysis.compare.metric import Metric
 from analysis.compare.powers import Floor
 from analysis.compare.result import to_json

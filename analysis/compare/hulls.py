@@ -9,6 +9,7 @@ from analysis.compare.draws import widened
 from analysis.compare.frontier import CostFrontier, hull_frontier
 from analysis.compare.side import RecipeRuns, luck_of
 
+FEWEST_PAIRS = 6  # ordered, of runs that share their luck
 ORDER = 2  # of the polynomial whose residuals are the noise where no run is repeated
 
 
@@ -62,8 +63,12 @@ def fit_hulls(a: RecipeRuns, b: RecipeRuns, count: int, seed: int) -> HullFit:
     if warnings:
         return HullFit(point, np.zeros((0, point.size)), 1.0, (costs[0], costs[1]), tuple(warnings))
     luck, split = luck_of(a, b), a.cost.size
+    # Runs that share their luck tell less of it than as many others.
+    freedom = max(freedom * np.unique(luck).size / luck.size, 1.0)
     generator = np.random.default_rng(seed)
-    together = _correlation(luck, split, residuals)
+    together = _correlation(
+        luck, np.concatenate([one / size for one, size in zip(residuals, sizes, strict=True)])
+    )
     shared = generator.standard_normal((count, int(luck.max()) + 1))[:, luck]
     noise = np.sqrt(together) * shared + np.sqrt(1 - together) * generator.standard_normal(shared.shape)
     places = np.concatenate([a.cells, b.cells + means[0].size])
@@ -73,14 +78,14 @@ def fit_hulls(a: RecipeRuns, b: RecipeRuns, count: int, seed: int) -> HullFit:
     return HullFit(point, point + moved.T, freedom, (costs[0], costs[1]))
 
 
-def _correlation(luck: np.ndarray, split: int, residuals: list[np.ndarray]) -> float:
-    """Of the residuals of runs of both sides that share their luck, from 0 to 1."""
-    _, first, second = np.intersect1d(luck[:split], luck[split:], return_indices=True)
-    if first.size < 3:
+def _correlation(luck: np.ndarray, residual: np.ndarray) -> float:
+    """Mean product of the scaled residuals of two runs that share their luck, from 0 to 1."""
+    counts = np.bincount(luck)
+    pairs = float((counts * (counts - 1)).sum())
+    if pairs < FEWEST_PAIRS:
         return 0.0
-    one, other = residuals[0][first], residuals[1][second]
-    spread = np.sqrt((one**2).sum() * (other**2).sum())
-    return float(np.clip((one * other).sum() / spread, 0.0, 1.0)) if spread > 0 else 0.0
+    sums, squares = np.bincount(luck, residual), np.bincount(luck, residual**2)
+    return float(np.clip((sums**2 - squares).sum() / pairs, 0.0, 1.0))
 
 
 def _residuals(side: RecipeRuns, mean: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, float]:

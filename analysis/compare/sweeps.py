@@ -176,12 +176,16 @@ def _cost(run: Run, reading: SweepReading) -> float:
 
 
 def _luck(run: Run) -> str:
-    """Runs of one seed, shape and data size read the same batches, whatever the recipe; "" where that is not known."""
+    """Runs of one seed, shape and data size read the same batches, whatever the recipe; "" where that is not known.
+
+    Branches of one trunk share its luck at all their data sizes.
+    """
     seed, corpus = run.spec.get("seed"), at(run.env, "corpus", "fingerprint")
     if seed is None or corpus is None:
         return ""
     shape = [at(run.spec, "model", name) for name in ("width", "depth")]
-    return f"{seed} {corpus} {shape} {run.tokens} {run.spec.get('batch_tokens')}"
+    data = "trunk" if run.spec.get("parent") else run.tokens
+    return f"{seed} {corpus} {shape} {data} {run.spec.get('batch_tokens')}"
 
 
 def _missing(sweep: SweepLogs) -> list[str]:

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from analysis.compare.compare import Choices, compare
+from analysis.compare.compare import compare
+from analysis.compare.fitted import Choices
 from analysis.compare.metric import Metric
 from analysis.compare.result import to_json
 from analysis.compare.sentences import crossing, described, headline, sentence, trend

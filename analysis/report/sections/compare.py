@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from analysis.compare.checks import check
-from analysis.compare.compare import Choices, RecipeComparison, compare
+from analysis.compare.compare import RecipeComparison, compare
+from analysis.compare.fitted import Choices
 from analysis.compare.metric import Metric
 from analysis.compare.result import to_json
 from analysis.compare.sentences import bracketed, crossing, floor, sentence
