@@ -1,7 +1,6 @@
 """Sides of a comparison from the runs of a sweep."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from analysis.logs.groups import DEFAULTS, SettingsGroup, flat, groups_of, sente
 from analysis.logs.load import SweepLogs
 from analysis.logs.load_run import DEFAULT_FLOPS, Run, at, number
 from core.errors import BadInput
+from core.sweep_file import known_sweep_file
 
 TUNED = ("optim.learning_rate",)
-SWEEP = "sweep.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +94,14 @@ def _number(text: str) -> float:
 
 def listed_runs(path: Path) -> list[str]:
     """Names of the runs that a sweep is to have, where its own file says."""
-    try:
-        listed = json.loads((path / SWEEP).read_bytes())["runs"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return []
-    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    record, _ = known_sweep_file(path)
+    return [] if record is None else record["runs"]
+
+
+def question_of(path: Path) -> str:
+    """The setting that a sweep is about, by dotted key; "" where its own file does not say."""
+    record, _ = known_sweep_file(path)
+    return "" if record is None else record.get("question", "")
 
 
 def _chosen(sweep: SweepLogs, where: Mapping[str, str]) -> list[Run]:
@@ -193,7 +195,7 @@ def _missing(sweep: SweepLogs) -> list[str]:
     absent = [name for name in listed_runs(sweep.path) if name not in there]
     found = [warning for warning in sweep.warnings if " missing from the fits " in warning]
     if absent:
-        found.append(f"{len(absent)} runs of {SWEEP} were never started, such as {absent[0]}")
+        found.append(f"{len(absent)} runs of sweep.json were never started, such as {absent[0]}")
     return found
 
 

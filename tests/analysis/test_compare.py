@@ -129,9 +129,14 @@ def test_a_law_that_misses_the_means_is_warned_of():
     bent = np.repeat([0, 0.01, -0.015, 0.01, 0], 3)
     a = law("A", costs=costs, noise=2e-4)
     a = dataclasses.replace(a, loss=a.loss * np.exp(bent))
-    found = compare(a, law("B", times=1.3, costs=costs, noise=2e-4, seed=1))
+    b = law("B", times=1.3, costs=costs, noise=2e-4, seed=1)
+    found = compare(a, b)
+    assert found.how == "hull"
     assert any("the law misses the means of repeated runs" in warning for warning in found.warnings)
-    assert found.overall.interval[1] / found.overall.interval[0] > 1.05
+    kept = compare(a, b, Choices(frontier="law"))
+    assert kept.how == "law of the cost"
+    assert any("intervals rest on sizes, not on runs" in warning for warning in kept.warnings)
+    assert kept.overall.interval[1] / kept.overall.interval[0] > 1.05
 
 
 def test_few_runs_take_no_floor_and_say_so():
