@@ -234,7 +234,8 @@ def _change(directory: Path, change: Callable[[SweepRecord | None], SweepRecord]
             damage = f"{damage}; it is now {aside.name}"
         record = change(before)
         if record != before:
-            write_json(path, seal.itself(record))
+            record = cast(SweepRecord, seal.itself(record))
+            write_json(path, record)
     return record, damage
 
 

@@ -10,8 +10,9 @@ import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Annotated, Any, Protocol, cast
 
+from core.bounds import Allowed
 from core.errors import BadInput, writes
 from core.suggest import unknown
 from launchers.order import check_order
@@ -40,6 +41,7 @@ class SubmitFlags:
       pack: runs of one shape as one program: auto (as measured by earlier runs; none on a CPU), off, or the most of a
         pack [auto].
       checkpoint_seconds: least time between checkpoints [60].
+      budget_flops: refuse to train what costs more FLOPs.
       dry_run: write what would be sent, send nothing.
       json: what was sent, as JSON.
     """
@@ -56,6 +58,7 @@ class SubmitFlags:
     throttle: int | None = None
     pack: str | None = None
     checkpoint_seconds: float | None = None
+    budget_flops: Annotated[float | None, Allowed(1, 1e40)] = None
     dry_run: bool = False
     json: bool = False
 

@@ -31,6 +31,7 @@ class RunFlags:
       profile: trace five steps of every run, for ui.perfetto.dev.
       pack: runs of one shape as one program: auto (as many as this device gains from; none on a CPU), off, or the most
         of a pack.
+      budget_flops: refuse to train what costs more FLOPs.
       dry_run: say what would be trained, train nothing.
     """
 
@@ -40,6 +41,7 @@ class RunFlags:
     checkpoint_seconds: Annotated[float, Allowed(1e-3, 1e9)] = 60.0
     profile: bool = False
     pack: str = "auto"
+    budget_flops: Annotated[float | None, Allowed(1, 1e40)] = None
     dry_run: bool = False
 
 
