@@ -207,10 +207,11 @@ def write_sweep_file(
         "settings": dict(asked.settings),
         "commit": commit,
         "diff_sha256": diff_sha256,
-        **({"folder": asked.folder} if asked.folder else {}),
         "runs": len(asked.runs),
         "added": 0,
     }
+    if asked.folder:
+        entry["folder"] = asked.folder
     return _change(directory, lambda before: merged(before, entry, asked.runs, asked.question))
 
 

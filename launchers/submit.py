@@ -8,13 +8,15 @@ import dataclasses
 import functools
 import importlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
 from core.bounds import Allowed
-from core.errors import BadInput, writes
+from core.errors import EXIT_COMPLETE, BadInput, writes
 from core.suggest import unknown
+from launchers.budget import refuse_above
 from launchers.order import check_order
 from launchers.packs import parse_pack
 from launchers.site import read_site
@@ -123,6 +125,7 @@ def send(
       BadInput: an unknown engine, a wrong flag or site key, or an engine that does not answer.
     """
     check_order(directory, specs)
+    refuse_above(specs, directory, flags.budget_flops)
     if flags.backend not in engine_names():
         raise unknown("--backend=", flags.backend, engine_names())
     if flags.pack is not None:
@@ -133,6 +136,12 @@ def send(
     if not flags.dry_run:  # an engine that has not called it
         begin()
     return said
+
+
+def send_and_say(*arguments: Any) -> int:
+    """`send` as a command: 0, or BadInput."""
+    sys.stdout.write(f"{send(*arguments)}\n")
+    return EXIT_COMPLETE
 
 
 def written_only(request: Request, engine: str, write: Callable[[Path], Sequence[Path]]) -> str:

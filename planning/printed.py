@@ -23,7 +23,10 @@ def wide_console() -> Console:
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what planning.plan.describe says."""
     console = wide_console()
-    console.print(_shape_table(plan))
+    table = _shape_table(plan)
+    if console.measure(table, options=console.options.update(width=500)).maximum > console.width:
+        table.padding = (0, 1, 0, 0)
+    console.print(table)
     if plan["every_run"]:
         wide = Console(width=RUN_WIDTH, highlight=False, markup=False)
         wide.print(_run_table(plan))

@@ -12,6 +12,7 @@ from core.bounds import Allowed
 from core.epochs import repeated_line
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from core.rundir import SweepDirectory
+from launchers.budget import refuse_above
 from launchers.elsewhere import say_copied
 from launchers.held_back import train_in_order
 from launchers.local.launch import LocalOptions, launch
@@ -87,6 +88,8 @@ def train(
       held: run_ids of those that wait for a forecast; none where nothing is to be forecast.
       begin: is called before anything is trained, once nothing is left to be refused.
     """
+
+    refuse_above(specs, directory, flags.budget_flops)
 
     def left() -> int:
         return sum(not SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs)

@@ -26,7 +26,9 @@ def written(folder: Path, one: Asked, commit: str = "a" * 40, diff: str | None =
 
 
 def test_the_file_says_what_was_asked_for(tmp_path):
-    written(tmp_path / "s", asked("a", "b", preset="h100", settings={"model.width": "96"}, question="model.width"))
+    written(
+        tmp_path / "s", asked("a", "b", preset="h100", settings={"model.width": "96"}, question="model.width")
+    )
     value = json.loads((tmp_path / "s" / "sweep.json").read_text())
     assert (value["experiment"], value["arguments"], value["preset"]) == ("quickstart", {"seeds": 2}, "h100")
     assert (value["settings"], value["question"]) == ({"model.width": "96"}, "model.width")
@@ -39,7 +41,11 @@ def test_more_runs_are_added_and_the_command_that_asks_for_all_is_the_one_to_res
     value = written(tmp_path, asked("a", "b", more=" --seeds 2"))
     assert (value["runs"], value["command"]) == (["a", "b"], f"{COMMAND} --seeds 2")
     value = written(tmp_path, asked("a"))  # asks for a part of it
-    assert (value["runs"], value["command"], value["arguments"]) == (["a", "b"], f"{COMMAND} --seeds 2", {"seeds": 2})
+    assert (value["runs"], value["command"], value["arguments"]) == (
+        ["a", "b"],
+        f"{COMMAND} --seeds 2",
+        {"seeds": 2},
+    )
     value = written(tmp_path, asked("c", more=" --sizes 1"))  # asks for what the others do not
     assert value["command"] == f"{COMMAND} --seeds 2 && {COMMAND} --sizes 1"
     assert written(tmp_path, asked("c", more=" --sizes 1")) == value
@@ -98,7 +104,7 @@ DAMAGE = {
 def test_damage_is_said_in_one_line_and_put_aside_by_the_next_command(tmp_path, damage):
     written(tmp_path, asked("a"))
     damage(tmp_path / "sweep.json")
-    with pytest.raises(BadInput, match="sweep.json: "):
+    with pytest.raises(BadInput, match=r"sweep\.json: "):
         read_sweep_file(tmp_path)
     record, said = known_sweep_file(tmp_path)
     assert record is None
