@@ -2,6 +2,7 @@
 
 import math
 import sys
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,8 +33,9 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         wide.print(_run_table(plan))
         if len(plan["runs"]) > MOST_ROWS:
             console.print(f"and {len(plan['runs']) - MOST_ROWS} more runs (--json has them all)")
-    for line in _sentences(plan):
-        console.print(line)
+    for sentence in _sentences(plan):
+        for line in sentence.splitlines():  # neither a path nor a command is broken
+            print(textwrap.fill(line, console.width, break_long_words=False, break_on_hyphens=False))  # noqa: T201
 
 
 def _shape_table(plan: Mapping[str, Any]) -> Table:
@@ -56,7 +58,7 @@ def _shape_table(plan: Mapping[str, Any]) -> Table:
             _from_to(*map(short_count, row["tokens"])),
             f"{row['flops']:.1e}",
             ("" if row["memory_basis"] == "compiled" else "~") + short_bytes(row["memory_bytes"]),
-            short_count(rate) if rate else "?",
+            ("" if row["basis"] == "measured" else "~") + short_count(rate) if rate else "?",
             _long(row["seconds"]),
             *([f"{row['cost']:.3g}"] if priced else []),
         )
@@ -136,8 +138,8 @@ def _sentences(plan: Mapping[str, Any]) -> list[str]:
         said.append(plan["assumed"])
     if totals["wall_seconds"] is None:
         said.append(
-            f"time unknown: nothing measured on {plan['device']}; python launch.py bench {plan['experiment']} "
-            "measures it"
+            f"time unknown: nothing measured on {plan['device']}; this measures it:\n"
+            f"python launch.py bench {plan['experiment']}"
         )
     elif totals["to_train"]:
         money = f", cost {totals['cost']:.4g}" if totals["cost"] is not None else ""
