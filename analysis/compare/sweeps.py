@@ -1,7 +1,6 @@
 """Sides of a comparison from the runs of a sweep."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from analysis.logs.groups import DEFAULTS, SettingsGroup, flat, groups_of, sente
 from analysis.logs.load import SweepLogs
 from analysis.logs.load_run import DEFAULT_FLOPS, Run, at, number
 from core.errors import BadInput
+from core.rundir import SWEEP
+from core.sweep_file import known_sweep_file
 
 TUNED = ("optim.learning_rate",)
-SWEEP = "sweep.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +95,8 @@ def _number(text: str) -> float:
 
 def listed_runs(path: Path) -> list[str]:
     """Names of the runs that a sweep is to have, where its own file says."""
-    try:
-        listed = json.loads((path / SWEEP).read_bytes())["runs"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return []
-    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    record, _ = known_sweep_file(path)  # that it is damaged, the sweep's own warnings say
+    return record["runs"] if record else []
 
 
 def _chosen(sweep: SweepLogs, where: Mapping[str, str]) -> list[Run]:
