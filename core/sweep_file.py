@@ -50,7 +50,7 @@ class AskedRuns(TypedDict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class SweepRequest:
     """What a command line asks for: the sweep of an experiment, by its `runs`; `question` as in `SweepRecord`."""
 
     command: str
@@ -182,7 +182,7 @@ def _same(one: AskedRuns, other: AskedRuns) -> bool:
 
 
 def write_sweep_file(
-    directory: Path, asked: Asked, now: str, commit: str | None = None, diff_sha256: str | None = None
+    directory: Path, asked: SweepRequest, now: str, commit: str | None = None, diff_sha256: str | None = None
 ) -> tuple[SweepRecord, str]:
     """Add a command and its runs to the sweep.json of runs/<sweep>, which is made where there is none.
 

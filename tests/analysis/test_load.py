@@ -13,7 +13,7 @@ from analysis.logs.load import load_sweep
 from analysis.logs.load_curves import EVALUATION_COLUMNS
 from analysis.logs.read import read_table
 from core.errors import BadInput
-from core.sweep_file import Asked, write_sweep_file
+from core.sweep_file import SweepRequest, write_sweep_file
 from tests.support.synthetic_sweep import params_of, run_name, write_run, write_sweep
 
 
@@ -323,7 +323,7 @@ def test_a_run_that_sweep_json_names_and_that_is_not_there_is_a_warning(tmp_path
     sweep = write_sweep(tmp_path)
     before = load_sweep(sweep)
     runs = [run.run for run in before.runs]
-    asked = Asked("python launch.py run quickstart", "quickstart", (*runs, "w8-gone"))
+    asked = SweepRequest("python launch.py run quickstart", "quickstart", (*runs, "w8-gone"))
     write_sweep_file(sweep, asked, "2026-01-02T03:04:05+00:00")
     for found in (load_sweep(sweep), load_sweep(sweep, read_logs(sweep))):
         (warning,) = set(found.table().warnings) - set(before.table().warnings)

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from core.errors import BadInput
-from core.sweep_file import Asked, known_sweep_file, note_copied, read_sweep_file, write_sweep_file
+from core.sweep_file import SweepRequest, known_sweep_file, note_copied, read_sweep_file, write_sweep_file
 
 NOW = "2026-01-02T03:04:05+00:00"
 COMMAND = "python launch.py run quickstart"
 
 
-def asked(*runs: str, more: str = "", **changes) -> Asked:
-    return Asked(COMMAND + more, "quickstart", runs, **{"arguments": {"seeds": len(runs)}, **changes})
+def asked(*runs: str, more: str = "", **changes) -> SweepRequest:
+    return SweepRequest(COMMAND + more, "quickstart", runs, **{"arguments": {"seeds": len(runs)}, **changes})
 
 
-def written(folder: Path, one: Asked, commit: str = "a" * 40, diff: str | None = None) -> dict:
+def written(folder: Path, one: SweepRequest, commit: str = "a" * 40, diff: str | None = None) -> dict:
     record, damage = write_sweep_file(folder, one, NOW, commit, diff)
     assert damage == ""
     assert read_sweep_file(folder) == json.loads((folder / "sweep.json").read_text())

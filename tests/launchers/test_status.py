@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from analysis.logs.load_run import read_run
 from core import rundir
 from core.rundir import RunDirectory
-from core.sweep_file import Asked, write_sweep_file
+from core.sweep_file import SweepRequest, write_sweep_file
 from launchers.doctor.examine import examine, mend
 from launchers.status import run_status, show_status, sweep_status
 from launchers.sweeps import show
@@ -153,7 +153,7 @@ def test_a_folder_in_the_place_of_any_file_is_named(tmp_path):
 
 def test_runs_that_only_sweep_json_names_are_missing_and_named(tmp_path, capsys):
     whole_run(tmp_path / "s")
-    asked = Asked("python launch.py run quickstart", "quickstart", (SPEC.run_id, "w8-gone", "w9-gone"))
+    asked = SweepRequest("python launch.py run quickstart", "quickstart", (SPEC.run_id, "w8-gone", "w9-gone"))
     write_sweep_file(tmp_path / "s", asked, "2026-01-02T03:04:05+00:00", "a" * 40)
     rows = sweep_status(tmp_path / "s")
     assert [(row.run, row.state) for row in rows] == [
@@ -188,7 +188,7 @@ def test_status_alone_lists_every_sweep(tmp_path, capsys):
     run = whole_run(tmp_path / "new")
     run.result.unlink()
     run.write_error("out of memory")
-    asked = Asked(
+    asked = SweepRequest(
         "python launch.py run quickstart --seeds 2", "quickstart", (SPEC.run_id, "w8-gone"), question="seed"
     )
     write_sweep_file(tmp_path / "new", asked, "2026-02-03T04:05:06+00:00")
