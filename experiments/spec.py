@@ -121,6 +121,6 @@ def _check_question(question: str, runs: Sequence[RunSpec]) -> None:
     values = {repr(functools.reduce(getattr, question.split("."), run)) for run in runs}
     if len(values) < 2:
         raise BadInput(
-            f"question={question}: the sweep does not vary it, every run has {printable(values.pop())}; a question needs "
-            "at least two values"
+            f"question={question}: the sweep does not vary it, every run has {printable(values.pop())}; a question "
+            "needs at least two values"
         )

@@ -117,13 +117,23 @@ def _above(axes: Axes, lines: Sequence[SettingLine], name: str, values: Sequence
     ends = []
     for number, (line, colour) in enumerate(zip(lines, colours, strict=True)):
         x = place(line.x) + (number - (len(lines) - 1) / 2) * dodge
+        if axes.get_xscale() == "log":  # bars beside each other
+            x = x * np.exp(0.008 * np.ptp(np.log(x)) * (number - (len(lines) - 1) / 2))
         order = np.argsort(x, kind="stable")
         if line.reach is not None:
-            axes.errorbar(x, line.above, yerr=line.reach, fmt="none", ecolor=colour, elinewidth=1.0, alpha=0.5, zorder=1)
+            axes.errorbar(
+                x, line.above, yerr=line.reach, fmt="none", ecolor=colour, elinewidth=1.0, alpha=0.5, zorder=1
+            )
         axes.plot(x[order], line.above[order], "o-" if values is None else "o", color=colour, linewidth=1.2)
         if line.best is not None:
             axes.plot(
-                place(np.array([line.best])), [0.0], "*", color=VERMILION, markersize=8, markeredgecolor=colour, zorder=4
+                place(np.array([line.best])),
+                [0.0],
+                "*",
+                color=VERMILION,
+                markersize=8,
+                markeredgecolor=colour,
+                zorder=4,
             )
         ends.append(min(float(line.above[order][-1]), top))
     axes.set_ylim(max(low, -top) - 0.08 * top, 1.15 * top)
@@ -136,7 +146,9 @@ def _axis(axes: Axes, lines: Sequence[SettingLine], name: str, values: Sequence[
     axes.set_xlabel(name)
     if values is not None:
         long = max(map(len, values)) * len(values) > 36
-        axes.set_xticks(range(len(values)), values, rotation=25 if long else 0, ha="right" if long else "center")
+        axes.set_xticks(
+            range(len(values)), values, rotation=25 if long else 0, ha="right" if long else "center"
+        )
         axes.set_xlim(-0.5, len(values) - 0.5)
         return lambda x: np.asarray(x, dtype=float)
     known = np.unique(np.concatenate([line.x for line in lines]))
@@ -156,7 +168,9 @@ def _axis(axes: Axes, lines: Sequence[SettingLine], name: str, values: Sequence[
     axes.xaxis.set_major_locator(ticker.FixedLocator([float(tick) for tick in place(ticks)]))
     axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.xaxis.set_major_formatter(
-        ticker.FuncFormatter(lambda value, _: "0" if abs(value / zero - 1) < 1e-9 and 0 in known else f"{value:.3g}")
+        ticker.FuncFormatter(
+            lambda value, _: "0" if abs(value / zero - 1) < 1e-9 and 0 in known else f"{value:.3g}"
+        )
     )
     return place
 

@@ -49,7 +49,9 @@ def section(study: Study) -> Section:
     header = (COLUMNS[0], *(shorts[key] for key in study.varied_keys), *COLUMNS[1:])
     values = columns_of(study.varied_keys, shown)
     own = _rows_of({key: short_values(texts) for key, texts in values.items()}, len(shown))
-    rows = [(row[0], *more, *row[1:]) for row, more in zip((_row(run, True) for run in shown), own, strict=True)]
+    rows = [
+        (row[0], *more, *row[1:]) for row, more in zip((_row(run, True) for run in shown), own, strict=True)
+    ]
     if any(run.reading and run.reading.repeats for run in runs):
         header = (*header, "epochs")
         rows = [

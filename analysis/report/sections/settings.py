@@ -49,7 +49,11 @@ def section(study: Study) -> Section | None:
         title="Settings",
         answer=telling[0].verdict.sentence if telling and telling[0].verdict else "",
         said=tuple(sentence for one in telling for sentence in _sentences(one)),
-        warnings=(*unread, *_unasked(question, answers), *(warning for one in answers for warning in _warnings(one))),
+        warnings=(
+            *unread,
+            *_unasked(question, answers),
+            *(warning for one in answers for warning in _warnings(one)),
+        ),
         blocks=blocks,
         results={RESULT: result_of(answers)},
     )
@@ -124,7 +128,12 @@ def _table(one: SettingAnswer) -> Rows:
     assert one.matching is not None and one.effects is not None and one.verdict is not None
     effects, best, cells = one.effects, one.verdict.best, one.matching.cells
     places = _spread_out(len(cells), MOST_COLUMNS)
-    header = [one.setting.key, *(cell_label(cells, place) for place in places), "against the best", f"{LEVEL:.0%} interval"]
+    header = [
+        one.setting.key,
+        *(cell_label(cells, place) for place in places),
+        "against the best",
+        f"{LEVEL:.0%} interval",
+    ]
     rows = []
     for value, shown in zip(effects.values, short_values(effects.values), strict=True):
         row = effects.values.index(value)
@@ -155,7 +164,9 @@ def _figure(one: SettingAnswer, name: str) -> Block:
     assert one.matching is not None
     cells = one.matching.cells
     several = any(cell.rest != cells[0].rest for cell in cells)
-    seeds = "bars over seeds" if one.effects is not None and one.effects.pooling is not None else "one seed each"
+    seeds = (
+        "bars over seeds" if one.effects is not None and one.effects.pooling is not None else "one seed each"
+    )
     caption = f"Loss against {one.setting.key}, one line a size, {seeds}"
     if several:
         caption += f"; one panel for {', '.join(cells[0].rest)}"
