@@ -28,7 +28,7 @@ MOST_ROWS = 200  # in the page; runs.csv has them all
 def section(study: Study) -> Section:
     """The runs, unfinished ones first."""
     runs = study.sweep.runs
-    plain = [_row(run, pretty=False) for run in runs]
+    plain: list[tuple[object, ...]] = [_row(run, pretty=False) for run in runs]
     columns: tuple[str, ...] = COLUMNS
     if any(run.reading for run in runs):
         plain = [(*row, *_reading(run)) for row, run in zip(plain, runs, strict=True)]
@@ -71,7 +71,7 @@ def _rows_of(columns: Mapping[str, Sequence[str]], rows: int) -> list[tuple[str,
 def _every_setting(study: Study) -> str:
     """A table of the usable runs of all groups, where no group has one of its own: settings are columns of it."""
     runs = study.sweep.usable
-    columns: dict[str, list[object]] = {
+    columns: dict[str, Sequence[object]] = {
         "run": [run.run for run in runs],
         "params": [run.count() for run in runs],
         "tokens": [run.tokens for run in runs],
