@@ -97,7 +97,13 @@ def answers_of(sweep: SweepLogs, question: str = "") -> tuple[SettingAnswer, ...
                 renamed = _renamed(found, one.setting, question)
                 made[place] = _answer(renamed, renamed.settings[place], sweep, question)
                 break
-    return tuple(sorted(made, key=lambda one: (not one.asked, one.verdict is None, -_range(one))))
+    return tuple(sorted(made, key=_first))
+
+
+def _first(one: SettingAnswer) -> tuple[bool, bool, bool, float]:
+    """The question, then a category that numbers were tuned for, then by how much losses differ."""
+    tuned = one.matching is not None and bool(one.matching.tuned)
+    return not one.asked, one.verdict is None, not tuned, -_range(one)
 
 
 def question_of(sweep: SweepLogs) -> str:
@@ -146,6 +152,8 @@ def _answer(found: Varied, setting: Setting, sweep: SweepLogs, question: str) ->
     effects = effects_of(matching.cells, matching.values)
     verdict = verdict_of(setting, matching, effects, label)
     compared = {name for cell in matching.cells for names in cell.runs.values() for name in names}
+    if matching.tuned:  # runs that were not the best were compared, too
+        compared |= {one.run.run for one in found.placed if one.values[setting.key] in matching.values}
     share = len(compared) / max(1, len(found.trees))
     whole = dataclasses.replace(bare, matching=matching, effects=effects, verdict=verdict, share=share)
     if not setting.numeric or len(matching.values) < FEWEST_VALUES:
