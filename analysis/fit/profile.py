@@ -38,7 +38,7 @@ def profile_intervals(
     internal = estimation.centring.backward(point)
     curvature = matrix.T @ hessian @ matrix
     free = np.flatnonzero(estimation.box.free)
-    thresholds, widths = _thresholds(estimation, point, level, spread)
+    thresholds, widths = thresholds_of(estimation, point, level, spread)
     lower, upper = estimation.box.lower.copy(), estimation.box.upper.copy()
     conditional = _conditional_moves(curvature, free)
     best = solve(problem, internal[None], estimation.box, anneal=False)
@@ -74,7 +74,7 @@ def profile_intervals(
     return intervals
 
 
-def _thresholds(
+def thresholds_of(
     estimation: Estimation, point: np.ndarray, level: float, spread: Sandwich
 ) -> tuple[np.ndarray, np.ndarray]:
     """Per internal parameter: the rise at which an interval of `level` ends, and its half-width.
@@ -86,7 +86,7 @@ def _thresholds(
     quantile = stdtrit(spread.degrees or max(rows - int(free.sum()), 1), 0.5 + level / 2) ** 2
     residual = predicted(estimation.law, problem, point) - problem.observed
     delta = float(estimation.box.delta)
-    chance = float(np.average(quadratic_chance(residual, delta), weights=problem.weights))
+    chance = float(np.average(quadratic_chance(residual, delta, int(free.sum())), weights=problem.weights))
     squares = float(np.average(np.clip(residual, -delta, delta) ** 2, weights=problem.weights))
     equal = squares * rows / max(rows - int(free.sum()), 1) / max(chance, 1e-300)
     back = np.linalg.inv(estimation.centring.matrix)

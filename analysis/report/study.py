@@ -26,7 +26,6 @@ LEVEL = 0.95
 FEWEST_SIZES = 3  # that are not equal: from two, a floor and an exponent cannot both be told
 LEAST_RESAMPLES = 200  # of the valleys' intervals
 HULL_RESAMPLES = 300
-NEAR_STARTS = 31
 MOST_PARTS = 6  # groups of settings that get sections of their own
 
 Arguments = ParamSpec("Arguments")
@@ -192,15 +191,6 @@ def attempt(
         return function(*arguments, **options), ""
     except BadInput as error:
         return None, str(error)
-
-
-def near(fit: Fit) -> np.ndarray | None:
-    """Starts for a neighbouring fit: the optimum and some of its resamples, in place of thousands of a grid."""
-    best = np.array([[fit.parameters[name] for name in fit.parameter_names]])
-    if fit.draws is None:
-        return None
-    draws = fit.draws[np.isfinite(fit.draws).all(axis=1) & (fit.draws > 0).all(axis=1)]
-    return np.concatenate([best, draws[:NEAR_STARTS]])
 
 
 def tokenizers(sweep: SweepLogs) -> int:

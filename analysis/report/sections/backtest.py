@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from analysis.figures.predictions import Prediction, prediction_figure
+from analysis.fit.back_test import back_test, near
 from analysis.fit.fit import Fit
-from analysis.fit.selection import back_test
 from analysis.report.section import Paragraph, Picture, Section
-from analysis.report.study import LAW, Study, attempt, near
+from analysis.report.study import LAW, Study, attempt
 from core.errors import BadInput
 from core.numbers import percent, short_count
 

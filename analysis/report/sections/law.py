@@ -6,12 +6,13 @@ import numpy as np
 
 from analysis.figures.parameters import sensitivity_figure
 from analysis.figures.residuals import residual_figure
+from analysis.fit.back_test import near
 from analysis.fit.fit import Fit
 from analysis.fit.identified import WORDS, said, said_interval
 from analysis.fit.selection import RankedLaw, compare_laws, sensitivity
 from analysis.laws import compared_laws
 from analysis.report.section import Block, File, Paragraph, Picture, Rows, Section
-from analysis.report.study import LAW, Study, attempt, near
+from analysis.report.study import LAW, Study, attempt
 from core.numbers import number, percent, span
 
 ORDER = 60
