@@ -34,8 +34,8 @@ from core.numbers import number
 # How a column that says which rows are of one run may begin.
 RUN_NAMES = ("run", "model", "name", "experiment", "job", "id", "trial", "checkpoint")
 USUAL = "chinchilla"
-# Of one variable each: what there is to compare where a table has FLOPs alone, and whether a law of two is needed.
-FALLBACK = (LAWS["power_flops"], LAWS["power_flops_floor"])
+# Compared beside the usual ones: whether two exponents, or two variables, are needed; all there is for FLOPs alone.
+SIMPLER = tuple(LAWS[name] for name in ("chinchilla_tied", "power_flops", "power_flops_floor"))
 OTHER_SIZES = ("params_total", "params_non_embedding")  # definitions of N that --sensitivity tries
 
 
@@ -66,6 +66,8 @@ def fit(
     robust: Robust = "huber",
     delta: float = 1e-3,
     space: Space | None = None,
+    asymmetry: float = 1.0,
+    signed_floor: bool = False,
     drop_worst: int = 0,
     bootstrap: int = 0,
     cluster: str | None = None,
@@ -87,6 +89,8 @@ def fit(
       robust: Huber, absolute or squared residuals
       delta: where Huber turns from square to absolute
       space: residuals of the logarithm (default for losses) or of the value itself
+      asymmetry: weight of a row that is predicted too high over one predicted too low; above 1 follows the lower edge
+      signed_floor: let the floor be negative, with --space linear, for losses from which something was taken off
       drop_worst: leave out that many rows of the largest loss
       bootstrap: resamples; without, asymptotic and profile intervals
       cluster: column whose rows of one label share their luck; run, where its labels repeat; none for independent rows
@@ -119,6 +123,8 @@ def fit(
         "robust": robust,
         "delta": delta,
         "space": space,
+        "asymmetry": asymmetry,
+        "signed_floor": signed_floor,
         "drop_worst": drop_worst,
         "fixed": cli.numbers(fix, "--fix"),
         "seed": seed,
@@ -178,7 +184,7 @@ def compared_of(named: Sequence[Law], read: Table, law: str | None, options: dic
     usual = list(named)
     if len(named) <= (law is not None):
         there, _ = with_derived(("tokens", "flops"), read.columns)
-        usual += [one for one in (*compared_laws(there), *FALLBACK) if set(one.inputs) <= there.keys()]
+        usual += [one for one in (*compared_laws(there), *SIMPLER) if set(one.inputs) <= there.keys()]
         usual = list(dict.fromkeys(usual))
     if len(usual) < 2:
         raise BadInput("--compare: at least 2 laws are needed, e.g. --compare chinchilla kaplan")

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import erf, ndtr, stdtrit
 
 from analysis.fit.estimation import Estimation, jacobian, predicted
+from analysis.fit.objectives import side_weights
 from analysis.fit.solver import Solutions, solve
 
 ASYMPTOTIC_DRAWS = 2000
@@ -139,10 +140,12 @@ def sandwich(
     problem = estimation.problem
     residual = predicted(estimation.law, problem, point) - problem.observed
     columns = jacobian(estimation.law, problem, point)
-    weights, delta = problem.weights, float(estimation.box.delta)
+    weights = problem.weights * side_weights(residual > 0, problem.asymmetry)
+    delta = float(estimation.box.delta)
     slope = weights * np.clip(residual, -delta, delta)
     exact = np.where(np.abs(residual) <= delta, weights, 0.0)
-    smooth = weights * quadratic_chance(residual, delta, int(estimation.box.free.sum()))
+    spent = int(estimation.box.free.sum())
+    smooth = problem.weights * quadratic_chance(residual, delta, spent, problem.asymmetry)
     free = estimation.box.free & (point > estimation.box.lower + 1e-9) & (point < estimation.box.upper - 1e-9)
     bread = hessian + columns.T @ ((smooth - exact)[:, None] * columns)
     scores = slope[:, None] * columns
@@ -163,8 +166,9 @@ def sandwich(
     return Sandwich(covariance, inverse)
 
 
-def quadratic_chance(residual: np.ndarray, delta: float, spent: int) -> np.ndarray:
-    """Chance that each residual, moved by a normal of the kernel's bandwidth, is within delta.
+def quadratic_chance(residual: np.ndarray, delta: float, spent: int, asymmetry: float = 1.0) -> np.ndarray:
+    """Chance that each residual (predicted less observed), moved by a normal of the kernel's bandwidth, is within delta;
+    the part of it above 0 counts `asymmetry` times.
 
     The bandwidth is the robust spread times n^(-1/5): wider ones overstate errors (`python -m bench.calibrate_fits`).
     A fit that is nearly one of absolute residuals passes through as many rows as it has parameters, the `spent` ones:
@@ -175,9 +179,13 @@ def quadratic_chance(residual: np.ndarray, delta: float, spent: int) -> np.ndarr
     left = size[min(spent, size.size - 1) :]
     bandwidth = 1.4826 * float(np.median(left)) * residual.size**-0.2
     if bandwidth <= 0 or not np.isfinite(delta):
-        return (np.abs(residual) <= delta).astype(np.float64)
+        return (np.abs(residual) <= delta) * side_weights(residual > 0, asymmetry)
     root = math.sqrt(2) * bandwidth
-    return (erf((delta - residual) / root) + erf((delta + residual) / root)) / 2
+    below, above = erf((delta + residual) / root), erf((delta - residual) / root)
+    if asymmetry == 1.0:
+        return (above + below) / 2
+    zero = erf(residual / root)
+    return (asymmetry * (above + zero) + below - zero) / 2
 
 
 def asymptotic_draws(
