@@ -23,6 +23,15 @@ SUBSTANTIALLY = 2.0  # up to here, substantial support
 WORSE = 1.5  # factor of back-test errors beyond which the criterion and the back-test disagree
 
 
+def clearly_better(ranks: Sequence[RankedLaw], usual: str) -> Law | None:
+    """The law that a table clearly prefers to the usual one and identifies; None where there is none."""
+    reported = next((one for one in ranks if one.fit.law.name == usual), None)
+    if reported is None or not CLEARLY < reported.delta_aicc < math.inf:
+        return None
+    best = ranks[0].fit
+    return best.law if best.known and best.residual_sd < reported.fit.residual_sd else None
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Laws of one table, best first by AICc.
