@@ -78,10 +78,10 @@ def forecast(
     if not np.isfinite([value, low, high]).all():
         raise BadInput(f"the fit gives no finite prediction with an interval at {told(inputs)}")
     warnings = [f"fit: {warning}" for warning in fitted.warnings]
-    if fitted.back_test is not None and not misfit:
-        # said of a forecast as it is, not as something of its fit
+    if fitted.back_test is not None:
+        # said of the forecast itself, not as something of its fit; one with the misfit in it needs no such warning
         narrow = below_nominal(fitted.back_test)
-        warnings = [*narrow, *(line for line in warnings if line.removeprefix("fit: ") not in narrow)]
+        warnings = [*(() if misfit else narrow), *(line for line in warnings if line.removeprefix("fit: ") not in narrow)]
     if not fitted.known:
         warnings.insert(0, f"{UNIDENTIFIED} ({fitted.why_unknown})")
     if not low <= value <= high:
