@@ -19,7 +19,7 @@ from analysis.fit.identified import said, said_interval
 from analysis.fit.objectives import Robust, Space
 from analysis.fit.selection import Sensitivity, check_one_target
 from analysis.fit.selection import sensitivity as refits
-from analysis.fit.supported import Comparison
+from analysis.fit.supported import LawComparison
 from analysis.fit.supported import compare as compare_on
 from analysis.laws import LAWS, compared_laws, get_law
 from analysis.laws.base import Law
@@ -173,7 +173,7 @@ def fit(
     for_each_group(table, out, one)
 
 
-def compared_of(named: Sequence[Law], read: Table, law: str | None, options: dict[str, Any]) -> Comparison:
+def compared_of(named: Sequence[Law], read: Table, law: str | None, options: dict[str, Any]) -> LawComparison:
     """The comparison of these laws on a table, or of the usual ones where none but `law` was named.
 
     Raises:

@@ -33,7 +33,7 @@ def clearly_better(ranks: Sequence[RankedLaw], usual: str) -> Law | None:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LawComparison:
     """Laws of one table, best first by AICc.
 
     Attributes:
@@ -167,7 +167,7 @@ def compare(
     back_tested: bool = True,
     usual: str = "chinchilla",
     **options: Any,
-) -> Comparison:
+) -> LawComparison:
     """Fit laws to the same rows; one that the table cannot be fitted with is listed with the reason.
 
     Raises:
@@ -195,7 +195,7 @@ def compare(
     trusts = tuple(
         trust(one.fit.law, columns, whole_fit=one.fit, **kept) if back_tested else None for one in order
     )
-    return Comparison(tuple(order), trusts, tuple(refused), usual)
+    return LawComparison(tuple(order), trusts, tuple(refused), usual)
 
 
 def _listed(ranks: Sequence[RankedLaw], gaps: bool = False) -> str:

@@ -81,7 +81,10 @@ def forecast(
     if fitted.back_test is not None:
         # said of the forecast itself, not as something of its fit; one with the misfit in it needs no such warning
         narrow = below_nominal(fitted.back_test)
-        warnings = [*(() if misfit else narrow), *(line for line in warnings if line.removeprefix("fit: ") not in narrow)]
+        warnings = [
+            *(() if misfit else narrow),
+            *(line for line in warnings if line.removeprefix("fit: ") not in narrow),
+        ]
     if not fitted.known:
         warnings.insert(0, f"{UNIDENTIFIED} ({fitted.why_unknown})")
     if not low <= value <= high:

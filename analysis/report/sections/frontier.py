@@ -6,7 +6,8 @@ import numpy as np
 
 from analysis.figures.frontier import Band, frontier_figure
 from analysis.fit.fit import Fit
-from analysis.fit.frontier import frontier, frontier_of
+from analysis.fit.frontier import frontier
+from analysis.fit.frontier_search import frontier_of
 from analysis.fit.identified import known_to_within_itself
 from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN
 from analysis.quantiles import finite_quantiles
