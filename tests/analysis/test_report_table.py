@@ -56,11 +56,11 @@ def test_the_law_on_top_is_the_one_that_the_table_supports(law, tmp_path, capsys
     ("text", "flags", "told"),
     [
         ("flops,loss\n1e20,2.5\n1e21,2.2\n1e22,2.0\n", [], "--law power_flops_floor"),
-        ("N,D,val\n1e8,1e9,3\n1e9,1e10,2.5\n", [], "--column loss=val"),
+        ("N,D,val_loss\n1e8,1e9,3\n1e9,1e10,2.5\n", [], "--column loss=val_loss"),
         ("params,tokens,loss\n1e8,1e9,\n1e9,1e10,2.5\n", [], "--drop-missing"),
         ("params,tokens,loss\n1e8,1e9,3\n1e9,1e10,2.5\n", ["--column", "loss=nothing"], "no column nothing"),
         ("", [], "empty"),
-        ("\x00\x01", [], "not a table"),
+        ("\x00\x01", [], "mine.csv: "),
     ],
 )
 def test_a_table_that_cannot_be_read_is_one_line(text, flags, told, tmp_path, capsys):
