@@ -64,7 +64,7 @@ def contents(study: Study) -> tuple[dict[str, str | bytes], list[str]]:
     warnings = [warning for section in sections.values() for warning in section.warnings]
     page = Page(
         name=study.sweep.name,
-        runs=len(study.sweep.runs),
+        runs=study.rows,
         source=study.source,
         summary=summary,
         warnings=list(dict.fromkeys(warnings)),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from analysis.logs.load_run import Run, at, number
 from analysis.logs.short_names import last_parts, short_values
+from analysis.logs.table import Table
 from analysis.report.formats import csv_text
 from analysis.report.section import Block, File, Paragraph, Rows, Section
 from analysis.report.study import Study
@@ -20,6 +21,7 @@ COLUMNS = (
 )  # fmt: skip
 
 # Of runs.csv alone, where any run says; empty for one of an earlier version that does not.
+SHOWN = ("params", "tokens", "flops", "loss")  # of a table of one's own
 READING = ("corpus tokens", "unique tokens", "epochs")
 
 MOST_ROWS = 200  # in the page; runs.csv has them all
@@ -27,6 +29,8 @@ MOST_ROWS = 200  # in the page; runs.csv has them all
 
 def section(study: Study) -> Section:
     """The runs, unfinished ones first."""
+    if study.of_table and study.table is not None:
+        return _of_table(study.table, study)
     runs = study.sweep.runs
     plain: list[tuple[object, ...]] = [_row(run, pretty=False) for run in runs]
     columns: tuple[str, ...] = COLUMNS
@@ -81,6 +85,21 @@ def _every_setting(study: Study) -> str:
         **columns_of(study.varied_keys, runs),
     }
     return csv_text(list(columns), zip(*columns.values(), strict=True))
+
+
+def _of_table(table: Table, study: Study) -> Section:
+    """The rows of a table of one's own."""
+    names = [name for name in ("run", *SHOWN) if name in table.columns]
+    columns = [table.columns[name].tolist() for name in names]
+    rows = [
+        tuple(
+            value if name == "run" else f"{value:.4f}" if name == "loss" else short_count(value)
+            for name, value in zip(names, row, strict=True)
+        )
+        for row in list(zip(*columns, strict=True))[:MOST_ROWS]
+    ]
+    more = [Paragraph(f"And {table.rows - MOST_ROWS} more in {TABLE}.")] * (table.rows > MOST_ROWS)
+    return Section("Rows", (Rows(names, rows), *more), results={TABLE: study.table_csv})
 
 
 def _reading(run: Run) -> tuple[object, ...]:
