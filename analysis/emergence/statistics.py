@@ -60,7 +60,7 @@ def families(design: Design, settings: Settings, axis: str) -> Families:
     unit = settings.unit(axis)
     first, last, span = float(design.x_K[0]), float(design.x_K[-1]), design.span
     gap = float(np.median(np.diff(design.x_K)))
-    w0, onset_width = settings.w0 * unit, settings.onset_width * unit
+    w0, onset_width = settings.sharp_width(axis, span), settings.onset_width * unit
     between = int(np.clip(2 * (design.scales - 1) + 1, 9, 48))
     return Families(
         onset_null=bounds(
