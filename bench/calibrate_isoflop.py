@@ -76,7 +76,8 @@ def measure(tables: int = 200, method: Method = "parabola", bootstrap: int = 400
             found = find_valleys(table(seed, **design), method, bootstrap, targets=(TARGET,))
             ends = (found.intervals["a_opt"], found.at_targets[0].params_interval if found.at_targets else None)
             held += [
-                bool(pair and pair[0] <= true <= pair[1]) for pair, true in zip(ends, (truth, best), strict=True)
+                bool(pair and pair[0] <= true <= pair[1])
+                for pair, true in zip(ends, (truth, best), strict=True)
             ]
             widths.append(ends[0][1] - ends[0][0] if ends[0] else np.nan)
         shares = " | ".join(f"{share:.1%}" for share in held / tables)

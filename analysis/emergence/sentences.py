@@ -79,8 +79,8 @@ def _short_range(entry: dict[str, Any], settings: Settings, unit: str) -> str:
         return ""
     steep = "" if entry["verdict"] == "sharp" else "; a rise over this range is only steep"
     return (
-        f"; the scales span {quantity(effect['span'])} {unit}, so sharp means within {quantity(effect['sharp_within'])}, "
-        f"half of that, not {quantity(asked)}{steep}"
+        f"; the scales span {quantity(effect['span'])} {unit}, so sharp means within "
+        f"{quantity(effect['sharp_within'])}, half of that, not {quantity(asked)}{steep}"
     )
 
 

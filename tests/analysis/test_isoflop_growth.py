@@ -18,7 +18,7 @@ ASYMMETRIC = (1.7, 300.0, 3000.0, 0.25, 0.40)
 
 
 def best_size(flops, law=LAW):
-    e, a, b, alpha, beta = law
+    _, a, b, alpha, beta = law
     return (alpha * a / (beta * b)) ** (1 / (alpha + beta)) * (flops / 6) ** (beta / (alpha + beta))
 
 
@@ -34,7 +34,10 @@ def test_intervals_hold_the_exponent_and_the_best_size_at_a_target_in_95_percent
             columns["loss"][rng.integers(columns["loss"].size)] *= 1 + rng.uniform(0.05, 0.4)
         found = find_valleys(columns, bootstrap=300, targets=(1e22,))
         ends, (target,) = found.intervals["a_opt"], found.at_targets
-        held += ends[0] <= TRUE_A <= ends[1], target.params_interval[0] <= best_size(1e22) <= target.params_interval[1]
+        held += (
+            ends[0] <= TRUE_A <= ends[1],
+            target.params_interval[0] <= best_size(1e22) <= target.params_interval[1],
+        )
     assert (held / tables >= 0.91).all()  # 0.95 less 2.6 standard deviations of 200
     assert (held / tables <= 0.985).all()
 
@@ -62,7 +65,9 @@ def test_noise_that_is_given_is_taken_in_either_unit():
     assert relative.noise_source == nats.noise_source == "given"
     widths = [np.ptp(found.intervals["a_opt"]) for found in (relative, nats)]
     assert widths[0] == pytest.approx(widths[1], rel=0.25)
-    assert np.ptp(find_valleys(columns, noise=0.004).intervals["a_opt"]) == pytest.approx(2 * widths[0], rel=0.1)
+    assert np.ptp(find_valleys(columns, noise=0.004).intervals["a_opt"]) == pytest.approx(
+        2 * widths[0], rel=0.1
+    )
 
 
 def test_a_cubic_goes_where_polyfit_goes():
@@ -104,7 +109,9 @@ def test_the_bias_of_a_parabola_is_that_of_the_closed_form(span):
     half = np.log(span)
 
     def moment(weight):
-        return quad(lambda w: weight(w / half) * (beta * np.exp(-alpha * w) + alpha * np.exp(beta * w)), -half, half)[0]
+        return quad(
+            lambda w: weight(w / half) * (beta * np.exp(-alpha * w) + alpha * np.exp(beta * w)), -half, half
+        )[0]
 
     # coefficients of the Legendre polynomials 1 and 2 of u = w / half
     first, second = 1.5 * moment(lambda u: u), 2.5 * moment(lambda u: (3 * u * u - 1) / 2)
@@ -163,7 +170,9 @@ def test_an_exponent_that_is_held_leaves_the_coefficient():
 
 def test_one_command_says_the_best_size_at_a_budget(tmp_path, capsys):
     columns = table(0)
-    lines = [",".join(columns)] + [",".join(map(repr, map(float, row))) for row in zip(*columns.values(), strict=True)]
+    lines = [",".join(columns)] + [
+        ",".join(map(repr, map(float, row))) for row in zip(*columns.values(), strict=True)
+    ]
     path, out = tmp_path / "table.csv", tmp_path / "out.json"
     path.write_text("\n".join(lines) + "\n")
     isoflop.main([str(path), "--target-flops", "1e21", "1e22", "--noise", "0.002", "--out", str(out)])
