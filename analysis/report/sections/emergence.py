@@ -82,7 +82,8 @@ def _verdicts(result: Mapping[str, Any]) -> Iterator[Block]:
     entries, settings = result["tasks"], result["settings"]
     yield Paragraph(
         f"Does an ability depart from the smooth law in parameters, and is it the model or the metric? Sharp means "
-        f"10% to 90% of a rise within fewer than {settings['W0']:g} decades; false discovery rate "
+        f"10% to 90% of a rise within fewer than {settings['W0']:g} decades, and within half of the "
+        f"decades that the sizes span; false discovery rate "
         f"{settings['alpha']:g} over {len(entries)} tasks; {settings['bootstrap']} replicates, seed {settings['seed']}."
     )
     yield Bullets([entry["sentence"] for entry in entries])
