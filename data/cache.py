@@ -42,7 +42,7 @@ from data.integrity import (
 )
 from data.notes import dropped, notes
 from data.parts import Parts
-from data.streams import CheckedArray, TokenSplit
+from data.streams import NEAR, CheckedArray, TokenSplit
 from data.tokenizers import Tokenizer, identity, load
 
 WHOLE_BYTES = 256 * 2**20  # 0.2 s
@@ -60,7 +60,8 @@ class TokenCache:
       separator: id of the token that ends each document; 0 but for a tokenizer.json of someone else's.
       dtype: NumPy's name of the type of the streams.
       statistics: {"splits": {split: {domain: {"documents", "bytes", "tokens"}}}, "dropped": {reason: count}}, and since
-        it is counted "lost": {split: bytes that decoding does not give back} and `data.documents.LeftOut`.
+        they are counted "lost": {split: bytes that decoding does not give back}, "near_duplicates": {split: {Jaccard:
+        documents with one on the other side}} and `data.documents.LeftOut`.
       skills: token stream of each skill of the configuration that it was opened for.
     """
 
@@ -93,7 +94,7 @@ class TokenCache:
         if name not in SPLITS:
             raise BadInput(f"split={name!r}: must be one of {', '.join(SPLITS)}")
         record = self._meta["splits"][name]
-        kinds = {"tokens": self._meta["dtype"], "offsets": "<i8", "bytes": "<u4"}
+        kinds = {"tokens": self._meta["dtype"], "offsets": "<i8", "bytes": "<u4", NEAR: "<f4"}
         arrays = {
             kind: CheckedArray(
                 self.folder / f"{name}.{kind}",
@@ -273,7 +274,8 @@ def _first_damage(folder: Path, records: Mapping[str, Any], *, whole: bool) -> s
 def _folder(config: DataConfig, root: Path) -> Path:
     """Where the token cache of `config` lies, built or not."""
     corpus_key = corpora.signature(config.corpus, config.domain)
-    key = json.dumps([CACHE_FORMAT, corpus_key, identity(config.tokenizer)])
+    decides = [CACHE_FORMAT, corpus_key, identity(config.tokenizer)]
+    key = json.dumps([*decides, config.near_duplicates] if config.near_duplicates else decides)
     return Path(root) / CACHES / _folder_name((config.corpus, config.domain, config.tokenizer), key)
 
 

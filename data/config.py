@@ -34,6 +34,8 @@ class DataConfig:
       skills: synthetic tasks in the training text with their shares of it, TASK@SHARE joined by +, such as
         associative-recall:pairs=4@0.2+facts@0.05; the rest is the corpus.
       skill_tokens: distinct tokens of each skill; a run that reads more of one repeats them.
+      near_duplicates: leave training documents out whose Jaccard similarity with a held-out one is at least this
+        (data/near_duplicates.py); 0 keeps all, and only counts them.
     """
 
     corpus: str = "pysource"
@@ -47,6 +49,9 @@ class DataConfig:
     skill_tokens: Annotated[int, Allowed(1, 10**12)] = dataclasses.field(
         default=4_194_304, metadata={"identity": "if set"}
     )
+    near_duplicates: Annotated[
+        float, Allowed(0.5, 1, "below, not all that are near would be found", zero="keep them")
+    ] = dataclasses.field(default=0.0, metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         bounds.check(self, "data.")

@@ -24,6 +24,7 @@ import numpy as np
 from core.errors import BadInput
 from data.cache import TokenCache
 from data.config import DataConfig
+from data.near_duplicates import THRESHOLDS, names
 from data.skills import Pattern, parse_skills, pattern
 from data.streams import TokenSplit, Windows
 
@@ -218,11 +219,37 @@ def validation_bytes(cache: TokenCache, config: DataConfig, split: str = "valida
     a separator stands for none, an unknown token for the bytes of the text it replaced.
     """
     _, chosen = _held_out(cache, config, split)
-    length = config.sequence_length
+    return _bytes_of(cache, split, chosen, config.sequence_length)
+
+
+def _bytes_of(cache: TokenCache, split: str, chosen: np.ndarray, length: int) -> int:
     part = cache.split(split)
     weights = part.token_bytes if part.token_bytes is not None else part.tokens != cache.separator
     targets = (chosen * length)[:, None] + np.arange(1, length + 1)
     return int(weights[targets].sum(dtype=np.int64))
+
+
+def clean_windows(
+    cache: TokenCache, config: DataConfig, split: str = "validation"
+) -> dict[str, tuple[np.ndarray, int]]:
+    """For each threshold of near-duplicates: the windows of the held-out slice without a token of a document that has
+    one in the training text, bool (windows,), and the bytes of their targets.
+
+    Left out are thresholds at which nothing is near, or nothing is left. Empty for caches from before it was counted.
+    """
+    part = cache.split(split)
+    if part.near is None:
+        return {}
+    _, chosen = _held_out(cache, config, split)
+    length, offsets = config.sequence_length, part.document_offsets
+    first, last = (np.searchsorted(offsets, chosen * length + end, side="right") - 1 for end in (0, length))
+    found = {}
+    for name, threshold in zip(names(), THRESHOLDS, strict=True):
+        before = np.concatenate([[0], np.cumsum(part.near >= np.float32(threshold))])
+        clean = before[last + 1] == before[first]
+        if clean.any() and not clean.all():
+            found[name] = (clean, _bytes_of(cache, split, chosen[clean], length))
+    return found
 
 
 def _held_out(cache: TokenCache, config: DataConfig, split: str) -> tuple[Windows, np.ndarray]:
