@@ -11,6 +11,7 @@ import numpy as np
 from data.cache import TokenCache
 from data.config import DataConfig
 from data.loader import clean_windows, validation_batches, validation_bytes
+from data.mixture import configs, parse_mixture
 from training.spec import RunSpec
 
 
@@ -28,12 +29,14 @@ class HeldOut:
     """The held-out slice in memory: batches of (tokens int32 (B, T+1), weights float32 (B, T)), and its bytes.
 
     Attributes:
+      parts: of each corpus of a mixture its own slice, by its label.
       clean: by threshold, which sequences have no near-duplicate in the training text (S,), and their bytes.
     """
 
     batches: tuple[tuple[np.ndarray, np.ndarray], ...]
     bytes: int
     clean: Mapping[str, tuple[np.ndarray, int]] = dataclasses.field(default_factory=dict)
+    parts: "Mapping[str, HeldOut]" = dataclasses.field(default_factory=dict)
 
 
 def held_out(cache: TokenCache, config: DataConfig, batch_sequences: int) -> HeldOut:
@@ -44,7 +47,13 @@ def held_out(cache: TokenCache, config: DataConfig, batch_sequences: int) -> Hel
             for batch in validation_batches(cache, config, batch_sequences=batch_sequences)
         ),
         validation_bytes(cache, config),
-        clean_windows(cache, config),
+        {} if config.mixture else clean_windows(cache, config),  # counted within one corpus
+        {
+            part.label: held_out(own, one, batch_sequences)
+            for part, own, one in zip(
+                parse_mixture(config.mixture), cache.mixture, configs(config), strict=True
+            )
+        },
     )
 
 
@@ -59,7 +68,7 @@ def score_held_out(
     evaluation_step: Callable[[Any, Any, Any], jax.Array], params: Any, slice_: HeldOut
 ) -> dict[str, Score]:
     """val/loss in nats per token and val/bits_per_byte, and the same of val/clean-JACCARD for the sequences without
-    near-duplicates in the training text, where some have one.
+    near-duplicates in the training text, where some have one; of a mixture val/CORPUS/loss and so on for each corpus.
 
     Sums over sequences are float64 on the host. The standard error treats sequences as independent:
     sd(mean loss of a sequence) / sqrt(sequences).
@@ -71,6 +80,9 @@ def score_held_out(
     scores = _mean_loss("val", nats_S, counts_S, slice_.bytes)
     for name, (clean_S, size) in slice_.clean.items():
         scores |= _mean_loss(f"val/clean-{name}", nats_S[clean_S], counts_S[clean_S], size)
+    for label, part in slice_.parts.items():
+        own = score_held_out(evaluation_step, params, part)
+        scores |= {f"val/{label}/{name.removeprefix('val/')}": score for name, score in own.items()}
     return scores
 
 
