@@ -2,8 +2,9 @@
 
 Claim   loss is a smooth function of the shares (Ye et al. 2024, "Data Mixing Laws", arXiv 2403.16952), so that the best
         share of a larger model is told from smaller ones
-Run     python launch.py run mixtures
-        python -m analysis.settings runs/mixtures
+Run     python launch.py run mixtures --widths 16 32
+        python -m analysis.mixture runs/mixtures --params 67.9k --out runs/mixtures/best_mixture.json
+        python launch.py run mixtures --widths 48 --name mixtures_large
 Cost    about 6 minutes on 2 CPU cores
 Expect  a best share of code above 0.5 at every size, since code is what is judged, and below 1 if documentation helps.
         Stated before any run
