@@ -3,9 +3,10 @@
     python -m analysis.mixture runs/mixtures --params 1e6 --out best_mixture.json
 
 Runs that differ in data.mixture, size and seed give log L = a(n) + b(n) w + c(n) w^2 with w the share of the first
-corpus, n = log N and a, b, c straight in n: a parabola in the share whose place moves with size (loss is a smooth function of
-shares, Ye et al. 2024, arXiv 2403.16952; the parabola is our choice). Intervals: draws of the six coefficients from their
-multivariate t distribution under least squares. The file has the time, the logs' SHA-256 and a digest of itself.
+corpus, n = log N and a, b, c straight in n: a parabola in the share whose place moves with size. (Loss is a smooth
+function of shares, Ye et al. 2024, arXiv 2403.16952; the parabola is our choice.) Intervals: draws of the six
+coefficients from their multivariate t distribution under least squares. The file has the time, the logs' SHA-256 and a
+digest of itself.
 """
 
 import dataclasses
