@@ -40,7 +40,7 @@ from data.integrity import (
     damage_of_size,
     only_one,
 )
-from data.mixture import configs, fingerprint_with, fresh_tokens, parse_mixture
+from data.mixture import fingerprint_with, fresh_tokens, parse_mixture
 from data.notes import dropped, notes
 from data.parts import Parts
 from data.streams import NEAR, CheckedArray, TokenSplit
@@ -155,7 +155,7 @@ class TokenCache:
 def train_tokens(config: DataConfig, root: Path) -> int | None:
     """Tokens of the train split where the cache of `config` is there already; None where it has to be built first."""
     if config.mixture:
-        counts = [train_tokens(one, root) for one in configs(config)]
+        counts = [train_tokens(one, root) for one in config.parts()]
         known = [count for count in counts if count is not None]
         return fresh_tokens(parse_mixture(config.mixture), known) if len(known) == len(counts) else None
     caches, name = Path(root) / CACHES, _readable((config.corpus, config.domain, config.tokenizer))
@@ -186,7 +186,7 @@ def open_or_build(
     root = Path(root)
     cache = _open_or_build_corpus(config, root, workers, progress)
     if config.mixture:
-        cache.mix(config, [_open_or_build_corpus(one, root, workers, progress) for one in configs(config)])
+        cache.mix(config, [_open_or_build_corpus(one, root, workers, progress) for one in config.parts()])
     if config.skills:
         from data.skills import open_skills  # loads the tasks
 

@@ -10,6 +10,8 @@ from core.names import MOST_PATH_BYTES
 from core.paths import absolute
 from core.reading import shown
 from data import corpora
+from data.mixture import located as located_mixture
+from data.mixture import parse_mixture
 
 FILE = "file:"
 TOKENIZER_FORMS = "byte, char, word:SIZE, bpe:SIZE or file:PATH"
@@ -100,8 +102,6 @@ class DataConfig:
             self._check_mixture()
 
     def _check_mixture(self) -> None:
-        from data.mixture import parse_mixture  # it knows every kind of corpus
-
         parse_mixture(self.mixture)
         for key, why in (("skills", "the rest is one corpus"), ("unique_tokens", "it would be of one corpus")):
             if getattr(self, key):
@@ -113,6 +113,13 @@ class DataConfig:
                 f"data.tokenizer={self.tokenizer!r}: each corpus of data.mixture would train its own; must be byte or "
                 "file:PATH"
             )
+
+    def parts(self) -> "tuple[DataConfig, ...]":
+        """What each corpus of the mixture would be as the only one of a run; none without a mixture."""
+        return tuple(
+            dataclasses.replace(self, corpus=part.corpus, domain=part.domain, mixture="")
+            for part in parse_mixture(self.mixture)
+        )
 
     def located(self) -> "DataConfig":
         """The same with every path from the root on: it means the same wherever a worker stands.
@@ -126,9 +133,7 @@ class DataConfig:
             tokenizer = f"{FILE}{path}"
         mixture = self.mixture
         if mixture:
-            from data.mixture import located  # as above
-
-            mixture = located(mixture)
+            mixture = located_mixture(mixture)
         return dataclasses.replace(
             self, corpus=corpora.located(self.corpus), tokenizer=tokenizer, mixture=mixture
         )

@@ -12,14 +12,10 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from core.errors import BadInput
 from core.reading import shown
 from data import corpora
-
-if TYPE_CHECKING:
-    from data.config import DataConfig
 
 FORM = "CORPUS=SHARE or CORPUS:DOMAIN=SHARE joined by commas, with shares of whole percents that add up to 1"
 
@@ -86,14 +82,6 @@ def located(text: str) -> str:
     return ",".join(
         f"{part.name if part.corpus != part.name else corpora.located(part.corpus)}={part.percent / 100:g}"
         for part in parts
-    )
-
-
-def configs(data: "DataConfig") -> "tuple[DataConfig, ...]":
-    """What each part of a mixture would be as the only corpus of a run."""
-    return tuple(
-        dataclasses.replace(data, corpus=part.corpus, domain=part.domain, mixture="")
-        for part in parse_mixture(data.mixture)
     )
 
 

@@ -13,7 +13,6 @@ from core.rundir import SweepDirectory
 from data.cache import TokenCache, open_or_build, train_tokens
 from data.config import DataConfig
 from data.loader import TrainLoader, validation_bytes
-from data.mixture import configs
 from data.notes import lost_share, notes
 from data.skills import stream_fingerprint
 from training.same_text import check_sweep
@@ -87,7 +86,7 @@ def prepare(
             caches[spec.data] = open_or_build(spec.data, cache_root, progress=progress)
             told |= dict.fromkeys(notes(caches[spec.data].statistics, spec.data.corpus, spec.data.tokenizer))
             validation_bytes(caches[spec.data], spec.data)
-            for one, part in zip(configs(spec.data), caches[spec.data].mixture, strict=True):
+            for one, part in zip(spec.data.parts(), caches[spec.data].mixture, strict=True):
                 told |= dict.fromkeys(notes(part.statistics, one.corpus, one.tokenizer))
                 validation_bytes(part, one)
         check_vocabulary(spec, caches[spec.data])

@@ -11,7 +11,7 @@ import numpy as np
 from data.cache import TokenCache
 from data.config import DataConfig
 from data.loader import clean_windows, validation_batches, validation_bytes
-from data.mixture import configs, parse_mixture
+from data.mixture import parse_mixture
 from training.spec import RunSpec
 
 
@@ -50,9 +50,7 @@ def held_out(cache: TokenCache, config: DataConfig, batch_sequences: int) -> Hel
         {} if config.mixture else clean_windows(cache, config),  # counted within one corpus
         {
             part.label: held_out(own, one, batch_sequences)
-            for part, own, one in zip(
-                parse_mixture(config.mixture), cache.mixture, configs(config), strict=True
-            )
+            for part, own, one in zip(parse_mixture(config.mixture), cache.mixture, config.parts(), strict=True)
         },
     )
 
