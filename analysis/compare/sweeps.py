@@ -140,6 +140,7 @@ def side_of(sweep: SweepLogs, runs: Sequence[Run], reading: SweepReading, label:
             f"{label}: of {len(runs)} runs the {len(taken)} of the best {' and '.join(reading.tuned)} at each size and "
             "data size are taken; the best of several is low by luck, too"
         )
+    warnings += [f"{label}: {warning}" for warning in _at_an_edge(runs, kept, params, tokens, reading.tuned)]
     return RecipeRuns(
         label=label,
         cost=np.array([_cost(run, reading) for run in taken]),
@@ -196,6 +197,30 @@ def _missing(sweep: SweepLogs) -> list[str]:
     found = [warning for warning in sweep.warnings if " missing from the fits " in warning]
     if absent:
         found.append(f"{len(absent)} runs of sweep.json were never started, such as {absent[0]}")
+    return found
+
+
+def _at_an_edge(
+    runs: Sequence[Run], kept: np.ndarray, params: np.ndarray, tokens: np.ndarray, tuned: Sequence[str]
+) -> list[str]:
+    """Where the best of a tuned number is the smallest or largest that was tried: a better one may lie beyond."""
+    found = []
+    for key in tuned:
+        texts = [setting_of(run, key) for run in runs]
+        try:
+            values = np.array([float(text) for text in texts])
+        except ValueError:  # no number has no ends
+            continue
+        edges, cells = 0, sorted(set(zip(params.tolist(), tokens.tolist(), strict=True)))
+        for size, count in cells:
+            own = (params == size) & (tokens == count)
+            tried = np.unique(values[own])
+            edges += int(tried.size > 2 and bool(np.isin(values[own & kept], tried[[0, -1]]).any()))
+        if edges:
+            found.append(
+                f"the best {key} is the smallest or the largest tried at {edges} of {len(cells)} sizes: a better one "
+                "may lie beyond its grid"
+            )
     return found
 
 

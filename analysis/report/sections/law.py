@@ -24,7 +24,6 @@ SENSITIVITY = Picture(
 )
 
 MANY_ERRORS = 100.0  # a parameter that a choice moves further is not held by the runs at all
-CLEARLY = 10.0  # Burnham and Anderson 2002, section 2.6: no support for a model this far in AIC
 REPORTED = "huber 0.001 on log"
 CHOICE_WORDS = {
     "N = params_total": "N = all parameters",
