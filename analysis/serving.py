@@ -26,7 +26,10 @@ from analysis.quantiles import finite_quantiles
 from core import cli
 from core.errors import BadInput
 
-TRAINING_FLOPS, INFERENCE_FLOPS = 6.0, 2.0  # per parameter and token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1)
+TRAINING_FLOPS, INFERENCE_FLOPS = (
+    6.0,
+    2.0,
+)  # per parameter and token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1)
 SMALLEST, LARGEST = 1e3, 1e18  # parameters that are looked at
 GRID = 120  # sizes on the first grid
 HALVINGS = 60  # of the interval in log D
@@ -122,7 +125,9 @@ def loss_of_optimal(law: Law, natural_RP: np.ndarray, params: float) -> np.ndarr
     tiny = 1e-4
 
     def at(log_n: float, log_d: np.ndarray) -> np.ndarray:
-        return predict_law(law, natural_RP, {"params": np.full(log_d.size, np.exp(log_n)), "tokens": np.exp(log_d)})
+        return predict_law(
+            law, natural_RP, {"params": np.full(log_d.size, np.exp(log_n)), "tokens": np.exp(log_d)}
+        )
 
     log_n = float(np.log(params))
     by_size = at(log_n + tiny, log_tokens) - at(log_n - tiny, log_tokens)
@@ -214,7 +219,9 @@ def cheapest_of_fit(
     point = np.array([[fit.parameters[name] for name in fit.law.names]])
     draws = point if fit.draws is None else fit.draws[:DRAWS]
     rows = np.concatenate([point, draws])
-    targets = np.full(len(rows), loss) if loss is not None else loss_of_optimal(fit.law, rows, like_params or 0.0)
+    targets = (
+        np.full(len(rows), loss) if loss is not None else loss_of_optimal(fit.law, rows, like_params or 0.0)
+    )
     if not np.isfinite(targets[0]):
         raise BadInput(f"law {fit.law.name} has no compute-optimal model of {like_params:g} parameters")
     best = cheapest(fit.law, rows, targets, served, training_price, inference_price)
@@ -240,7 +247,11 @@ def cheapest_of_fit(
         }
     elif fit.draws is not None:
         warnings.append(f"no intervals: {1 - reached.mean():.0%} of the fit's draws never reach this loss")
-    optimal = {"params": float(plain.params[0]), "tokens": float(plain.tokens[0]), "cost": float(with_demand[0])}
+    optimal = {
+        "params": float(plain.params[0]),
+        "tokens": float(plain.tokens[0]),
+        "cost": float(with_demand[0]),
+    }
     return {
         "law": fit.law.name,
         "loss": float(targets[0]),

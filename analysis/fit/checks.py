@@ -100,7 +100,7 @@ def kept_rows(
 
 
 def signed_law(law: Law, space: str, columns: Columns, asked: bool = False) -> tuple[Law, Columns]:
-    """The law and its columns where the target or its floor may have either sign: both as they are, or moved above zero.
+    """The law and its columns where target or floor may have either sign: both as they are, or moved above zero.
 
     In linear space a constant added to target and floor changes no residual.
 

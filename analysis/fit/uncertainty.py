@@ -166,8 +166,8 @@ def sandwich(
 
 
 def quadratic_chance(residual: np.ndarray, delta: float, asymmetry: float = 1.0) -> np.ndarray:
-    """Chance that each residual (predicted less observed), moved by a normal of the kernel's bandwidth, is within delta;
-    the part of it above 0 counts `asymmetry` times.
+    """Chance that each residual (predicted less observed), moved by a normal of the kernel's bandwidth, is within
+    delta; the part of it above 0 counts `asymmetry` times.
 
     The bandwidth is the robust spread times n^(-1/5): wider ones overstate errors (`python -m bench.calibrate_fits`).
     """
