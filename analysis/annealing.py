@@ -4,10 +4,10 @@
     python -m analysis.annealing curves.csv --predict schedule.csv --curve predicted.csv
     python -m analysis.annealing runs/SWEEP --params 1e6
 
-Tissue et al. 2024 (arXiv 2408.11029): L(s) = L_0 + A S1(s)^-alpha - C S2(s) (analysis/laws/annealing.py), one model size and
-one batch at a time. A table has the columns step, learning_rate (or lr), loss and, where it holds several curves, run. Of a
-sweep, held-out losses at every mark of the runs of one size are taken. A schedule has step and learning_rate; where it has a
-loss as well, the prediction is compared with it.
+Tissue et al. 2024 (arXiv 2408.11029): L(s) = L_0 + A S1(s)^-alpha - C S2(s) (analysis/laws/annealing.py), one model
+size and one batch at a time. A table has the columns step, learning_rate (or lr), loss and, where it holds several
+curves, run. Of a sweep, held-out losses at every mark of the runs of one size are taken. A schedule has step and
+learning_rate; where it has a loss as well, the prediction is compared with it.
 """
 
 import csv
@@ -199,7 +199,7 @@ def command(
     result: dict[str, Any] = {**fit.to_json(), "memory": best, "curves": [one.run for one in found]}
     if cluster == "none":
         lines.append(
-            "rows of a curve are taken as independent: intervals are too narrow where losses of neighbours agree"
+            "rows of a curve are taken as independent: where neighbours agree, intervals are too narrow"
         )
     lines += [f"warning: {line}" for line in fit.warnings]
     if predict is not None:

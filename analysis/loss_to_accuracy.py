@@ -3,8 +3,8 @@
     python -m analysis.loss_to_accuracy TABLE --source loss_c4 --target err_avg --law error_from_loss --out task.json
     python -m analysis.loss_to_accuracy losses.csv tasks.csv --source bpb --target accuracy --at 0.9
 
-Laws: accuracy_from_bits (Bhagia et al. 2024, arXiv 2412.04403), a sigmoid, and error_from_loss (Gadre et al. 2024, arXiv
-2403.08540), an exponential. `analysis.downstream LOSS_FIT task.json` chains it with a law of the loss.
+Laws: accuracy_from_bits (Bhagia et al. 2024, arXiv 2412.04403), a sigmoid, and error_from_loss (Gadre et al. 2024,
+arXiv 2403.08540), an exponential. `analysis.downstream LOSS_FIT task.json` chains it with a law of the loss.
 """
 
 from collections.abc import Sequence

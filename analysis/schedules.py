@@ -1,4 +1,4 @@
-"""Sums of a learning-rate schedule that the law of annealing reads (Tissue et al. 2024, arXiv 2408.11029, section 3)."""
+"""Sums of a learning-rate schedule, for the law of annealing (Tissue et al. 2024, arXiv 2408.11029, section 3)."""
 
 import numpy as np
 from scipy.signal import lfilter
@@ -32,6 +32,6 @@ def rate_of_each_step(steps: np.ndarray, rates: np.ndarray, last: int) -> np.nda
 
 
 def sums_of_schedule(each: np.ndarray, memory: float) -> tuple[np.ndarray, np.ndarray]:
-    """S1 and S2 of each step: the sum of rates, and the sum of their fall with a memory that fades by `memory` a step."""
+    """S1 and S2 of each step: the sum of rates, and that of their falls, of which `memory` is left a step later."""
     falls = np.concatenate([[0.0], each[:-1] - each[1:]])
     return np.cumsum(each), np.cumsum(lfilter([1.0], [1.0, -memory], falls))

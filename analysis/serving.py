@@ -3,9 +3,9 @@
     python -m analysis.serving fit.json --served 2e12 --like-params 13e9 --out serving.json
     python -m analysis.serving fit.json --served 1e13 --loss 2.05 --inference-price 0.5 --out serving.json
 
-Sardana et al. 2023 (arXiv 2401.00448, eq. 1): among all N and D whose loss by the law is the one asked for, the pair that
-makes 6 N D + 2 N S least, with S the tokens that the model will read and write in its life. Without demand, S = 0, it is
-the compute-optimal pair of that loss. The paper's section 4 weighs the two kinds of FLOPs by what they cost; so do
+Sardana et al. 2023 (arXiv 2401.00448, eq. 1): among all N and D whose loss by the law is the one asked for, the pair
+that makes 6 N D + 2 N S least, with S the tokens that the model will read and write in its life. Without demand, S = 0,
+it is the compute-optimal pair of that loss. The paper's section 4 weighs the two kinds of FLOPs by what they cost; so do
 `--training-price` and `--inference-price`.
 """
 
@@ -56,8 +56,8 @@ def check_law(law: Law) -> None:
     """Refuse (BadInput) a law of anything but size and data."""
     if set(law.inputs) != {"params", "tokens"} or law.target != "loss":
         raise BadInput(
-            f"law {law.name} reads {', '.join(law.inputs)} and predicts {law.target}; the cheapest model follows from a "
-            "law of the loss in params and tokens, such as chinchilla"
+            f"law {law.name} reads {', '.join(law.inputs)} and predicts {law.target}; the cheapest model follows from "
+            "a law of the loss in params and tokens, such as chinchilla"
         )
 
 
@@ -186,8 +186,8 @@ def command(
     if not fitted.known:
         raise BadInput(f"{fit}: {fitted.no_forecast}")
     for name, value, least in (
-        ("--served", served, 0.0), ("--training-price", training_price, 1e-9), ("--inference-price", inference_price, 0.0),
-        ("--like-params", like_params, 1.0),
+        ("--served", served, 0.0), ("--training-price", training_price, 1e-9),
+        ("--inference-price", inference_price, 0.0), ("--like-params", like_params, 1.0),
     ):  # fmt: skip
         if value is not None and not least <= value <= MOST:
             raise BadInput(f"{name} {value:g}: must be from {least:g} to {MOST:g}")
