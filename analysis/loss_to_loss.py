@@ -4,7 +4,8 @@
     python -m analysis.loss_to_loss c4.csv wiki.csv --fix E_0=1.8 E_1=1.6 --at 2.2
 
 Brandfonbrener et al. 2024 (arXiv 2411.12925): L_1 = K (L_0 - E_0)^kappa + E_1 (analysis/laws/loss_to_loss.py). Two
-tables are matched by size and data: train to train. One table with two columns: train to test, or test to test. The floors are
+tables are matched by size and data: train to train. One table with two columns: train to test, or test to test. The
+floors are
 fitted; the paper takes them from a law of each corpus, as `--fix` does. `analysis.downstream LOSS_FIT link.json` chains
 this law with a law of the source loss.
 """

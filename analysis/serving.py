@@ -5,8 +5,8 @@
 
 Sardana et al. 2023 (arXiv 2401.00448, eq. 1): among all N and D whose loss by the law is the one asked for, the pair
 that makes 6 N D + 2 N S least, with S the tokens that the model will read and write in its life. Without demand, S = 0,
-it is the compute-optimal pair of that loss. The paper's section 4 weighs the two kinds of FLOPs by what they cost; so do
-`--training-price` and `--inference-price`.
+it is the compute-optimal pair of that loss. The paper's section 4 weighs the two kinds of FLOPs by what they cost, as
+do `--training-price` and `--inference-price`.
 """
 
 import sys

@@ -16,6 +16,7 @@ from analysis.schedules import sums_of_schedule
 from bench.calibrate_laws import coverage
 from bench.published import HERE, load_datablations, read_rows
 
+SIZES = (3e7, 1e9)
 HOFFMANN = {
     "E": 1.69,
     "A": 406.4,
@@ -67,7 +68,7 @@ def test_tied_exponents_of_muennighoff_lie_in_the_interval():
 
 @pytest.mark.slow
 def test_routed_networks_of_clark():
-    """Final losses of the 61 runs of S-Base and dense, k = 1, every second layer: as scipy finds, and near the paper."""
+    """Final losses of 61 runs of S-Base and dense, k = 1, every second layer: as scipy finds, near the paper."""
     rows = [
         row for row in read_rows("routing/final_losses.csv")
         if row["router_type"] in ("S-Base", "Dense") and row["k"] == "1" and row["routing_frequency"] == "0.5"
@@ -150,14 +151,17 @@ def test_serving_as_a_command(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_annealing_of_tissue(tmp_path, capsys):
-    """The authors' 40 losses: L = 2.628 + 0.429 S1^-0.550 - 0.411 S2; the constant run predicts nothing of C by itself."""
+    """The authors' 40 losses: L = 2.628 + 0.429 S1^-0.550 - 0.411 S2; one constant run says nothing of C."""
     curves, out = str(HERE / "annealing" / "curves.csv"), tmp_path / "fit.json"
     annealing.main([curves, "--predict", curves, "--curve", str(tmp_path / "curve.csv"), "--out", str(out)])
     result = json.loads(out.read_text())
     for name, value in {"L_0": 2.628, "A": 0.429, "alpha": 0.55, "C": 0.411}.items():
         assert result["parameters"][name] == pytest.approx(value, rel=0.004)
     assert all(entry["mean_absolute_error"] < 0.004 for entry in result["predicted"])
-    found, rows = (list(csv.DictReader(open(path))) for path in (tmp_path / "curve.csv", curves))
+    found, rows = (
+        list(csv.DictReader(path.open()))
+        for path in (tmp_path / "curve.csv", HERE / "annealing" / "curves.csv")
+    )
     loss, told = (np.array([float(row["loss"]) for row in table]) for table in (rows, found))
     assert 1 - np.sum((loss - told) ** 2) / np.sum((loss - loss.mean()) ** 2) > 0.9995
     capsys.readouterr()
