@@ -1,7 +1,7 @@
 """The loss on one corpus from the loss on another, over the same models or the same sizes.
 
     python -m analysis.loss_to_loss TABLE --source loss_c4 --target loss_wiki --out link.json
-    python -m analysis.loss_to_loss c4.csv wiki.csv --fix E_0=1.8 E_1=1.6 --at 2.2
+    python -m analysis.loss_to_loss c4.csv wiki.csv --fix E_0=1.8 --fix E_1=1.6 --at 2.2
 
 Brandfonbrener et al. 2024 (arXiv 2411.12925): L_1 = K (L_0 - E_0)^kappa + E_1 (analysis/laws/loss_to_loss.py). Two
 tables are matched by size and data: train to train. One table with two columns: train to test, or test to test. The

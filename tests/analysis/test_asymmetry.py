@@ -109,7 +109,9 @@ def test_a_floor_of_either_sign(tmp_path, capsys):
     assert (table["loss"] > 0).all()
     path = tmp_path / "table.csv"
     rows = zip(table["params"], table["tokens"], table["loss"], strict=True)
-    path.write_text("params,tokens,loss\n" + "".join(f"{n!r},{d!r},{loss!r}\n" for n, d, loss in rows))
+    path.write_text(
+        "params,tokens,loss\n" + "".join(f"{float(n)!r},{float(d)!r},{float(loss)!r}\n" for n, d, loss in rows)
+    )
     main(
         [
             str(path),
