@@ -125,9 +125,7 @@ def _without_common(
                 kind_of[row] = (entry.params > best, entry.loss > entry.expected)
                 budgets.setdefault(kind_of[row], set()).add(place)
     common = {
-        kind
-        for kind, places in budgets.items()
-        if len(places) >= max(COMMON_BUDGETS, COMMON_SHARE * len(slices))
+        kind for kind, places in budgets.items() if len(places) >= max(COMMON_BUDGETS, COMMON_SHARE * len(slices))
     }
     return tuple(entry for row, entry in left_out.items() if kind_of[row] not in common)
 

@@ -21,10 +21,7 @@ FEWEST_ROWS = 8
 WORST_FIT = 0.01  # relative residual of the surface beyond which it says nothing about the table
 FINE = 4001  # sizes among which a surface's minimum is looked for, before it is refined
 MARGIN = 2.0  # log sizes beyond those of a slice
-TOLD_SIZE, TOLD_SHARE = (
-    0.05,
-    0.25,
-)  # of the best size, and of half the interval of the exponent: said from here on
+TOLD_SIZE, TOLD_SHARE = 0.05, 0.25  # of the best size, and of half the interval of the exponent: said from here on
 
 
 @dataclasses.dataclass(frozen=True)

@@ -160,9 +160,7 @@ def _judged(
 def _repeated(slices: Sequence[Slice], judged: Sequence[tuple[Valley, np.ndarray]]) -> Repeated:
     """What every repetition says of the best size and its tokens."""
     log_params_BV = np.stack([repeated for _, repeated in judged], axis=1)
-    offsets = [
-        _log_flops_per_param_token(piece, valley) for piece, (valley, _) in zip(slices, judged, strict=True)
-    ]
+    offsets = [_log_flops_per_param_token(piece, valley) for piece, (valley, _) in zip(slices, judged, strict=True)]
     log_flops = np.log([piece.flops for piece in slices])
     return Repeated(log_params_BV, (log_flops - np.array(offsets)) - log_params_BV)
 

@@ -46,9 +46,7 @@ def short_values(values: Sequence[str]) -> list[str]:
     cuts = [value if len(value) <= LONGEST_VALUE else LEFT_OUT + value[1 - LONGEST_VALUE :] for value in values]
     if len(set(cuts)) == len(set(values)):
         return cuts
-    starts = [
-        value if len(value) <= LONGEST_VALUE else value[: LONGEST_VALUE - 1] + LEFT_OUT for value in values
-    ]
+    starts = [value if len(value) <= LONGEST_VALUE else value[: LONGEST_VALUE - 1] + LEFT_OUT for value in values]
     return starts if len(set(starts)) == len(set(values)) else list(values)
 
 

@@ -78,9 +78,7 @@ class SettingAnswer:
             return f" Over size it goes as N^{number(exponent)}; no interval can be given."
         if interval[0] <= 0 <= interval[1]:
             return f" It is not seen to move with size: N^{number(exponent)} ({span(interval)})."
-        return (
-            f" It {'rises' if exponent > 0 else 'falls'} with size, as N^{number(exponent)} ({span(interval)})."
-        )
+        return f" It {'rises' if exponent > 0 else 'falls'} with size, as N^{number(exponent)} ({span(interval)})."
 
 
 def answers_of(sweep: SweepLogs, question: str = "") -> tuple[SettingAnswer, ...]:
@@ -126,9 +124,7 @@ def _renamed(found: Varied, setting: Setting, key: str) -> Varied:
         return text_of(found.trees[run.run].get(key)) or "none"
 
     placed = tuple(
-        dataclasses.replace(
-            one, values={**{k: v for k, v in one.values.items() if k != setting.key}, key: value(one.run)}
-        )
+        dataclasses.replace(one, values={**{k: v for k, v in one.values.items() if k != setting.key}, key: value(one.run)})
         for one in found.placed
     )
     numbers = {one.values[key]: found.number_of(one.run, key) for one in placed}
@@ -141,7 +137,9 @@ def _renamed(found: Varied, setting: Setting, key: str) -> Varied:
 
 def _answer(found: Varied, setting: Setting, sweep: SweepLogs, question: str) -> SettingAnswer:
     metric, label = _metric(found)
-    bare = SettingAnswer(setting, metric, label, asked=setting.key == question, failed=_failed(setting, sweep))
+    bare = SettingAnswer(
+        setting, metric, label, asked=setting.key == question, failed=_failed(setting, sweep)
+    )
     read = _loss(metric)
     matching = matching_of(found, setting, read)
     why = _not_comparable(found, setting, matching)
@@ -149,8 +147,7 @@ def _answer(found: Varied, setting: Setting, sweep: SweepLogs, question: str) ->
         return dataclasses.replace(bare, why_not=why)
     if not matching.cells:
         return dataclasses.replace(
-            bare,
-            why_not="no two runs of one size and data size differ in it alone, so its values cannot be compared",
+            bare, why_not="no two runs of one size and data size differ in it alone, so its values cannot be compared"
         )
     effects = effects_of(matching.cells, matching.values)
     verdict = verdict_of(setting, matching, effects, label)
@@ -253,9 +250,7 @@ def _one_result(one: SettingAnswer) -> dict[str, object]:
                 "params": cell.params,
                 "tokens": cell.tokens,
                 "settings": dict(cell.rest),
-                "losses": {
-                    value: {str(seed): loss for seed, loss in own.items()} for value, own in cell.losses.items()
-                },
+                "losses": {value: {str(seed): loss for seed, loss in own.items()} for value, own in cell.losses.items()},
             }
             for cell in one.matching.cells
         ],
@@ -268,3 +263,5 @@ def _one_result(one: SettingAnswer) -> dict[str, object]:
         "against_the_best": against,
         "optimum": to_json(one.optima, one.moved) if one.optima else None,
     }
+
+

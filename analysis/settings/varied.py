@@ -92,13 +92,11 @@ def _setting(
     numbers: dict[str, list[float | None]] = {}
     for one in placed:
         numbers.setdefault(one.values[key], []).append(finite(trees[one.run.run].get(key)))
-    known = {value: [one for one in found if one is not None] for value, found in numbers.items()}
+    known = {
+        value: [one for one in found if one is not None] for value, found in numbers.items()
+    }
     numeric = all(len(known[value]) == len(numbers[value]) for value in numbers)
-    order = (
-        sorted(known, key=lambda value: (sum(known[value]) / len(known[value]), value))
-        if numeric
-        else list(known)
-    )
+    order = sorted(known, key=lambda value: (sum(known[value]) / len(known[value]), value)) if numeric else list(known)
     return Setting(key, tuple(order), numeric, short)
 
 
