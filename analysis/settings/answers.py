@@ -13,13 +13,9 @@ from analysis.settings.matched import Matching, matching_of
 from analysis.settings.optimum import FEWEST_VALUES, Optimum, OptimumTrend, optima, to_json, trend
 from analysis.settings.varied import Setting, Varied, varied
 from analysis.settings.verdict import Verdict, cell_label, kinds_of, verdict_of
-from core.errors import BadInput
-from core.files import read_object
 from core.numbers import number, span
-from core.reading import path_exists
 from core.records import BITS_PER_BYTE, LOSS
 
-SWEEP_FILE = "sweep.json"
 # Settings that change what is held out, so that losses are of different text.
 OTHER_TEXT = ("data.corpus", "data.domain", "data.validation_tokens", CORPUS)
 FEWEST_SHARE = 0.5  # of the runs; a setting in which fewer can be compared is not what the sweep is about
@@ -102,18 +98,8 @@ def answers_of(sweep: SweepLogs, question: str = "") -> tuple[SettingAnswer, ...
 
 
 def question_of(sweep: SweepLogs) -> str:
-    """What sweep.json says the sweep is about; "" where it does not.
-
-    Raises:
-      BadInput: the file cannot be read, or its question is no text.
-    """
-    path = sweep.path / SWEEP_FILE
-    if not path_exists(path):
-        return ""
-    question = read_object(path).get("question") or ""
-    if not isinstance(question, str):
-        raise BadInput(f"{path}: question must be text, the key of a setting such as optim.weight_decay")
-    return question
+    """What sweep.json says the sweep is about; "" where it does not, or is damaged, as the sweep's warnings say."""
+    return sweep.record.get("question", "") if sweep.record else ""
 
 
 def _renamed(found: Varied, setting: Setting, key: str) -> Varied:
