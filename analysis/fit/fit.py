@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fit.checks import check_choices, check_fit, checked_fixed, kept_rows, signed_law, usable_columns
+from analysis.fit.checks import (
+    check_choices,
+    check_fit,
+    checked_fixed,
+    floor_warning,
+    kept_rows,
+    signed_law,
+    usable_columns,
+)
 from analysis.fit.clusters import clusters_of, correlation_warning, few_clusters, left_out
 from analysis.fit.estimation import Estimation, estimation_of
 from analysis.fit.frontier import compute_optimal
@@ -309,7 +317,7 @@ def fit_law(
     parameters = dict(zip(law.names, estimation.natural(point).tolist(), strict=True))
     known = identified(law, parameters, intervals, certificate.at_bound, estimation.fixed)
     derived, derived_intervals = compute_optimal(parameters, errors.draws, errors.tails)
-    warnings += [*errors.warnings, *certificate.warnings(law)]
+    warnings += [*errors.warnings, *certificate.warnings(law), *floor_warning(law, parameters)]
     if not all(known.values()):
         warnings.append(f"not identified by this table: {', '.join(name for name in known if not known[name])}")
     residuals = estimation.residuals(point)
