@@ -48,16 +48,14 @@ def run(arguments: Sequence[str]) -> int:
     """Train an experiment here; the same command again resumes what is missing."""
     from experiments.command import choose
     from launchers.local.command import RunFlags, train
-    from planning.expected import write_expected
+    from planning.expected import write_down
 
     study, flags = choose("run", arguments, RunFlags, cli.about(run, __doc__))
     if flags.dry_run:
         from planning.plan import PlanFlags, show
 
         return show(study, PlanFlags(flags.workers, flags.cores_per_worker, flags.pack, mesh=flags.mesh))
-    return train(
-        study.specs, study.held_back, study.directory, study.cache, flags, lambda: write_expected(study)
-    )
+    return train(study.specs, study.held_back, study.directory, study.cache, flags, lambda: write_down(study))
 
 
 def submit(arguments: Sequence[str]) -> int:
@@ -65,12 +63,11 @@ def submit(arguments: Sequence[str]) -> int:
     from experiments.command import choose
     from launchers.held_back import due_now
     from launchers.submit import SubmitFlags, send
-    from planning.expected import write_expected
+    from planning.expected import write_down
 
     study, flags = choose("submit", arguments, SubmitFlags, cli.about(submit, __doc__))
-    print(send(due_now(study.specs, study.held_back, study.directory), study.directory, study.cache, flags))
-    if not flags.dry_run:
-        write_expected(study)
+    due = due_now(study.specs, study.held_back, study.directory)
+    print(send(due, study.directory, study.cache, flags, lambda: write_down(study)))
     return EXIT_COMPLETE
 
 
@@ -95,16 +92,21 @@ def backfill(arguments: Sequence[str]) -> int:
     return score(arguments)
 
 
-def status(directory: Path, /, *, json: bool = False) -> int:
-    """Show where every run of a sweep stands.
+def status(directory: Path | None = None, /, *, runs: Path = Path("runs"), json: bool = False) -> int:
+    """Show where every run of a sweep stands; alone, every sweep.
 
     Args:
       directory: the sweep's directory, runs/<sweep>.
+      runs: folder of the sweeps that are listed.
       json: as JSON.
     """
     from launchers.status import show_status
+    from launchers.sweeps import show_sweeps
 
-    show_status(directory, as_json=json)
+    if directory is None:
+        show_sweeps(runs, as_json=json)
+    else:
+        show_status(directory, as_json=json)
     return EXIT_COMPLETE
 
 

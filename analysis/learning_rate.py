@@ -1,10 +1,12 @@
 """The learning rate that is best for each shape, and whether it moves with width.
 
     python -m analysis.learning_rate runs/<sweep> [--out learning_rate.json] [--rule rule.json]
+    python -m analysis.learning_rate TABLE --best-of params tokens [--params 1e9 --tokens 2e10]
 
 Runs that differ in nothing but peak and seed are one group. Its best peak is the vertex of the parabola in log rate
 through the lowest mean loss and its two neighbours. --rule writes what `--rule rule.json` of the experiments reads:
-the best peak, and the choices that it was found under.
+the best peak, and the choices that it was found under. Of a table, the best rates and batches of its cells also give
+the laws lr = c N^a D^b and batch = c N^a D^b (analysis/learning_rate_law.py).
 """
 
 import dataclasses
@@ -19,8 +21,9 @@ import numpy as np
 
 from analysis.commands import write_result
 from analysis.learning_rate_group import LEAST_RATES, best_rate
+from analysis.learning_rate_law import laws_of_cells
 from analysis.learning_rate_table import rates_of_table, table_sentences
-from analysis.logs.flags import Flags, TableFlags
+from analysis.logs.flags import RunFlags, RunTableFlags
 from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run, at, number
 from core import cli
@@ -246,7 +249,9 @@ def command(
     *,
     out: Path | None = None,
     rule: Path | None = None,
-    reading: Flags = TableFlags(),  # noqa: B008 (frozen)
+    params: float | None = None,
+    tokens: float | None = None,
+    reading: RunFlags = RunTableFlags(),  # noqa: B008 (frozen)
 ) -> None:
     """The best learning rate of each shape, and whether it moves with width.
 
@@ -254,20 +259,27 @@ def command(
       sweep: the sweep's directory, runs/<sweep>, or a table with the columns learning_rate and loss
       out: where to write the result as JSON
       rule: where to write the rule that later sweeps read
+      params: N of a run to come: its best rate by the law of the table's cells
+      tokens: D of a run to come
     """
     asked = reading.reading()
     if not sweep.is_dir():
         if rule is not None:
             raise BadInput(f"--rule {rule}: a rule comes from the runs of a sweep, and {sweep} is no directory")
-        table, entries = rates_of_table(sweep, asked)
+        table, cells, batch = rates_of_table(sweep, asked)
+        laws = laws_of_cells(cells, batch)
+        inputs = {name: value for name, value in (("params", params), ("tokens", tokens)) if value is not None}
+        lines = [*table_sentences(cells), *laws.sentences(), *(laws.at(inputs) if inputs else [])]
+        lines += [f"warning: {warning}" for warning in table.warnings]
         if out is not None:
-            told = {"warnings": list(table.warnings), "input": table.source()}
-            write_result(out, {"groups": entries, **told, **asked.to_json()})
-        lines = [*table_sentences(entries), *(f"warning: {warning}" for warning in table.warnings)]
+            told = {"laws": laws.to_json(), "warnings": list(table.warnings), "input": table.source()}
+            write_result(out, {"groups": [cell.to_json() for cell in cells], **told, **asked.to_json()})
         sys.stdout.write("\n".join(lines) + "\n")
         return
     if asked.rename:
         raise BadInput(f"{sweep}: columns of a sweep cannot be renamed")
+    if asked.best_of or params is not None or tokens is not None:
+        raise BadInput(f"{sweep}: --best-of, --params and --tokens are for tables, and this is a sweep")
     loaded = load_sweep(sweep)
     groups = groups_of(loaded)
     if not groups:

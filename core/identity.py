@@ -36,9 +36,23 @@ UNLESS: dict[str, dict[str, Any]] = {
         "base_head_width": 16,
     },
     "data": {"skills": "", "skill_tokens": 4_194_304},
-    "optim": {"decay": "coupled", "name": "adamw"},
+    "optim": {"decay": "coupled", "name": "adamw", "momentum": None},
     "": {"tasks": [], "task_items": 500, "objective": "next_token"},
 }
+
+
+MOST_MISSING = 3  # with more of them missing it is a spec that someone else wrote, of which nobody can tell
+
+
+def _missing(spec: Mapping[str, Any]) -> list[str]:
+    """Fields of `ALWAYS` that are not there."""
+    trees = {section: spec.get(section, {}) if section else spec for section in ALWAYS}
+    return [
+        f"{section}.{name}".lstrip(".")
+        for section, names in ALWAYS.items()
+        for name in names
+        if name not in trees[section]
+    ]
 
 
 def digest_of(spec: Mapping[str, Any]) -> str | None:
@@ -63,6 +77,8 @@ def contradicts(run: str, spec: Mapping[str, Any]) -> str:
     for section in filter(None, ALWAYS):
         if section in spec and not isinstance(spec[section], Mapping):
             return f"says {section}={shown(spec[section])}, which is no object"
+    if 0 < len(missing := _missing(spec)) <= MOST_MISSING:
+        return f"lacks {missing[0]}, which every version wrote"
     digest = digest_of(spec)
     if digest is None or run.endswith(f"-{digest}"):
         return ""

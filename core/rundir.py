@@ -3,6 +3,7 @@
 Training writes these files, launchers and analysis read them. No other room spells one of their names.
 
     runs/<sweep>/                 SweepDirectory
+        sweep.json                what it is: its runs and the command that asks for them (core/sweep_file.py)
         prepared.json             what each run is to read, as the launcher found it
         held_back.json            runs that wait for their forecast
         forecast/                 that forecast, the table and the fit behind it, its score
@@ -10,6 +11,7 @@ Training writes these files, launchers and analysis read them. No other room spe
         report/                   made from the logs by analysis
         slurm/  skypilot/  ...    what was submitted
         .launcher.lock .workers/  of the local launcher
+        .sweep.lock               held while sweep.json is written
         <run_id>/                 RunDirectory
             spec.json             what is trained: a RunSpec (training/spec.py)
             env.json              where and with what, attempt by attempt
@@ -69,6 +71,7 @@ WORKER_LOG: Final = "worker.log"
 LOCK: Final = ".lock"
 LEASE: Final = re.compile(r"\.lease\.(\d+)")
 
+SWEEP: Final = "sweep.json"
 PREPARED: Final = "prepared.json"
 HELD_BACK: Final = "held_back.json"
 FORECAST: Final = "forecast"
@@ -81,6 +84,7 @@ EXPECTED: Final = "expected.json"
 REPORT: Final = "report"
 SLURM: Final = "slurm"
 LAUNCHER_LOCK: Final = ".launcher.lock"
+SWEEP_LOCK: Final = ".sweep.lock"
 WORKERS: Final = ".workers"
 
 
@@ -257,6 +261,7 @@ class SweepDirectory:
 
     path: Path
 
+    sweep = Inside(SWEEP)
     prepared = Inside(PREPARED)
     held_back = Inside(HELD_BACK)
     forecast_folder = Inside(FORECAST)
@@ -268,6 +273,7 @@ class SweepDirectory:
     report = Inside(REPORT)
     slurm = Inside(SLURM)
     launcher_lock = Inside(LAUNCHER_LOCK)
+    sweep_lock = Inside(SWEEP_LOCK)
     workers = Inside(WORKERS)
 
     def run(self, run_id: str) -> RunDirectory:

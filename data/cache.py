@@ -203,7 +203,7 @@ def _disk_faults(root: Path) -> Iterator[None]:
     try:
         with disk.named(root):
             yield
-    except NotADirectoryError as error:
+    except (NotADirectoryError, PermissionError) as error:
         raise BadInput(f"cache folder {root}: {error.strerror}; must be writable and have room") from None
 
 
@@ -257,7 +257,7 @@ def _checked_blocks(folder: Path, records: Mapping[str, Any]) -> dict[str, block
         found[name] = blocks.opened(path, sha256, checksums)
         if small[name]:
             found[name].check_all()
-    with contextlib.suppress(OSError):  # a folder that is only read
+    with contextlib.suppress(OSError, BadInput):  # a folder that is only read, or no file in its place
         if made.keys() != known.keys():
             write_json(folder / blocks.BLOCKS, blocks.to_json(made))
         if marked:

@@ -82,7 +82,7 @@ def damage_of_size(path: Path, record: dict[str, Any]) -> str:
         return f"{path.name} is no file"
     if status.st_size != record["size"]:
         return f"{path.name} has {status.st_size} bytes instead of {record['size']}"
-    return "" if os.access(path, os.R_OK) else f"{path.name} cannot be read (no permission)"
+    return "" if os.access(path, os.R_OK, effective_ids=True) else f"{path.name} cannot be read (no permission)"
 
 
 @contextlib.contextmanager

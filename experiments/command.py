@@ -2,8 +2,12 @@
 
 import dataclasses
 import functools
+import inspect
+import os
+import shlex
 import sys
 import textwrap
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -14,7 +18,9 @@ from core.names import plain_name
 from core.reading import printable
 from core.rundir import SweepDirectory
 from core.suggest import unknown
+from core.sweep_file import Asked
 from experiments import registry
+from experiments.folder import SweepFolder, folder_of
 from experiments.spec import RunSpec, Sweep
 
 Flags = TypeVar("Flags")
@@ -28,7 +34,7 @@ class CommonFlags:
       preset: a named set of arguments that the experiment defines (h100, ...); cpu: its defaults.
       set: any RunSpec field, by dotted key: KEY=VALUE.
       runs: folder of sweeps.
-      name: the sweep's folder in it; the experiment's name where none.
+      name: the sweep's folder in it; where none, the experiment's name, and behind it what --set changes.
       cache: corpora, tokens, compiled programs.
     """
 
@@ -49,6 +55,7 @@ class AskedSweep:
       held_back: run_ids of those that wait until a forecast of them is written.
       directory: runs/<sweep>.
       cache: corpora, tokens, compiled programs.
+      asked: the command line, for sweep.json; None where there was none.
     """
 
     name: str
@@ -56,6 +63,7 @@ class AskedSweep:
     held_back: tuple[str, ...]
     directory: Path
     cache: Path
+    asked: Asked | None = None
 
     @property
     def specs(self) -> list[RunSpec]:
@@ -90,13 +98,43 @@ def choose(verb: str, arguments: Sequence[str], kind: type[Flags], about: str) -
     defaults = experiment.presets[preset] if preset else {}
     function = _arguments_of(experiment.sweep, defaults, kind)
     make, common, flags = cli.parse(function, rest, f"{prog} {name}", about=experiment.docstring)
-    sweep = make().with_settings(settings([item for items in common.set for item in items]))
+    changed, plain = settings([item for items in common.set for item in items]), make()
+    sweep = plain.with_settings(changed)
     if sweep.collapsed and verb != "plan":  # which says so in its own place
         print(sweep.collapsed)  # noqa: T201
-    directory = sweep_directory(common.runs, name if common.name is None else common.name)
-    sweep = located(sweep, directory)
+    if common.name is None:
+        folder = folder_of(common.runs, name, plain, sweep, changed)
+    else:
+        folder = SweepFolder(sweep_directory(common.runs, common.name))
+    if folder.said:
+        print(f"note: {folder.said}", file=sys.stderr)  # noqa: T201
+    sweep = located(sweep, folder.path)
     held = tuple(experiment.held_back(sweep)) if experiment.held_back is not None else ()
-    return AskedSweep(name, sweep, held, directory, common.cache), flags
+    asked = Asked(
+        command=shlex.join([*prog.split(), *arguments]),
+        experiment=name,
+        runs=tuple(run.run_id for run in sweep),
+        arguments=_values(make),
+        preset=preset,
+        settings=changed,
+        question=getattr(sweep, "question", None) or "",
+        folder=os.getcwd(),
+    )
+    return AskedSweep(name, sweep, held, folder.path, common.cache, asked), flags
+
+
+def _values(make: Callable[[], Sweep]) -> dict[str, Any]:
+    """The arguments of a call that is still to be made, defaults among them, as JSON has them."""
+    call = typing.cast(functools.partial[Sweep], make)
+    given = inspect.signature(call.func).bind(*call.args, **call.keywords)
+    given.apply_defaults()
+    return {key: _plain(value) for key, value in given.arguments.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def located(sweep: Sweep, directory: Path) -> Sweep:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +16,15 @@ from core.files import read_object
 from core.numbers import finite, number, short_count
 from core.reading import path_exists, printable
 from core.records import LOSS, final_evaluation, provenance_of
-from core.rundir import ERROR, SPEC, RunDirectory, SweepDirectory
+from core.rundir import ERROR, SPEC, SWEEP, RunDirectory, SweepDirectory
+from core.sweep_file import SweepRecord, known_sweep_file
+from launchers.asked import code_line
 from launchers.condition import UNUSED, condition, long_logs
 from launchers.slurm.queue import Queued, SlurmDoesNotAnswer, read_queue, submitted_runs
 from training.records import is_locked, read_spec
 from training.spec import RunSpec
 
+NO_FOLDER = f"named in {SWEEP}, no folder"
 State = Literal["complete", "running", "queued", "failed", "stopped", "lost", "missing", "broken"]
 
 
@@ -30,7 +34,7 @@ class RunStatus:
 
     States: complete (result.json), running (a live process holds it, or Slurm runs it), queued (Slurm will start it),
     failed (error.txt), stopped (started, can be resumed), lost (submitted, neither complete nor queued any more),
-    missing (never started), broken (its files cannot be read).
+    missing (never started; or named in sweep.json and not on the disk), broken (its files cannot be read).
     """
 
     run: str
@@ -112,15 +116,20 @@ def _last_line(run: RunDirectory) -> str:
 
 
 def sweep_status(directory: Path) -> list[RunStatus]:
-    """Every run directory of a sweep, by name.
+    """Every run directory of a sweep, and every run that its sweep.json names and that has none, by name.
 
     Raises:
       BadInput: no such folder, or no run in it.
     """
     runs = SweepDirectory(directory).runs()
-    if not runs:
-        raise BadInput(f"{directory}: holds no run (no folder with a {SPEC})")
-    return [run_status(run.path) for run in runs]
+    record, damage = known_sweep_file(directory)
+    names = {run.name for run in runs}
+    absent = sorted(set(record["runs"]) - names) if record else []
+    if not runs and not absent:
+        raise BadInput(damage or f"{directory}: holds no run (no folder with a {SPEC})")
+    rows = [run_status(run.path) for run in runs]
+    rows += [RunStatus(name, "missing", 0, None, None, NO_FOLDER) for name in absent]
+    return sorted(rows, key=lambda row: row.run) if absent else rows
 
 
 def join_queue(rows: list[RunStatus], directory: Path) -> tuple[list[RunStatus], str]:
@@ -158,8 +167,9 @@ def _join(row: RunStatus, job: Queued | None, batch: Path | None, directory: Pat
 def show_status(directory: Path, *, as_json: bool = False) -> None:
     """Print the table, the totals, and where recorded code or corpus differ."""
     rows, warning = join_queue(sweep_status(directory), directory)
-    if warning:
-        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
+    record, damage = known_sweep_file(directory)
+    for said in filter(None, (warning, damage)):
+        print(f"warning: {said}", file=sys.stderr)  # noqa: T201
     if as_json:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))  # noqa: T201
         return
@@ -187,6 +197,12 @@ def show_status(directory: Path, *, as_json: bool = False) -> None:
     console.print(table)
     counts = {state: sum(row.state == state for row in rows) for state in sorted({row.state for row in rows})}
     console.print(f"{len(rows)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    absent = [row.run for row in rows if row.note == NO_FOLDER]
+    if absent:
+        console.print(
+            f"warning: {len(absent)} runs are missing: {SWEEP} names them and they have no folder: "
+            f"{', '.join(absent[:3])}{f' and {len(absent) - 3} more' if len(absent) > 3 else ''}"
+        )
     unused = [row.run for row in rows if row.state == "broken" or row.note.startswith(UNUSED)]
     if unused:
         console.print(
@@ -199,3 +215,19 @@ def show_status(directory: Path, *, as_json: bool = False) -> None:
             console.print(
                 f"warning: the runs record {len(seen)} different {what}s: {', '.join(x[:12] for x in seen)}"
             )
+    if record is not None:
+        for line in _what_it_is(record):
+            print(line)  # noqa: T201  whole, to be copied, however wide the terminal is
+
+
+def _what_it_is(record: SweepRecord) -> list[str]:
+    """Question, code and command of a sweep.json."""
+    said = [f"question: {record['question']}"] if record.get("question") else []
+    if copied := record.get("copied"):
+        sources = ", ".join(sorted({one["sweep"] for one in copied.values()}))
+        said.append(f"{len(copied)} runs were copied from {sources}")
+    said.append(code_line(record.get("commit"), record.get("diff_sha256")))
+    if command := record.get("command"):
+        where = f", in {record['folder']}" if record.get("folder") not in (None, os.getcwd()) else ""
+        said.append(f"asked for on {record.get('created', '')[:10]}{where}: {command}")
+    return [printable(line, most=10_000) for line in said]

@@ -5,6 +5,7 @@ An engine is found by its place: launchers/engines/NAME.py, with a function `sub
 """
 
 import dataclasses
+import functools
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,7 @@ class Request:
       cache: folder of corpora, compiled programs and measured sizes of packs, on this machine.
       flags: of the command line.
       site: the site file, tables of other engines among it.
+      begin: is called before the first run is sent or written, once nothing is left to be refused.
     """
 
     specs: Sequence[RunSpec]
@@ -76,6 +78,7 @@ class Request:
     cache: Path
     flags: SubmitFlags
     site: Mapping[str, Any]
+    begin: Callable[[], None] = lambda: None
 
     def table(self, engine: str) -> object:
         """The engine's own table of the site file; --pack wins over its key."""
@@ -101,8 +104,17 @@ def engine_names() -> list[str]:
     return sorted(path.stem for path in ENGINES.glob("*.py") if not path.stem.startswith("_"))
 
 
-def send(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: SubmitFlags) -> str:
+def send(
+    specs: Sequence[RunSpec],
+    directory: Path,
+    cache: Path,
+    flags: SubmitFlags,
+    begin: Callable[[], None] = lambda: None,
+) -> str:
     """Send a sweep to the engine that the flags name; returns what to tell the user.
+
+    Args:
+      begin: is called before the first run is sent or written.
 
     Raises:
       BadInput: an unknown engine, a wrong flag or site key, or an engine that does not answer.
@@ -113,7 +125,11 @@ def send(specs: Sequence[RunSpec], directory: Path, cache: Path, flags: SubmitFl
     if flags.pack is not None:
         parse_pack(flags.pack)
     engine = cast(Engine, importlib.import_module(f"launchers.engines.{flags.backend}"))
-    return engine.submit(Request(specs, directory, cache, flags, read_site(flags.site)))
+    begin = functools.cache(begin)
+    said = engine.submit(Request(specs, directory, cache, flags, read_site(flags.site), begin))
+    if not flags.dry_run:  # an engine that has not called it
+        begin()
+    return said
 
 
 def written_only(request: Request, engine: str, write: Callable[[Path], Sequence[Path]]) -> str:
@@ -130,6 +146,7 @@ def written_only(request: Request, engine: str, write: Callable[[Path], Sequence
     folder = request.directory / engine
     with writes(folder):
         paths = write(folder)
+    request.begin()
     return (
         json.dumps([str(path) for path in paths]) if request.flags.json else f"{len(paths)} files in {folder}"
     )

@@ -116,7 +116,7 @@ def spread(mesh: Mesh, batch: np.ndarray) -> np.ndarray | jax.Array:
     return jax.make_array_from_callback(batch.shape, place, lambda index: batch[index])
 
 
-def _mesh() -> AbstractMesh | None:
+def partitioned() -> AbstractMesh | None:
     """The mesh that the partitioner spreads arrays over; None where none is set, or inside `shard_map`."""
     mesh = jax.sharding.get_abstract_mesh()
     return None if mesh.empty or mesh.are_all_axes_manual else mesh
@@ -124,7 +124,7 @@ def _mesh() -> AbstractMesh | None:
 
 def constrain(x: jax.Array, names: Sequence[str]) -> jax.Array:
     """Hold an activation to the sharding of its logical axes; no change where no mesh is set."""
-    return x if _mesh() is None else jax.lax.with_sharding_constraint(x, specification(names))
+    return x if partitioned() is None else jax.lax.with_sharding_constraint(x, specification(names))
 
 
 def on_each_device(function: Callable[..., jax.Array], names: Sequence[str]) -> Callable[..., jax.Array]:
@@ -132,7 +132,7 @@ def on_each_device(function: Callable[..., jax.Array], names: Sequence[str]) -> 
 
     For what the partitioner cannot cut. `function` itself where there is one device or no mesh is set.
     """
-    mesh = _mesh()
+    mesh = partitioned()
     if mesh is None or mesh.size == 1:
         return function
     place = specification(names)
@@ -141,5 +141,5 @@ def on_each_device(function: Callable[..., jax.Array], names: Sequence[str]) -> 
 
 def shards(name: str) -> int:
     """Into how many parts the current mesh cuts the logical axis `name`; 1 where no mesh is set."""
-    mesh = _mesh()
+    mesh = partitioned()
     return 1 if mesh is None else math.prod(mesh.shape[axis] for axis in RULES[name])

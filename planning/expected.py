@@ -1,10 +1,20 @@
-"""What a sweep was expected to teach, written beside its runs before the first of them: the report says what came."""
+"""What is written beside a sweep's runs before the first of them: what was asked for, and what it is to teach.
+
+The report says what came.
+"""
 
 from core.errors import BadInput
 from core.files import write_json
 from core.rundir import SweepDirectory
 from experiments.command import AskedSweep
+from launchers.asked import put_down
 from planning.flags import PlanFlags
+
+
+def write_down(study: AskedSweep) -> None:
+    """Write runs/<sweep>/sweep.json and plan/expected.json. Raises as `put_down`."""
+    put_down(study.directory, study.asked)
+    write_expected(study)
 
 
 def write_expected(study: AskedSweep) -> None:

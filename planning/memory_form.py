@@ -10,7 +10,7 @@ from model.parameters import layout, leaves
 from training.spec import RunSpec
 
 FLOAT32_BYTES = 4
-STATE_COPIES = 3  # parameters and the two moments of Adam, float32
+MOMENTS = 2  # of an optimizer that does not say how many
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 
 Mesh = tuple[int, int, int]  # devices along data, fsdp, tensor
@@ -52,6 +52,10 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choose.Device
     sizes = [(form.padded(leaf.shape), leaf.is_matrix) for leaf in leaves(layout(model))]
     matrices = sum(size for size, is_matrix in sizes if is_matrix)
     stored = (matrices // (fsdp * tensor) + sum(size for size, _ in sizes) - matrices) * FLOAT32_BYTES
+    of_blocks = sum(form.padded(leaf.shape) for leaf in leaves(layout(model)["blocks"]) if leaf.is_matrix)
+    moments = spec.optim.declared.get("MOMENTS", MOMENTS)
+    fewer = moments - spec.optim.declared.get("MOMENTS_OF_MATRICES", moments)
+    state = (1 + moments) * stored - fewer * of_blocks // (fsdp * tensor) * FLOAT32_BYTES
     microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
     tokens = max(length, spec.batch_tokens // microbatches // (data * fsdp))
     kept = _block_floats_per_token(model, device, length, tensor)
@@ -76,7 +80,7 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choose.Device
         weights += matrices // tensor // model.depth * FLOAT32_BYTES  # one block's gathered parameters
     working = _working_floats(model, device, length, sequences, tensor) * FLOAT32_BYTES
     scratch = weights + round(tokens * activations * item + working) + logits * FLOAT32_BYTES
-    return Bytes(STATE_COPIES * stored, scratch, "estimated")
+    return Bytes(state, scratch, "estimated")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 from core.errors import BadInput
 from core.records import CorpusRecord
 from core.rundir import RunDirectory, SweepDirectory
+from data.skills import stream_fingerprint
 from training.spec import RunSpec
 
 Key = tuple[Any, ...]  # the fields of a specification that name text and tokenizer
@@ -72,6 +73,17 @@ def check_sweep(sweep: SweepDirectory, begin: Mapping[str, tuple[RunSpec, Corpus
             f"{sweep.path}: {what} of data.corpus={key[0]!r}, data.tokenizer={key[2]!r} changed since {runs} began "
             f"({_marks(record, here)}); restore it, take another --name for the new one, or delete those runs"
         )
+
+
+def reads_the_same(spec: RunSpec, fingerprint: str | None, record: CorpusRecord) -> bool:
+    """Whether a run has read what this spec is to read here.
+
+    Args:
+      fingerprint: of the tokens that are here; None where nobody has prepared them.
+      record: what the run's env.json says.
+    """
+    skills = stream_fingerprint(spec.data.skills, spec.data.skill_tokens)
+    return record["fingerprint"] == fingerprint and record.get("skills", "") == skills
 
 
 def _key(spec: RunSpec) -> Key:

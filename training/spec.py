@@ -8,8 +8,9 @@ import dataclasses
 import functools
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from core import bounds, discover
 from core.bounds import INT32, Allowed
@@ -25,6 +26,8 @@ HERE = Path(__file__).resolve().parent
 # A run's name is a folder in its sweep and nothing else: never a path, never an option, never hidden.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
+NUMBERS_OF_SOME = ("beta1", "beta2", "epsilon", "momentum")  # fields of OptimConfig that some optimizers read
+
 # The step is taken in float32, so ranges say what is left of a number there.
 Average = Annotated[float, Allowed(0, 1 - 2**-24, "1 in float32: the average would never take anything in")]
 Tokens = Annotated[int, Allowed(1, 10**18, "no machine reads more")]
@@ -38,7 +41,8 @@ class OptimConfig:
     Attributes:
       name: a file of training/optimizers/.
       learning_rate: peak.
-      beta1, beta2, epsilon: of Adam.
+      beta1, beta2, epsilon: of Adam; beta1 also of lion and schedule_free, where it weighs two directions.
+      momentum: share of the average of gradients that a step keeps; null for the optimizer's own default.
       weight_decay: decoupled from the gradient; how much of a parameter each step removes follows from `decay`.
       decay: coupled removes learning_rate * weight_decay (as PyTorch's AdamW does); independent removes
         weight_decay * learning_rate / peak, so that the peak can change without it (Loshchilov and Hutter's form;
@@ -78,10 +82,14 @@ class OptimConfig:
         default="coupled", metadata={"identity": "if set"}
     )
     name: str = dataclasses.field(default="adamw", metadata={"identity": "if set"})
+    momentum: Annotated[
+        float | None, Allowed(0, 1 - 2**-24, "1 in float32: the average would never take anything in")
+    ] = dataclasses.field(default=None, metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         bounds.check(self, "optim.")
         discover.check("optim.name", self.name, HERE / "optimizers")
+        self._check_optimizer()
         if self.decay not in ("coupled", "independent"):
             raise BadInput(f"optim.decay={self.decay!r}: must be one of coupled, independent")
         # A peak above 1 diverges by itself, and is then told to be the cause.
@@ -95,6 +103,32 @@ class OptimConfig:
             raise BadInput(
                 f"optim.cooldown_tokens={self.cooldown_tokens}: only schedule wsd has a cooldown, "
                 f"not {self.schedule}"
+            )
+
+    @property
+    def declared(self) -> Mapping[str, Any]:
+        """The constants of the optimizer's file (training/optimizers/__init__.py says what they mean)."""
+        return discover.declared(HERE / "optimizers", self.name)
+
+    def _check_optimizer(self) -> None:
+        """Refuse what the optimizer would not read, and a cooldown where it needs none."""
+        reads = self.declared.get("READS", NUMBERS_OF_SOME)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in NUMBERS_OF_SOME and field.name not in reads and value != field.default:
+                raise BadInput(
+                    f"optim.{field.name}={value:g}: optim.name={self.name} has no such number; it reads "
+                    f"{', '.join(reads) or 'none of its own'}"
+                )
+        if not self.declared.get("COOLDOWN", True) and (self.cooldown_tokens or self.schedule == "cosine"):
+            wrong = (
+                f"optim.cooldown_tokens={self.cooldown_tokens}"
+                if self.cooldown_tokens
+                else "optim.schedule=cosine"
+            )
+            raise BadInput(
+                f"{wrong}: optim.name={self.name} averages its weights instead; must be optim.cooldown_tokens=0 and "
+                "optim.schedule constant or wsd"
             )
 
 
@@ -137,6 +171,11 @@ class RunSpec:
         discover.check("objective", self.objective, HERE / "objectives")
         length = self.data.sequence_length
         bounds.check(self)
+        if self.model.parametrization == "mup" and not self.optim.declared.get("MUP", False):
+            raise BadInput(
+                f"model.parametrization=mup: how the learning rate of optim.name={self.optim.name} must follow the "
+                "width is not measured here; must be standard, or optim.name=adamw"
+            )
         if self.batch_tokens % length:
             raise BadInput(
                 f"batch_tokens={self.batch_tokens}: must be a multiple of data.sequence_length={length}"

@@ -66,12 +66,21 @@ def state_shardings(
     """Shardings of a state: what has the shape of a parameter lies where that lies, everything else everywhere."""
     everywhere = sharding.everywhere(mesh)
     params = sharding.parameter_shardings(config, mesh)
+
+    def place_of(moment: Any, parameter: Any, place: Any) -> Any:
+        if isinstance(
+            moment, optax.MaskedNode
+        ):  # a parameter of which this part of the optimizer keeps nothing
+            return moment
+        return place if moment.shape == parameter.shape else everywhere
+
     moments = optax.tree_map_params(
         optimizer(optim, config),
-        lambda moment, parameter, place: place if moment.shape == parameter.shape else everywhere,
+        place_of,
         abstract.moments,
         abstract.params,
         params,
         transform_non_params=lambda _: everywhere,
+        is_leaf=lambda node: isinstance(node, optax.MaskedNode),
     )
     return TrainState(params=params, moments=moments, key=everywhere, step=everywhere)

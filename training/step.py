@@ -65,7 +65,8 @@ def train_step_function(program: Program) -> Step:
 
     def step(state: TrainState, batch: Batch, hyper: Hyper) -> tuple[TrainState, Metrics]:
         with products_as(program.model):
-            metrics, grads = accumulate(state.params, batch, hyper)
+            place = optimizers.gradient_point(optimizer, hyper, state.params, state.moments)
+            metrics, grads = accumulate(place, batch, hyper)
             grad_norm = optax.global_norm(grads)
             transformation = optimizer.transformation(hyper, program.model, program.decay_all)
             updates, moments = transformation.update(grads, state.moments, state.params)

@@ -4,11 +4,31 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from analysis.fit.objectives import FitObjective
 from analysis.laws.base import Columns, Law
 from core.errors import BadInput
 
+MOST_RESAMPLES = 1_000_000
 NARROW_DECADES = 1.0
 SIGNED_ROOM = 10.0  # how many spans of the target below its smallest value a floor of either sign may lie
+
+
+def check_choices(law: Law, objective: FitObjective, bootstrap: int, wild: bool, level: float) -> None:
+    """Refuse (BadInput) options that do not go together or are out of range."""
+    if not law.logarithmic and objective.space == "log":
+        raise BadInput(
+            f"space 'log' is not allowed for law {law.name}: its {law.target} may be zero; use linear"
+        )
+    if bootstrap < 0 or bootstrap == 1 or bootstrap > MOST_RESAMPLES:
+        raise BadInput(
+            f"bootstrap {bootstrap} is not allowed; it is 0 or at least 2 resamples, at most {MOST_RESAMPLES:,}"
+        )
+    if wild and objective.asymmetry != 1:
+        raise BadInput(
+            f"--wild flips residuals, which asymmetry {objective.asymmetry:g} tells apart; resample rows instead"
+        )
+    if not 0 < level < 1:
+        raise BadInput(f"level {level!r} is not allowed; it lies between 0 and 1")
 
 
 def with_derived(
@@ -79,16 +99,23 @@ def kept_rows(
     return {name: values[keep] for name, values in kept.items()}, None if labels is None else labels[keep]
 
 
-def signed_law(law: Law, space: str, columns: Columns) -> tuple[Law, Columns]:
-    """The law and its columns where the target may have either sign: both as they are, or moved above zero.
+def signed_law(law: Law, space: str, columns: Columns, asked: bool = False) -> tuple[Law, Columns]:
+    """The law and its columns where the target or its floor may have either sign: both as they are, or moved above zero.
 
     In linear space a constant added to target and floor changes no residual.
 
+    Args:
+      asked: let the floor be negative though no value of the target is: a loss from which something was taken off.
+
     Raises:
-      BadInput: values of zero or less that a law without a floor cannot have.
+      BadInput: values of zero or less that a law without a floor cannot have, or `asked` where it cannot be.
     """
     target = np.asarray(columns.get(law.target, ()), dtype=np.float64)
-    if space != "linear" or not law.logarithmic or not target.size or not (target <= 0).any():
+    if asked and space != "linear":
+        raise BadInput("--signed-floor needs --space linear: a loss of either sign has no logarithm")
+    if asked and law.floor is None:
+        raise BadInput(f"--signed-floor: law {law.name} has no floor; choose a law with one")
+    if space != "linear" or not law.logarithmic or not target.size or not (asked or (target <= 0).any()):
         return law, columns
     if law.floor is None:
         raise BadInput(

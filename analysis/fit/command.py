@@ -58,6 +58,8 @@ def fit(
     robust: Robust = "huber",
     delta: float = 1e-3,
     space: Space | None = None,
+    asymmetry: float = 1.0,
+    signed_floor: bool = False,
     drop_worst: int = 0,
     bootstrap: int = 0,
     cluster: str | None = None,
@@ -77,6 +79,8 @@ def fit(
       robust: Huber, absolute or squared residuals
       delta: where Huber turns from square to absolute
       space: residuals of the logarithm (default for losses) or of the value itself
+      asymmetry: weight of a row that is predicted too high over one predicted too low; above 1 follows the lower edge
+      signed_floor: let the floor be negative, with --space linear, for losses from which something was taken off
       drop_worst: leave out that many rows of the largest loss
       bootstrap: resamples; without, asymptotic and profile intervals
       cluster: column whose rows of one label share their luck; run, where its labels repeat; none for independent rows
@@ -104,6 +108,8 @@ def fit(
         "robust": robust,
         "delta": delta,
         "space": space,
+        "asymmetry": asymmetry,
+        "signed_floor": signed_floor,
         "drop_worst": drop_worst,
         "fixed": cli.numbers(fix, "--fix"),
         "seed": seed,

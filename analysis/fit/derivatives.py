@@ -23,8 +23,15 @@ from analysis.laws.base import Law
 Derivatives = Callable[..., tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]]
 
 
-def huber_rows(residual: jax.Array, weight: jax.Array, delta: jax.Array) -> tuple[jax.Array, ...]:
-    """Per row: the weighted Huber value, its first derivative, its second, and the reweighting factor."""
+def huber_rows(
+    residual: jax.Array, weight: jax.Array, delta: jax.Array, asymmetry: float = 1.0
+) -> tuple[jax.Array, ...]:
+    """Per row: the weighted Huber value, its first derivative, its second, and the reweighting factor.
+
+    Residuals are predicted less observed here; a positive one weighs `asymmetry` times.
+    """
+    if asymmetry != 1.0:
+        weight = weight * jnp.where(residual > 0, asymmetry, 1.0)
     size = jnp.abs(residual)
     inner = jnp.minimum(size, delta)
     value = weight * inner * (size - inner / 2)
@@ -35,12 +42,12 @@ def huber_rows(residual: jax.Array, weight: jax.Array, delta: jax.Array) -> tupl
     return value, slope, curvature, reweight
 
 
-def derivatives_of(law: Law, space: str) -> Derivatives:
+def derivatives_of(law: Law, space: str, asymmetry: float = 1.0) -> Derivatives:
     """The fastest exact derivatives that the law allows, for residuals in `space`."""
-    return power_sum_derivatives(law, space) if law.terms else forward_derivatives(law, space)
+    return (power_sum_derivatives if law.terms else forward_derivatives)(law, space, asymmetry)
 
 
-def forward_derivatives(law: Law, space: str) -> Derivatives:
+def forward_derivatives(law: Law, space: str, asymmetry: float = 1.0) -> Derivatives:
     """Derivatives by differentiating the law's formula: forward for slopes, forward over reverse for curvature."""
     size = len(law.parameters)
 
@@ -60,7 +67,7 @@ def forward_derivatives(law: Law, space: str) -> Derivatives:
             return lambda *point: jax.jvp(model, point, direction(position))[1]
 
         value_RL, slope_RL, curvature_RL, reweight_RL = huber_rows(
-            model(*point) - observed_LR.T, w_LR.T, delta_L
+            model(*point) - observed_LR.T, w_LR.T, delta_L, asymmetry
         )
         jacobian = [slope_along(position)(*point) for position in range(size)]
         gradient = [jnp.sum(slope_RL * column, axis=0) for column in jacobian]
@@ -90,7 +97,7 @@ def forward_derivatives(law: Law, space: str) -> Derivatives:
     return evaluate
 
 
-def power_sum_derivatives(law: Law, space: str) -> Derivatives:
+def power_sum_derivatives(law: Law, space: str, asymmetry: float = 1.0) -> Derivatives:
     """Closed-form derivatives of a sum of powers: a few matrix products between rows and monomials of the logs."""
     size, count = len(law.parameters), len(law.terms)
     columns = tuple(dict.fromkeys(column for term in law.terms for column, _, _ in term.powers))
@@ -131,7 +138,7 @@ def power_sum_derivatives(law: Law, space: str) -> Derivatives:
         value_LR = sum(terms[1:], terms[0])
         shares = [term / value_LR for term in terms]
         model_LR = jnp.log(value_LR) if space == "log" else value_LR
-        rows = huber_rows(model_LR - observed_LR, w_LR, delta_L[:, None])
+        rows = huber_rows(model_LR - observed_LR, w_LR, delta_L[:, None], asymmetry)
         loss_LR, slope_LR, curvature_LR, reweight_LR = rows
         if space == "log":
             first_LR, data_LR = slope_LR, curvature_LR - slope_LR

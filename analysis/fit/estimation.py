@@ -75,7 +75,8 @@ def estimation_of(
     weights = np.asarray(columns.get("weight", np.ones(observed.shape[0])), dtype=np.float64)
     scale = float(np.std(observed)) or 1.0
     return Estimation(
-        law, objective, Problem(law, objective.space, centring.apply(features), observed, weights), centring,
+        law, objective,
+        Problem(law, objective.space, centring.apply(features), observed, weights, objective.asymmetry), centring,
         Box(lower, upper, objective.target_delta(scale)), tuple(fixed),
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fit.checks import check_fit, checked_fixed, kept_rows, signed_law, usable_columns
+from analysis.fit.checks import check_choices, check_fit, checked_fixed, kept_rows, signed_law, usable_columns
 from analysis.fit.clusters import clusters_of, correlation_warning, few_clusters, left_out
 from analysis.fit.estimation import Estimation, estimation_of
 from analysis.fit.frontier import compute_optimal
@@ -147,6 +147,7 @@ class Fit:
             "robust": self.objective.robust,
             "delta": self.objective.delta,
             "space": self.objective.space,
+            **({"asymmetry": self.objective.asymmetry} if self.objective.asymmetry != 1 else {}),
             **({"shift": self.law.shift} if self.law.shift else {}),
             "n": self.n,
             "dropped": self.dropped,
@@ -192,7 +193,12 @@ class Fit:
             )
             return cls(
                 law=law,
-                objective=FitObjective(stored["robust"], float(stored["delta"]), stored["space"]),
+                objective=FitObjective(
+                    stored["robust"],
+                    float(stored["delta"]),
+                    stored["space"],
+                    float(stored.get("asymmetry", 1.0)),
+                ),
                 value=_number(stored["objective"]),
                 n=int(stored["n"]),
                 parameters=parameters,
@@ -227,6 +233,8 @@ def fit_law(
     robust: str = "huber",
     delta: float = 1e-3,
     space: str | None = None,
+    asymmetry: float = 1.0,
+    signed_floor: bool = False,
     bootstrap: int = 0,
     cluster: str | np.ndarray | None = None,
     wild: bool = False,
@@ -243,7 +251,8 @@ def fit_law(
     Args:
       law: a law or its name.
       columns: arrays of equal length: the law's inputs and target; optional `weight`; labels for `cluster`.
-      robust, delta, space: the objective; space defaults to log for laws of the loss, linear for the others.
+      robust, delta, space, asymmetry: the objective; space defaults to log for laws of the loss, linear for the others.
+      signed_floor: let the floor be negative though every loss is positive, in linear space.
       bootstrap: resamples; 0 gives asymptotic errors and profile intervals.
       cluster: labels, or the name of their column: rows of one label share their luck and are left out or resampled
         together. By default the column `run` where its labels repeat; "none" for independent rows.
@@ -258,12 +267,12 @@ def fit_law(
         evaluated anywhere near its starts on this table.
     """
     law = get_law(law) if isinstance(law, str) else law
-    objective = FitObjective(robust, delta, space or ("log" if law.logarithmic else "linear"))
-    _check_choices(law, objective.space, bootstrap, level)
+    objective = FitObjective(robust, delta, space or ("log" if law.logarithmic else "linear"), asymmetry)
+    check_choices(law, objective, bootstrap, wild, level)
     fixed = checked_fixed(law, fixed or {})
     cluster, clustered = clusters_of(columns, cluster)
     columns, labels = kept_rows(law, columns, cluster, drop_worst)
-    law, columns = signed_law(law, objective.space, columns)
+    law, columns = signed_law(law, objective.space, columns, signed_floor)
     table, derived_from = usable_columns(law, columns)
     free = len(law.parameters) - len(fixed)
     warnings = [*table_warnings, *derived_from, *check_fit(law, table, free), *clustered]
@@ -316,22 +325,6 @@ def fit_law(
         dropped=drop_worst,
         warnings=tuple(dict.fromkeys(warnings)),
     )
-
-
-MOST_RESAMPLES = 1_000_000
-
-
-def _check_choices(law: Law, space: str, bootstrap: int, level: float) -> None:
-    if not law.logarithmic and space == "log":
-        raise BadInput(
-            f"space 'log' is not allowed for law {law.name}: its {law.target} may be zero; use linear"
-        )
-    if bootstrap < 0 or bootstrap == 1 or bootstrap > MOST_RESAMPLES:
-        raise BadInput(
-            f"bootstrap {bootstrap} is not allowed; it is 0 or at least 2 resamples, at most {MOST_RESAMPLES:,}"
-        )
-    if not 0 < level < 1:
-        raise BadInput(f"level {level!r} is not allowed; it lies between 0 and 1")
 
 
 @dataclass(frozen=True)

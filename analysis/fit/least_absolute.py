@@ -8,6 +8,7 @@ this converges quadratically (Osborne and Watson 1971).
 import numpy as np
 
 from analysis.fit.estimation import Estimation, jacobian, predicted
+from analysis.fit.objectives import side_weights
 
 OUTER = 30
 TOLERANCES = {
@@ -19,14 +20,18 @@ TOLERANCES = {
 def polish(estimation: Estimation, point: np.ndarray) -> np.ndarray:
     """A point no worse than `point` (centred) in the sum of absolute residuals."""
     law, problem = estimation.law, estimation.problem
+
+    def total(residual: np.ndarray) -> float:
+        return float(np.sum(problem.weights * side_weights(residual < 0, problem.asymmetry) * np.abs(residual)))
+
     free = np.flatnonzero(estimation.box.free)
     best = point.copy()
     residual = problem.observed - predicted(law, problem, best)
-    objective = float(np.sum(problem.weights * np.abs(residual)))
+    objective = total(residual)
     radius = np.inf
     for _ in range(OUTER):
         matrix = jacobian(law, problem, best)[:, free]
-        step = linear_least_absolute(matrix, residual, problem.weights)
+        step = linear_least_absolute(matrix, residual, problem.weights, problem.asymmetry)
         size = float(np.max(np.abs(step), initial=0.0))
         if size == 0:
             break
@@ -34,7 +39,7 @@ def polish(estimation: Estimation, point: np.ndarray) -> np.ndarray:
         trial[free] += step * min(1.0, radius / size)
         trial = np.clip(trial, estimation.box.lower, estimation.box.upper)
         moved = problem.observed - predicted(law, problem, trial)
-        value = float(np.sum(problem.weights * np.abs(moved)))
+        value = total(moved)
         if value < objective:
             best, residual, objective = trial, moved, value
             radius *= 2.0
@@ -45,10 +50,13 @@ def polish(estimation: Estimation, point: np.ndarray) -> np.ndarray:
     return best
 
 
-def linear_least_absolute(matrix: np.ndarray, right: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def linear_least_absolute(
+    matrix: np.ndarray, right: np.ndarray, weights: np.ndarray, asymmetry: float = 1.0
+) -> np.ndarray:
     """argmin over s of sum w |right - matrix s|, exactly; matrix of shape (rows, columns). Zeros where there is none.
+    What is negative in right - matrix s weighs `asymmetry` times.
 
-    Solved as its dual, max right . u with matrix' u = 0 and |u| <= w, which has as many constraints as the matrix has
+    Solved as its dual, max right . u with matrix' u = 0 and -asymmetry w <= u <= w, which has as many constraints as the matrix has
     columns; s is what a unit of each constraint is worth (Barrodale and Roberts 1973).
     """
     # Imported here: it takes a quarter of a second, which only L1 fits need.
@@ -63,7 +71,7 @@ def linear_least_absolute(matrix: np.ndarray, right: np.ndarray, weights: np.nda
         -right / unit,
         A_eq=(matrix / scale).T,
         b_eq=np.zeros(columns),
-        bounds=np.stack([-weights, weights], axis=1),
+        bounds=np.stack([-asymmetry * weights, weights], axis=1),
         method="highs",
         options=TOLERANCES,
     )

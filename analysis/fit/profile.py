@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from analysis.fit.estimation import Estimation, predicted
+from analysis.fit.objectives import side_weights
 from analysis.fit.solver import Box, solve
 from analysis.fit.uncertainty import Sandwich, quadratic_chance
 
@@ -85,9 +86,10 @@ def _thresholds(
     rows = problem.observed.size
     quantile = stdtrit(spread.degrees or max(rows - int(free.sum()), 1), 0.5 + level / 2) ** 2
     residual = predicted(estimation.law, problem, point) - problem.observed
-    delta = float(estimation.box.delta)
-    chance = float(np.average(quadratic_chance(residual, delta), weights=problem.weights))
-    squares = float(np.average(np.clip(residual, -delta, delta) ** 2, weights=problem.weights))
+    delta, asymmetry = float(estimation.box.delta), problem.asymmetry
+    slope = np.clip(residual, -delta, delta) * side_weights(residual > 0, asymmetry)
+    chance = float(np.average(quadratic_chance(residual, delta, asymmetry), weights=problem.weights))
+    squares = float(np.average(slope**2, weights=problem.weights))
     equal = squares * rows / max(rows - int(free.sum()), 1) / max(chance, 1e-300)
     back = np.linalg.inv(estimation.centring.matrix)
     variance = np.diag(back @ np.nan_to_num(spread.covariance) @ back.T)

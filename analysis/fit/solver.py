@@ -51,6 +51,7 @@ class Problem:
       features: centred columns, each of length R (see `Law.features`).
       observed: observations in `space`, shape (R,) or (J, R) for J jobs.
       weights: row weights, shape (R,) or (J, R).
+      asymmetry: what an over-predicted row weighs beside an under-predicted one.
     """
 
     law: Law
@@ -58,6 +59,7 @@ class Problem:
     features: Mapping[str, np.ndarray]
     observed: np.ndarray
     weights: np.ndarray
+    asymmetry: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class _Queue:
         lower, upper, delta = np.zeros((lanes, size)), np.zeros((lanes, size)), np.ones(lanes)
         owner = np.full(lanes, -1)
         with float64_on_cpu():
-            advance = _advance(problem.law, problem.space)
+            advance = _advance(problem.law, problem.space, problem.asymmetry)
             device_features = {key: jnp.asarray(values) for key, values in features.items()}
             while True:
                 finished = np.flatnonzero(state["done"] & (owner >= 0))
@@ -213,9 +215,9 @@ def _empty_state(lanes: int, size: int) -> dict[str, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=64)
-def _advance(law: Law, space: str):
+def _advance(law: Law, space: str, asymmetry: float = 1.0):
     """The compiled program that moves a full set of lanes by up to INNER_ITERATIONS iterations."""
-    derivatives = derivatives_of(law, space)
+    derivatives = derivatives_of(law, space, asymmetry)
 
     def iterate(state, features, observed_LR, w_LR, lower, upper, delta, max_iterations):
         fresh = jnp.isinf(state["objective"])

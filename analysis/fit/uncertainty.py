@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import erf, ndtr, stdtrit
 
 from analysis.fit.estimation import Estimation, jacobian, predicted
+from analysis.fit.objectives import side_weights
 from analysis.fit.solver import Solutions, solve
 
 ASYMPTOTIC_DRAWS = 2000
@@ -139,10 +140,11 @@ def sandwich(
     problem = estimation.problem
     residual = predicted(estimation.law, problem, point) - problem.observed
     columns = jacobian(estimation.law, problem, point)
-    weights, delta = problem.weights, float(estimation.box.delta)
+    weights = problem.weights * side_weights(residual > 0, problem.asymmetry)
+    delta = float(estimation.box.delta)
     slope = weights * np.clip(residual, -delta, delta)
     exact = np.where(np.abs(residual) <= delta, weights, 0.0)
-    smooth = weights * quadratic_chance(residual, delta)
+    smooth = problem.weights * quadratic_chance(residual, delta, problem.asymmetry)
     free = estimation.box.free & (point > estimation.box.lower + 1e-9) & (point < estimation.box.upper - 1e-9)
     bread = hessian + columns.T @ ((smooth - exact)[:, None] * columns)
     scores = slope[:, None] * columns
@@ -163,16 +165,21 @@ def sandwich(
     return Sandwich(covariance, inverse)
 
 
-def quadratic_chance(residual: np.ndarray, delta: float) -> np.ndarray:
-    """Chance that each residual, moved by a normal of the kernel's bandwidth, is within delta.
+def quadratic_chance(residual: np.ndarray, delta: float, asymmetry: float = 1.0) -> np.ndarray:
+    """Chance that each residual (predicted less observed), moved by a normal of the kernel's bandwidth, is within delta;
+    the part of it above 0 counts `asymmetry` times.
 
     The bandwidth is the robust spread times n^(-1/5): wider ones overstate errors (`python -m bench.calibrate_fits`).
     """
     bandwidth = 1.4826 * float(np.median(np.abs(residual))) * residual.size**-0.2
     if bandwidth <= 0 or not np.isfinite(delta):
-        return (np.abs(residual) <= delta).astype(np.float64)
+        return (np.abs(residual) <= delta) * side_weights(residual > 0, asymmetry)
     root = math.sqrt(2) * bandwidth
-    return (erf((delta - residual) / root) + erf((delta + residual) / root)) / 2
+    below, above = erf((delta + residual) / root), erf((delta - residual) / root)
+    if asymmetry == 1.0:
+        return (above + below) / 2
+    zero = erf(residual / root)
+    return (asymmetry * (above + zero) + below - zero) / 2
 
 
 def asymptotic_draws(

@@ -1,8 +1,6 @@
 """Rows that do not belong to the curve of their budget (undertrained, diverged, mistyped): held apart and named.
 
-At each budget log loss is a smooth curve in log size: a constant, a line and two exponentials whose exponents are of
-the usual size (0.34 and 0.28 in Hoffmann et al. 2022), or without the line where there are few sizes. A row is held
-apart where leaving it out (or it and one more, so that two cannot hide each other) lowers the squares about these
+At each budget log loss is a smooth curve in log size (analysis/isoflop/curve.py). A row is held apart where leaving it out (or it and one more, so that two cannot hide each other) lowers the squares about these
 curves by more than the noise of all budgets together explains. That noise is taken with the worst rows of every budget
 left out, and what is then called more is simulated for the very design of the table, so that a clean table keeps all of
 its rows but one time in a hundred (tests/analysis/test_isoflop_apart.py). Nothing here depends on how many resamples
@@ -14,15 +12,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from analysis.isoflop.curve import curve_basis
 from analysis.isoflop.slices import Slice
 
-EXPONENT = 1 / 3
-FULL_SIZES, FEWEST_SIZES = 7, 5  # sizes of a budget from which the curve has four terms, and three
+FEWEST_SIZES = 5  # of a budget: one more than its curve has terms, and one to leave out
 LEVEL = 0.005  # of each of the two tests, over all budgets together
 SIMULATIONS = 1999
 SEED = 0
 QUIETEST = 5e-4  # relative noise of a run below which a curve's own misfit would count
 MOST_SHARE = 0.25  # of the rows of a budget
+COMMON_BUDGETS, COMMON_SHARE = 3, 0.3  # that have such rows at one end: then it is the curve that does not hold
 PAIRED_ROWS = 120  # of a budget, up to which pairs are tried
 
 
@@ -86,16 +85,14 @@ class _Curve:
 
 def held_apart(columns: Mapping[str, np.ndarray], slices: Sequence[Slice]) -> tuple[HeldApart, ...]:
     """Rows that are to be left out, in the order in which they were found; none of slices between runs."""
-    slices = [piece for piece in slices if not piece.interpolated]
+    planned = slices = [piece for piece in slices if not piece.interpolated]
     sizes = {id(piece): piece.rows_R.size for piece in slices}
     left_out: dict[int, HeldApart] = {}
     while True:
         curves = [(piece, curve) for piece in slices if (curve := _curve(columns, piece, left_out)) is not None]
-        if not curves:
-            return tuple(left_out.values())
-        found = _worst(columns, curves)
+        found = _worst(columns, curves) if curves else None
         if found is None:
-            return tuple(left_out.values())
+            return _without_common(left_out, columns, planned)
         piece, curve, places = found
         already = sum(row in left_out for row in piece.rows_R.tolist())
         if already + len(places) > MOST_SHARE * sizes[id(piece)]:
@@ -110,18 +107,37 @@ def held_apart(columns: Mapping[str, np.ndarray], slices: Sequence[Slice]) -> tu
             left_out[row] = HeldApart(row=row, flops=piece.flops, expected=expected, **own)
 
 
+def _without_common(
+    left_out: Mapping[int, HeldApart], columns: Mapping[str, np.ndarray], slices: Sequence[Slice]
+) -> tuple[HeldApart, ...]:
+    """Without rows that many budgets have at the same end and on the same side of their curves.
+
+    There no run went wrong: the curve does not hold so far from the valley.
+    """
+    kind_of: dict[int, tuple[bool, bool]] = {}
+    budgets: dict[tuple[bool, bool], set[int]] = {}
+    for place, piece in enumerate(slices):
+        inside = [row for row in piece.rows_R.tolist() if row not in left_out]
+        best = columns["params"][min(inside, key=lambda row: columns["loss"][row])] if inside else 0.0
+        for row in piece.rows_R.tolist():
+            if row in left_out:
+                entry = left_out[row]
+                kind_of[row] = (entry.params > best, entry.loss > entry.expected)
+                budgets.setdefault(kind_of[row], set()).add(place)
+    common = {
+        kind for kind, places in budgets.items() if len(places) >= max(COMMON_BUDGETS, COMMON_SHARE * len(slices))
+    }
+    return tuple(entry for row, entry in left_out.items() if kind_of[row] not in common)
+
+
 def _curve(columns: Mapping[str, np.ndarray], piece: Slice, left_out: Mapping[int, HeldApart]) -> _Curve | None:
     rows = np.array([row for row in piece.rows_R.tolist() if row not in left_out], dtype=int)
     params = columns["params"][rows]
     sizes = np.unique(params).size
     if sizes < FEWEST_SIZES:
         return None
-    x = np.log(params) - np.log(params).mean()
-    terms = [np.ones_like(x), np.sinh(EXPONENT * x), np.cosh(EXPONENT * x)]
-    if sizes >= FULL_SIZES:
-        terms.append(x)
-    basis, _ = np.linalg.qr(np.stack(terms, axis=1))
-    most_out = min(2 if rows.size <= PAIRED_ROWS else 1, rows.size - len(terms) - 1)
+    basis = curve_basis(np.log(params))
+    most_out = min(2 if rows.size <= PAIRED_ROWS else 1, rows.size - basis.shape[1] - 1)
     return _Curve(rows, basis, most_out) if most_out > 0 else None
 
 

@@ -6,72 +6,27 @@ noise of the runs is put on it again. Any other budget is listed with the reason
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from analysis.isoflop.apart import HeldApart, held_apart
-from analysis.isoflop.envelope import envelope
-from analysis.isoflop.growth import PROPER_SHARE, Valley, interval_of, power_laws
-from analysis.isoflop.hull import bracketed, lower_hull
+from analysis.isoflop.approach1 import by_envelope, by_hull
+from analysis.isoflop.bias import Bias, bias_of
+from analysis.isoflop.growth import Repeated, Valley, power_laws
+from analysis.isoflop.judge import MINIMA, Again, valley_of
+from analysis.isoflop.noise import Noise, Unit, noise_of, noises
+from analysis.isoflop.result import Isoflop, Method
+from analysis.isoflop.shape import LEVEL, cubic_test
 from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN, Kind, Slice, flops_of, make_slices, planned_budgets
-from analysis.isoflop.valleys import Minima, akima_minima, parabola_minima, parabola_values, pooled_noise
-from analysis.quantiles import finite_quantiles
+from analysis.isoflop.window import within
 from core.errors import BadInput
 
-Method = Literal["parabola", "akima", "hull", "envelope"]
+__all__ = ["Isoflop", "Method", "find_valleys"]
 JUDGING_REPETITIONS = (
     2000  # of noise, behind the verdict on a valley: as many however many resamples are asked for
 )
 FEWEST_REPETITIONS = 400  # behind the interval of a valley, where no bootstrap is asked for
-REPEATED_FREEDOM = 5  # seeds measure the noise if they leave so many degrees of freedom
-
-
-@dataclasses.dataclass(frozen=True)
-class Isoflop:
-    """Valleys and the power laws through them.
-
-    Attributes:
-      method: parabola, akima, hull or envelope.
-      valleys: by increasing budget.
-      slices: the losses behind each valley (empty for hull and envelope).
-      derived: a_opt and b_opt of N = k C^a, D = l C^b, with params_coefficient k and tokens_coefficient l; None
-        where there are too few valleys.
-      intervals: of a_opt and b_opt, by resampling; None where there are too few.
-      noise: relative standard deviation of one run's loss behind the verdicts; None where unknown.
-      warnings: one line each.
-      held_apart: rows that do not belong to the curve of their budget, by the numbers that the warnings call them.
-    """
-
-    method: str
-    valleys: tuple[Valley, ...]
-    slices: tuple[Slice, ...]
-    derived: dict[str, float | None]
-    intervals: dict[str, tuple[float, float] | None]
-    noise: float | None
-    warnings: tuple[str, ...]
-    held_apart: tuple[HeldApart, ...] = ()
-
-    def to_json(self, source: Mapping[str, Any]) -> dict[str, Any]:
-        """The contents of isoflop.json; `source` is `Table.source()`."""
-        valleys = [dataclasses.asdict(valley) for valley in self.valleys]
-        for valley in valleys:
-            valley["params_interval"] = _listed(valley["params_interval"])
-        return {
-            "method": self.method,
-            "valleys": valleys,
-            "derived": dict(self.derived),
-            "intervals": {name: _listed(value) for name, value in self.intervals.items()},
-            "noise": self.noise,
-            "held_apart": [dataclasses.asdict(row) for row in self.held_apart],
-            "warnings": list(self.warnings),
-            "input": dict(source),
-        }
-
-
-def _listed(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
 
 
 def find_valleys(
@@ -86,6 +41,11 @@ def find_valleys(
     noise: float | None = None,
     keep_all: bool = False,
     row_numbers: np.ndarray | None = None,
+    *,
+    noise_unit: Unit = "relative",
+    window: float | None = None,
+    exponent: float | None = None,
+    targets: Sequence[float] = (),
 ) -> Isoflop:
     """Find the best size at each budget and the power laws through the valleys.
 
@@ -94,14 +54,20 @@ def find_valleys(
       bootstrap: repetitions behind the intervals; 0 for none.
       level: of the intervals.
       kind, tolerance, min_points: see `make_slices`.
-      noise: relative standard deviation of one run's loss; None estimates it, from repeated (params, tokens)
-        where there are enough, else from the scatter about the parabolas.
+      noise: standard deviation of one run's loss, in `noise_unit`; None estimates it, from repeated (params, tokens)
+        where there are enough, else from the scatter about smooth curves.
       keep_all: hold no row apart (see analysis/isoflop/apart.py).
       row_numbers: what the warnings call each row; 1, 2, 3, ... if not given.
+      window: take only the sizes within this factor of the minimum of their budget.
+      exponent: a_opt, where it is not to be estimated.
+      targets: budgets at which the best size is wanted.
 
     Raises:
-      BadInput: no budget can be looked at; the message says what would be needed.
+      BadInput: no budget can be looked at, and what would be needed; or a choice that the method does not have.
     """
+    if method in ("hull", "envelope") and (window is not None or exponent is not None):
+        flag = "--window" if window is not None else "--exponent"
+        raise BadInput(f"{flag}: only for --method parabola, cubic and akima, not {method}")
     generator = np.random.default_rng(seed)
     with np.errstate(over="ignore", under="ignore"):
         flops = flops_of(columns)
@@ -112,46 +78,52 @@ def find_valleys(
         kept = np.delete(np.arange(flops.size), [entry.row for entry in apart])
         numbers = np.arange(1, flops.size + 1) if row_numbers is None else row_numbers
         options = (method, bootstrap, seed, level, kind, tolerance, min_points, noise)
-        rest = find_valleys({name: values[kept] for name, values in columns.items()}, *options, keep_all=True)
+        rest = find_valleys(
+            {name: values[kept] for name, values in columns.items()}, *options, keep_all=True,
+            noise_unit=noise_unit, window=window, exponent=exponent, targets=targets,
+        )  # fmt: skip
         lines = [entry.words(int(numbers[entry.row])) for entry in apart]
         named = tuple(dataclasses.replace(entry, row=int(numbers[entry.row])) for entry in apart)
         slices = tuple(dataclasses.replace(piece, rows_R=kept[piece.rows_R]) for piece in rest.slices)
         return dataclasses.replace(rest, slices=slices, warnings=(*lines, *rest.warnings), held_apart=named)
     if method == "hull":
-        return _hull(columns, bootstrap, generator, level, tolerance)
+        return by_hull(columns, bootstrap, generator, level, tolerance, targets)
     if method == "envelope":
-        return _envelope(columns, bootstrap, generator, level, noise)
+        return by_envelope(columns, bootstrap, generator, level, noise, noise_unit, targets)
     slices, made = make_slices(columns, kind, tolerance, min_points)
     warnings = list(made)
-    sd, freedom = (noise, np.inf) if noise is not None else _estimate_noise(columns, slices, warnings)
-    judging = np.random.default_rng([seed, 1])
-    both = (
-        _noises(slices, columns["loss"], _scales(sd, freedom, repetitions, source), source)
-        for repetitions, source in (
-            (bootstrap or FEWEST_REPETITIONS, generator),
-            (JUDGING_REPETITIONS, judging),
-        )
-    )
-    judged = [
-        _valley(piece, columns["loss"], noise_BS, judging_BS, method, min_points, level)
-        for piece, noise_BS, judging_BS in zip(slices, *both, strict=True)
-    ]
+    # Of all sizes, also where a window is looked through: noise is the same there.
+    of_run = noise_of(columns, slices, noise, noise_unit, warnings)
+    if window is not None:
+        slices = tuple(within(piece, columns["loss"], window) for piece in slices)
+    judged = _judged(columns, slices, of_run, generator, (method, bootstrap, seed, level, min_points))
     valleys = tuple(valley for valley, _ in judged)
-    log_flops = np.log([piece.flops for piece in slices])
-    log_params_BV = np.stack([repeated for _, repeated in judged], axis=1)
-    offsets = [_log_flops_per_param_token(piece, valley) for piece, valley in zip(slices, valleys, strict=True)]
-    log_tokens_BV = (log_flops - np.array(offsets)) - log_params_BV
-    derived, intervals = power_laws(
-        valleys, (log_params_BV, log_tokens_BV) if bootstrap else None, level, warnings
+    tested = cubic_test(slices, columns["loss"], of_run) if method == "parabola" else None
+    if tested is not None and tested.p < LEVEL:
+        warnings.append(tested.words())
+    biased = _bias(columns, slices, valleys, method, of_run)
+    growth = power_laws(
+        valleys,
+        _repeated(slices, judged) if bootstrap else None,
+        level,
+        warnings,
+        exponent=exponent,
+        targets=targets,
+        missed=None if biased is None else biased.missed,
     )
+    if biased is not None and (told := biased.words(method, growth.intervals["a_opt"], targets)):
+        warnings.append(told)
     return Isoflop(
         method=method,
         valleys=valleys,
         slices=slices,
-        derived=derived,
-        intervals=intervals,
-        noise=float(sd) if np.isfinite(sd) else None,
+        derived=growth.derived,
+        intervals=growth.intervals,
+        noise=of_run.sd if of_run.known else None,
         warnings=tuple(warnings),
+        noise_source=of_run.source if of_run.known else "",
+        at_targets=growth.at_targets,
+        bias=biased,
     )
 
 
@@ -164,107 +136,33 @@ def _held_apart(
         return ()  # a method that needs slices says so
 
 
-def _scales(sd: float, freedom: float, repetitions: int, generator: np.random.Generator) -> np.ndarray:
-    """The noise of each repetition: one from few runs is itself uncertain, so it is drawn where it was estimated."""
-    scale_B = np.full(repetitions, sd if np.isfinite(sd) else 0.0)
-    if np.isfinite(freedom) and freedom > 0:
-        scale_B = scale_B * np.sqrt(freedom / generator.chisquare(freedom, repetitions))
-    return scale_B
+def _judged(
+    columns: Mapping[str, np.ndarray],
+    slices: Sequence[Slice],
+    noise: Noise,
+    generator: np.random.Generator,
+    options: tuple[str, int, int, float, int],
+) -> list[tuple[Valley, np.ndarray]]:
+    method, bootstrap, seed, level, min_points = options
+    size_R = noise.size_R(columns["loss"])
+    drawn = noises(slices, size_R, noise, bootstrap or FEWEST_REPETITIONS, generator)
+    judging = noises(
+        slices, size_R, noise, JUDGING_REPETITIONS, np.random.default_rng([seed, 1]), mirrored=True
+    )
+    judged = []
+    for place, (piece, noise_BS, judging_BS) in enumerate(zip(slices, drawn, judging, strict=True)):
+        spread_S = np.sqrt(((piece.weights_SR * size_R[piece.rows_R]) ** 2).sum(axis=1))
+        again = Again(noise_BS, judging_BS, spread_S * noise.of_slice(place))
+        judged.append(valley_of(piece, columns["loss"], again, method, min_points, level))
+    return judged
 
 
-def _estimate_noise(
-    columns: Mapping[str, np.ndarray], slices: Sequence[Slice], warnings: list[str]
-) -> tuple[float, float]:
-    pairs = np.stack([columns["params"], columns["tokens"]], axis=1)
-    _, point_R, count_P = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
-    point_R = point_R.reshape(-1)
-    freedom = int((count_P - 1).sum())
-    if freedom >= REPEATED_FREEDOM:
-        log_loss_R = np.log(columns["loss"])
-        mean_P = np.bincount(point_R, log_loss_R) / count_P
-        return float(np.sqrt(((log_loss_R - mean_P[point_R]) ** 2).sum() / freedom)), float(freedom)
-    sd, effective = pooled_noise(slices, columns["loss"])
-    if not np.isfinite(sd):
-        warnings.append(
-            "the noise of a run is unknown (no repeated runs, no more sizes at a budget than a parabola has "
-            "coefficients): whether a valley is deeper than noise cannot be told"
-        )
-    return sd, effective
-
-
-def _noises(
-    slices: Sequence[Slice], loss: np.ndarray, scale_B: np.ndarray, generator: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Noise of each slice's points, (B, S); interpolated slices that share runs share their noise."""
-    interpolated = [piece.rows_R for piece in slices if piece.interpolated]
-    shared = np.unique(np.concatenate(interpolated)) if interpolated else np.zeros(0, dtype=int)
-    noise_BR = generator.standard_normal((scale_B.size, shared.size))
-    for piece in slices:
-        if piece.interpolated:
-            own_BR = noise_BR[:, np.searchsorted(shared, piece.rows_R)] * loss[piece.rows_R]
-            yield own_BR @ piece.weights_SR.T * scale_B[:, None]
-        else:
-            # Averages over disjoint runs are independent: their standard deviation is all that is needed.
-            spread_S = np.sqrt(((piece.weights_SR * loss[piece.rows_R]) ** 2).sum(axis=1))
-            yield generator.standard_normal((scale_B.size, spread_S.size)) * spread_S * scale_B[:, None]
-
-
-def _valley(
-    piece: Slice,
-    loss: np.ndarray,
-    noise_BS: np.ndarray,
-    judging_BS: np.ndarray,
-    method: str,
-    min_points: int,
-    level: float,
-) -> tuple[Valley, np.ndarray]:
-    """The verdict on one slice, and log params_opt of every repetition (NaN where it has no minimum)."""
-    x_S, loss_S = piece.log_params_S, piece.losses(loss)
-    nothing = np.full(len(noise_BS), np.nan)
-
-    def refused(why: str) -> tuple[Valley, np.ndarray]:
-        return Valley(piece.flops, None, None, None, False, why, x_S.size), nothing
-
-    if x_S.size < max(min_points, 3):
-        return refused(f"too few sizes: {x_S.size} at this budget, {max(min_points, 3)} are needed")
-    parabola = parabola_minima(x_S, loss_S[None])
-    base = akima_minima(x_S, loss_S[None]) if method == "akima" else parabola
-    if not parabola.upward_B[0]:
-        return refused("opens downward: the parabola through it has a maximum, no minimum")
-    edge = {0: "smallest", x_S.size - 1: "largest"}.get(int(loss_S.argmin()))
-    if edge or not base.inside_B[0]:
-        edge = edge or ("smallest" if base.log_params_B[0] <= x_S[0] else "largest")
-        return refused(
-            f"at the edge: the minimum is at or beyond the {edge} size tried, so it is not bracketed"
-        )
-    # Parabolas are repeated about their own curve, interpolations about the measured points.
-    fitted_S = parabola_values(x_S, loss_S, x_S)
-    repeated_parabola = parabola_minima(x_S, fitted_S + noise_BS)
-    repeated: Minima = akima_minima(x_S, loss_S + noise_BS) if method == "akima" else repeated_parabola
-    share = float(parabola_minima(x_S, fitted_S + judging_BS).proper_B.mean())
-    if method == "akima":
-        share = min(share, float(akima_minima(x_S, loss_S + judging_BS).proper_B.mean()))
-    if share < PROPER_SHARE:
-        return refused(
-            f"flat within noise: with the noise of a run put on it again, only {share:.0%} of repetitions keep "
-            "a minimum inside the sizes tried"
-        )
-    if not (np.isfinite(repeated.loss_B[repeated.proper_B]).all() and np.isfinite(base.loss_B[0])):
-        return refused("the losses are beyond what can be computed with")
-    log_params = float(base.log_params_B[0])
-    log_tokens = float(np.interp(log_params, x_S, piece.log_tokens_S))
-    log_params_B = np.where(repeated.proper_B, repeated.log_params_B, np.nan)
-    low, high = np.exp(finite_quantiles(log_params_B, [(1 - level) / 2, (1 + level) / 2]))
-    return Valley(
-        flops=piece.flops,
-        params_opt=float(np.exp(log_params)),
-        tokens_opt=float(np.exp(log_tokens)),
-        loss_opt=float(base.loss_B[0]),
-        ok=True,
-        why="",
-        sizes=x_S.size,
-        params_interval=(float(low), float(high)),
-    ), log_params_B
+def _repeated(slices: Sequence[Slice], judged: Sequence[tuple[Valley, np.ndarray]]) -> Repeated:
+    """What every repetition says of the best size and its tokens."""
+    log_params_BV = np.stack([repeated for _, repeated in judged], axis=1)
+    offsets = [_log_flops_per_param_token(piece, valley) for piece, (valley, _) in zip(slices, judged, strict=True)]
+    log_flops = np.log([piece.flops for piece in slices])
+    return Repeated(log_params_BV, (log_flops - np.array(offsets)) - log_params_BV)
 
 
 def _log_flops_per_param_token(piece: Slice, valley: Valley) -> float:
@@ -274,86 +172,17 @@ def _log_flops_per_param_token(piece: Slice, valley: Valley) -> float:
     return float(np.log(piece.flops / (valley.params_opt * valley.tokens_opt)))
 
 
-def _hull(
+def _bias(
     columns: Mapping[str, np.ndarray],
-    bootstrap: int,
-    generator: np.random.Generator,
-    level: float,
-    tolerance: float,
-) -> Isoflop:
-    """Approach 1. Its intervals resample runs: a hull has no residuals to take noise from."""
-    log_flops_R, log_loss_R = np.log(flops_of(columns)), np.log(columns["loss"])
-    warnings: list[str] = []
-    if np.unique(columns["params"]).size < 3:
-        raise BadInput(
-            f"{np.unique(columns['params']).size} sizes: a hull of loss against FLOPs tells of the best size "
-            "only with 3 or more"
-        )
-    smaller_R, larger_R = bracketed(columns, tolerance)
-    rows_on_hull = lower_hull(log_flops_R, log_loss_R).tolist()
-    valleys = tuple(
-        _hull_valley(columns, row, bool(smaller_R[row]), bool(larger_R[row])) for row in rows_on_hull
-    )
-    slopes = np.full((bootstrap, 2), np.nan)
-    for repetition in range(bootstrap):
-        rows = generator.integers(log_loss_R.size, size=log_loss_R.size)
-        on_hull = rows[lower_hull(log_flops_R[rows], log_loss_R[rows])]
-        inside = on_hull[smaller_R[on_hull] & larger_R[on_hull]]
-        if np.unique(log_flops_R[inside]).size >= 2:
-            for column, name in enumerate(("params", "tokens")):
-                slopes[repetition, column] = np.polyfit(log_flops_R[inside], np.log(columns[name][inside]), 1)[
-                    0
-                ]
-    derived, intervals = power_laws(valleys, None, level, warnings)
-    if bootstrap and derived["a_opt"] is not None:
-        intervals = {
-            "a_opt": interval_of(slopes[:, 0], level, warnings),
-            "b_opt": interval_of(slopes[:, 1], level, []),
-        }
-    return Isoflop("hull", valleys, (), derived, intervals, None, tuple(warnings))
-
-
-def _hull_valley(columns: Mapping[str, np.ndarray], row: int, smaller: bool, larger: bool) -> Valley:
-    flops = float(flops_of(columns)[row])
-    sizes = int(np.unique(columns["params"]).size)
-    if not (smaller and larger):
-        side = "smaller" if not smaller else "larger"
-        why = f"at the edge: no {side} size was trained through this budget, so the best size is not bracketed"
-        return Valley(flops, None, None, None, False, why, sizes)
-    n, d, loss = (float(columns[name][row]) for name in ("params", "tokens", "loss"))
-    return Valley(flops, n, d, loss, True, "", sizes)
-
-
-def _envelope(
-    columns: Mapping[str, np.ndarray],
-    bootstrap: int,
-    generator: np.random.Generator,
-    level: float,
-    noise: float | None,
-) -> Isoflop:
-    """Approach 1 on curves; its valleys are the budgets at which one size hands over to the next."""
-    warnings: list[str] = []
-    sd = noise
-    if sd is None:
-        try:
-            slices, _ = make_slices(columns, "interpolated")
-        except BadInput:
-            slices = ()
-        sd, _ = _estimate_noise(columns, slices, warnings)
-    known = bool(np.isfinite(sd))
-    crossings = envelope(columns, sd, bootstrap if known else 0, generator)
-    sizes = int(crossings.loss_SG.shape[0])
-    valleys = tuple(
-        Valley(handover.flops, None, None, None, False, handover.why, sizes)
-        if handover.why
-        else Valley(handover.flops, handover.params, handover.tokens, handover.loss, True, "", sizes)
-        for handover in crossings.handovers
-        if np.isfinite(handover.flops)
-    )
-    derived, intervals = power_laws(valleys, None, level, warnings)
-    if len(crossings.slopes_B2) and derived["a_opt"] is not None:
-        intervals = {
-            "a_opt": interval_of(crossings.slopes_B2[:, 0], level, warnings),
-            "b_opt": interval_of(crossings.slopes_B2[:, 1], level, []),
-        }
-    return Isoflop("envelope", valleys, (), derived, intervals, float(sd) if known else None, tuple(warnings))
+    slices: Sequence[Slice],
+    valleys: Sequence[Valley],
+    method: str,
+    noise: Noise,
+) -> Bias | None:
+    if method == "akima":
+        return None  # it goes through the points, whatever the surface is
+    sd = noise.sd if noise.known else None
+    if sd is not None and noise.unit == "nats":
+        sd = sd / float(columns["loss"].mean())
+    weight_V = np.array([valley.deviation for valley in valleys]) ** -2.0
+    return bias_of(slices, [valley.ok for valley in valleys], weight_V, columns, MINIMA[method], sd)

@@ -1,13 +1,10 @@
-"""The minimum of a slice, for many noisy repetitions at once: parabola or Akima interpolation."""
+"""The minimum of a slice, for many noisy repetitions at once: parabola, cubic or Akima interpolation."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.isoflop.slices import Slice
-
-PARABOLA_COEFFICIENTS = 3
+PARABOLA_COEFFICIENTS, CUBIC_COEFFICIENTS = 3, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,47 +46,42 @@ def parabola_minima(x_S: np.ndarray, loss_BS: np.ndarray) -> Minima:
 
 def parabola_values(x_S: np.ndarray, loss_S: np.ndarray, at: np.ndarray) -> np.ndarray:
     """The fitted parabola at other log sizes."""
-    middle, half = (x_S[0] + x_S[-1]) / 2, (x_S[-1] - x_S[0]) / 2
-    u = (at - middle) / half
-    return np.stack([np.ones_like(u), u, u**2], axis=-1) @ (np.linalg.pinv(_powers(x_S)) @ loss_S)
+    return _values(x_S, loss_S, at, PARABOLA_COEFFICIENTS)
 
 
-def _powers(x_S: np.ndarray) -> np.ndarray:
+def _values(x_S: np.ndarray, loss_S: np.ndarray, at: np.ndarray, coefficients: int) -> np.ndarray:
+    u = (at - (x_S[0] + x_S[-1]) / 2) / ((x_S[-1] - x_S[0]) / 2)
+    return np.vander(u, coefficients, increasing=True) @ (np.linalg.pinv(_powers(x_S, coefficients)) @ loss_S)
+
+
+def _powers(x_S: np.ndarray, coefficients: int = PARABOLA_COEFFICIENTS) -> np.ndarray:
     u_S = (x_S - (x_S[0] + x_S[-1]) / 2) / ((x_S[-1] - x_S[0]) / 2)
-    return np.stack([np.ones_like(u_S), u_S, u_S**2], axis=1)
+    return np.vander(u_S, coefficients, increasing=True)
 
 
-def pooled_noise(slices: Sequence[Slice], loss: np.ndarray) -> tuple[float, float]:
-    """Relative noise of one run, from the scatter of all slices about their parabolas.
+def cubic_minima(x_S: np.ndarray, loss_BS: np.ndarray) -> Minima:
+    """The local minimum of a least-squares cubic of loss in log N.
 
-    With loss = truth (1 + s e), each slice's residual is a known linear map of the e of its rows, so the expected
-    sum of squares is s^2 times the trace of a matrix, whatever the interpolation.
-
-    Returns:
-      s, and the effective degrees of freedom of s^2 (Satterthwaite 1946); (nan, 0) where no slice has more
-      points than a parabola has coefficients.
+    Of the two places with slope 0 it is the one where the second derivative, twice the root below, is positive.
     """
-    square, trace, trace_of_squares = 0.0, 0.0, 0.0
-    responses: list[tuple[np.ndarray, np.ndarray]] = []
-    for piece in slices:
-        if piece.log_params_S.size <= PARABOLA_COEFFICIENTS:
-            continue
-        basis, _ = np.linalg.qr(_powers(piece.log_params_S))
-        loss_S, noise_SR = piece.losses(loss), piece.weights_SR * loss[piece.rows_R]
-        residual = loss_S - basis @ (basis.T @ loss_S)
-        response = noise_SR - basis @ (basis.T @ noise_SR)
-        square += float(residual @ residual)
-        trace += float((response**2).sum())
-        trace_of_squares += float(((response @ response.T) ** 2).sum())
-        if piece.interpolated:
-            # Interpolated slices share runs, so the cross terms between them count as well.
-            for rows, other in responses:
-                _, here, there = np.intersect1d(piece.rows_R, rows, return_indices=True)
-                trace_of_squares += 2 * float(((response[:, here] @ other[:, there].T) ** 2).sum())
-            responses.append((piece.rows_R, response))
-    if trace == 0:
-        return float("nan"), 0.0
-    return float(np.sqrt(square / trace)), trace**2 / trace_of_squares
+    middle, half = (x_S[0] + x_S[-1]) / 2, (x_S[-1] - x_S[0]) / 2
+    c0, c1, c2, c3 = np.linalg.pinv(_powers(x_S, CUBIC_COEFFICIENTS)) @ loss_BS.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = np.sqrt(c2**2 - 3 * c3 * c1)
+        vertex = np.where(c2 >= 0, -c1 / (c2 + root), (root - c2) / (3 * c3))
+    upward = np.isfinite(vertex) & (root > 0)
+    vertex = np.where(upward, vertex, np.nan)
+    return Minima(
+        log_params_B=middle + half * vertex,
+        loss_B=c0 + vertex * (c1 + vertex * (c2 + vertex * c3)),
+        upward_B=upward,
+        inside_B=np.abs(vertex) < 1,
+    )
+
+
+def cubic_values(x_S: np.ndarray, loss_S: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The fitted cubic at other log sizes."""
+    return _values(x_S, loss_S, at, CUBIC_COEFFICIENTS)
 
 
 def akima_minima(x_S: np.ndarray, loss_BS: np.ndarray) -> Minima:

@@ -100,6 +100,7 @@ class Law:
       planted: natural values of every parameter, of a usual size: the truth that the tests plant in a table and find
         again (tests/analysis/test_laws.py).
       compare: whether reports and forecasts hold this law beside the others of the same table.
+      added: the parameter that is added to everything else, where the law has one that is not called E.
       shift: what the formula's prediction and its floor exceed the table's by, so that a loss of either sign has a
         logarithm; 0 but for a law made by `signed`.
     """
@@ -119,13 +120,14 @@ class Law:
     prepare: Callable[[Columns], dict[str, np.ndarray]] | None = None
     centred: bool = True
     compare: bool = False
+    added: str | None = None
     shift: float = 0.0
 
     @property
     def floor(self) -> str | None:
         """The parameter that is added to everything else, where the law has one."""
         alone = [term.coefficient for term in self.terms if not term.powers]
-        return alone[0] if alone else "E" if "E" in self.names else None
+        return self.added or (alone[0] if alone else "E" if "E" in self.names else None)
 
     def signed(self, shift: float) -> "Law":
         """The same law for a target of either sign: its floor may be anything above -`shift`."""

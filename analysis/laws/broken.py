@@ -57,6 +57,7 @@ def broken_power(*planted: float, column: str = "flops") -> Law:
         grid=starts,
         source="Caballero et al. 2022, arXiv 2210.14891, eq. 1",
         text=f"L = a + b x^-c0 prod_(i <= {breaks}) (1 + (x / d_i)^(1 / f_i))^(-c_i f_i), x = {column}",
+        added="a",
         planted=dict(zip((parameter.name for parameter in parameters), planted, strict=True)),
     )
 

@@ -19,6 +19,7 @@ from core.rundir import (
     REPORT,
     RESULT,
     SPEC,
+    SWEEP,
     TASK_ITEMS,
     TASKS,
     RunDirectory,
@@ -42,12 +43,14 @@ class Logs:
       folders: {folder: {file: bytes}}, both by name. Of METRICS, by far the largest, only what a report draws is kept;
         None stands for the others, and an `Unreadable` for a file that is there and cannot be read.
       sha256: over the names and bytes of all of them: every JSON and JSON-lines file of every folder but the report's,
-        and ALSO.
+        ALSO and sweep.json.
+      sweep: sweep.json in the same way.
     """
 
     path: Path
     folders: Mapping[str, Mapping[str, bytes | Unreadable | None]]
     sha256: str
+    sweep: bytes | Unreadable | None = None
 
     def read(self, folder: str, name: str) -> bytes | None:
         """The bytes of a log, or None where there is none. A `Read`.
@@ -110,7 +113,20 @@ def read_logs(path: str | os.PathLike) -> Logs:
                 kept[name] = payload if name != METRICS or folder in drawn else None
     except OSError as error:
         raise BadInput(f"{error.filename or path}: cannot be read ({error.strerror})") from None
-    return Logs(path, folders, digest.hexdigest())
+    sweep = sweep_payload(path)
+    if sweep is not None:
+        digest.update(f"{SWEEP} ".encode() + (sweep if isinstance(sweep, bytes) else sweep.why.encode()))
+    return Logs(path, folders, digest.hexdigest(), sweep)
+
+
+def sweep_payload(path: Path) -> bytes | Unreadable | None:
+    """The bytes of sweep.json; None where there is none, and why it cannot be read where it cannot."""
+    try:
+        return read_bytes(path / SWEEP)
+    except FileNotFoundError:
+        return None
+    except Unreadable as error:
+        return error
 
 
 def folders_of(path: Path) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from analysis.logs.load_run import Run, number
+from analysis.logs.short_names import short_names, short_values
 from core.identity import UNLESS
 from core.numbers import number as said
 
@@ -52,10 +53,15 @@ Trees = Mapping[str, Mapping[str, Any]]  # specifications by dotted key, by run
 
 @dataclasses.dataclass(frozen=True)
 class SettingsGroup:
-    """Runs that differ in nothing that a law does not know; `settings` is what sets them apart, by dotted key."""
+    """Runs that differ in nothing that a law does not know.
+
+    `settings` is what sets them apart, by dotted key; `label` says all of it, `name` the least that tells the groups
+    apart.
+    """
 
     settings: Mapping[str, str]
     runs: tuple[Run, ...]
+    name: str = ""
 
     @property
     def label(self) -> str:
@@ -68,14 +74,23 @@ def groups_of(runs: Sequence[Run], known: Collection[str] = ()) -> tuple[Setting
     Args:
       known: settings that may differ within a group all the same, by dotted key.
     """
-    trees = {run.run: {**DEFAULTS, **flat(run.spec), CORPUS: run.provenance.corpus or ""} for run in runs}
+    trees = trees_of(runs)
     groups: list[Group] = [({}, list(runs))] if runs else []
     for key in _plain_keys(list(trees.values()), known):
         groups = [part for group in groups for part in _by_value(group, key, trees)]
     for key in (key for key in (*OF_RULE, *OF_SIZE[2:], "model.depth") if key not in known):
         groups = [part for group in groups for part in _by_rule(group, key, trees)]
-    found = [SettingsGroup(settings, tuple(members)) for settings, members in groups]
+    names = short_names([settings for settings, _ in groups])
+    found = [
+        SettingsGroup(settings, tuple(members), name)
+        for (settings, members), name in zip(groups, names, strict=True)
+    ]
     return tuple(sorted(found, key=lambda group: (-len(group.runs), group.label)))
+
+
+def trees_of(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """Every field of each run's specification by dotted key, and the recorded corpus; by run."""
+    return {run.run: {**DEFAULTS, **flat(run.spec), CORPUS: run.provenance.corpus or ""} for run in runs}
 
 
 def labelled(runs: Sequence[Run]) -> list[tuple[Run, str]]:
@@ -122,7 +137,7 @@ def _plain_keys(trees: Sequence[Mapping[str, Any]], known: Collection[str]) -> l
     kept: list[str] = []
     parts = [""] * len(trees)
     for key in ordered:
-        values = [_text(tree.get(key)) for tree in trees]
+        values = [text_of(tree.get(key)) for tree in trees]
         if key == CORPUS and len({value for value in values if value}) < 2:
             continue
         finer = [f"{part}\n{value}" for part, value in zip(parts, values, strict=True)]
@@ -136,14 +151,14 @@ def _by_value(group: Group, key: str, trees: Trees) -> list[Group]:
     settings, members = group
     parts: dict[str, list[Run]] = {}
     for run in members:
-        parts.setdefault(_text(trees[run.run].get(key)), []).append(run)
-    return [
-        ({**settings, key: value[:24] or ("none" if key != CORPUS else "not recorded")}, runs)
-        for value, runs in parts.items()
-    ]
+        parts.setdefault(text_of(trees[run.run].get(key)), []).append(run)
+    told = [value or ("none" if key != CORPUS else "not recorded") for value in parts]
+    shown = short_values(told)
+    return [({**settings, key: value}, runs) for value, runs in zip(shown, parts.values(), strict=True)]
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value of a specification as a label says it; empty for none."""
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.logs.files import Logs, Read, folders_of, reader
+from analysis.logs.files import Logs, Read, folders_of, reader, sweep_payload
 from analysis.logs.groups import SettingsGroup, groups_of, sentence
 from analysis.logs.load_curves import EVALUATION_COLUMNS, METRIC_COLUMNS, Curves, read_curves
 from analysis.logs.load_run import (
@@ -33,20 +33,28 @@ from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values
 from core.epochs import known_corpora
 from core.errors import BadInput
 from core.identity import digest_of
+from core.reading import Unreadable, printable
 from core.records import BITS_PER_BYTE, LOSS
-from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC
+from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC, SWEEP
+from core.sweep_file import SweepRecord, sweep_record_of
 
 CACHE = "cache"  # where commands keep token caches unless --cache says otherwise
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepLogs:
-    """All runs of a sweep's directory, by name; `read` gives the files of a run by its name and theirs."""
+    """All runs of a sweep's directory, by name; `read` gives the files of a run by its name and theirs.
+
+    Attributes:
+      record: sweep.json; None where there is none, or it is damaged, as `damage` says.
+    """
 
     path: Path
     runs: tuple[Run, ...]
     read: Read
     chosen: frozenset[str] | None = None  # of a part: the runs that its fits may take
+    record: SweepRecord | None = None
+    damage: str = ""
 
     @property
     def name(self) -> str:
@@ -106,7 +114,13 @@ class SweepLogs:
             return tuple(_difference_warnings(self.usable))
         split = [sentence(self.groups)] if len(self.groups) > 1 else []
         return tuple(
-            [*split, *_left_out_warning(self), *_note_warnings(self), *_difference_warnings(self.usable)]
+            [
+                *split,
+                *_missing_warning(self),
+                *_left_out_warning(self),
+                *_note_warnings(self),
+                *_difference_warnings(self.usable),
+            ]
         )
 
     @property
@@ -228,7 +242,18 @@ def load_sweep(path: str | os.PathLike, logs: Logs | None = None) -> SweepLogs:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from None
     if not found:
         raise BadInput(f"{path}: no runs in it (no folder with a {SPEC})")
-    return SweepLogs(path, _with_train_tokens(path, tuple(_copies_named(found))), read)
+    record, damage = _record(path, sweep_payload(path) if logs is None else logs.sweep)
+    runs = _with_train_tokens(path, tuple(_copies_named(found)))
+    return SweepLogs(path, runs, read, record=record, damage=damage)
+
+
+def _record(path: Path, payload: bytes | Unreadable | None) -> tuple[SweepRecord | None, str]:
+    if isinstance(payload, Unreadable):
+        return None, printable(str(payload))
+    try:
+        return (None if payload is None else sweep_record_of(payload, path / SWEEP)), ""
+    except BadInput as error:
+        return None, printable(str(error))
 
 
 def _with_train_tokens(path: Path, runs: tuple[Run, ...]) -> tuple[Run, ...]:
@@ -252,6 +277,22 @@ def _copies_named(runs: Sequence[Run]) -> list[Run]:
             run = dataclasses.replace(run, cause=f"a copy of {original}, which is counted once")
         named.append(run)
     return named
+
+
+def _missing_warning(sweep: SweepLogs) -> list[str]:
+    """Runs that sweep.json names and that are not on the disk."""
+    if sweep.record is None:
+        return [sweep.damage] if sweep.damage else []
+    missing = sorted(set(sweep.record["runs"]) - {run.run for run in sweep.runs})
+    if not missing:
+        return []
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    verb = "run that has" if len(missing) == 1 else "runs that have"
+    command = printable(sweep.record.get("command", ""))
+    return [
+        f"{SWEEP} names {len(missing)} {verb} no folder: {', '.join(missing[:5])}{more}"
+        + (f"; to train what is missing: {command}" if command else "")
+    ]
 
 
 def _left_out_warning(sweep: SweepLogs) -> list[str]:

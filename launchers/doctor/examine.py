@@ -1,6 +1,7 @@
 """Find and explain everything that is wrong in a sweep's folder; mend what can be mended without training."""
 
 import collections
+import functools
 import json
 import os
 import shutil
@@ -12,7 +13,8 @@ from typing import Any
 from core import disk
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, BadInput
 from core.reading import printable
-from core.rundir import RunDirectory, SweepDirectory
+from core.rundir import SWEEP, RunDirectory, SweepDirectory
+from core.sweep_file import known_sweep_file, put_aside
 from launchers.doctor import devices
 from launchers.doctor.checkpoints import quiet, unchecked
 from launchers.doctor.checks import SETTLED_SECONDS, examine_run
@@ -31,7 +33,7 @@ def examine(sweep: Path) -> list[Finding]:
       BadInput: no such folder.
     """
     runs = SweepDirectory(sweep).runs()
-    findings = _sweep(sweep) + devices.findings(sweep)
+    findings = _sweep(sweep) + _sweep_file(sweep, runs) + devices.findings(sweep)
     with quiet():
         for run in runs:
             findings += examine_run(run.path)
@@ -58,6 +60,21 @@ def _sweep(sweep: Path) -> list[Finding]:
                 Finding(path.name, "is what a killed write left behind", "--repair removes it", path.unlink)
             )
     return found
+
+
+def _sweep_file(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
+    """A sweep.json that cannot be used, and runs that only it knows."""
+    record, damage = known_sweep_file(sweep)
+    path = SweepDirectory(sweep).sweep
+    if damage:
+        remedy = "--repair puts it aside; the sweep's command writes it again, and no fit reads it"
+        return [Finding(SWEEP, damage.removeprefix(f"{path}: "), remedy, functools.partial(put_aside, path))]
+    absent = sorted(set(record["runs"]) - {run.name for run in runs}) if record else []
+    if not absent:
+        return []
+    command = printable((record or {}).get("command") or "launch the sweep again", most=1000)
+    problem = f"names {len(absent)} runs that have no folder, such as {absent[0]}"
+    return [Finding(SWEEP, problem, f"to train them: {command}")]
 
 
 def _families(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:

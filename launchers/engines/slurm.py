@@ -1,5 +1,6 @@
 """Slurm: sbatch arrays of a sweep, written from templates/array.sh and sent."""
 
+from launchers.elsewhere import say_copied
 from launchers.slurm import submit as slurm
 from launchers.slurm.options import slurm_options
 from launchers.slurm.queue import require_slurm
@@ -21,6 +22,8 @@ def submit(request: Request) -> str:
         require_slurm()
         missing = [spec for spec in specs if not slurm.is_complete(directory, spec.run_id)]
         prepare(missing, cache, sweep=directory)
+        request.begin()
+        say_copied(directory, missing)
         submission = slurm.submit(directory, specs, options, cache)
     if flags.json:
         return slurm.as_json(submission)

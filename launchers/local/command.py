@@ -12,6 +12,7 @@ from core.bounds import Allowed
 from core.epochs import repeated_line
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from core.rundir import SweepDirectory
+from launchers.elsewhere import say_copied
 from launchers.held_back import train_in_order
 from launchers.local.launch import LocalOptions, launch
 from launchers.packs import parse_pack
@@ -131,6 +132,7 @@ def _train_now(
     if said := repeated_line(readings(missing, cache)):
         print(said, flush=True)
     begin()
+    say_copied(directory, missing)
     summary = launch(directory, specs, options)
     counts = f"{len(summary.complete)} trained, {len(summary.skipped)} already complete"
     for word, group in (("failed", summary.failed), ("refused", summary.refused), ("stopped", summary.stopped)):

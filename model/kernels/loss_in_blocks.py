@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 
 from model.kernels import feature_major
 from model.loss import Pair, cross_entropy
-from model.sharding import RULES
+from model.sharding import RULES, partitioned
 from model.transformer import Head
 
 
@@ -171,8 +171,8 @@ def _every_block(
 def _over_devices(every_block: Any) -> Any:
     """On a mesh each device adds up the head's gradient over its own sequences, and the sums meet once at the end;
     left to the partitioner they would meet in every block."""
-    mesh = jax.sharding.get_abstract_mesh()
-    axes = tuple(axis for axis in RULES["batch"] if not mesh.empty and mesh.shape[axis] > 1)
+    mesh = partitioned()
+    axes = tuple(axis for axis in RULES["batch"] if mesh is not None and mesh.shape[axis] > 1)
     if not axes:
         return every_block
     sequences, everywhere = PartitionSpec(axes), PartitionSpec()

@@ -14,8 +14,9 @@ from scipy.spatial import ConvexHull
 from analysis.isoflop import command as isoflop
 from analysis.isoflop.find import Method, find_valleys
 from analysis.isoflop.hull import lower_hull
+from analysis.isoflop.noise import pooled_noise
 from analysis.isoflop.slices import Kind, make_slices, read_weights
-from analysis.isoflop.valleys import akima_minima, akima_values, parabola_minima, pooled_noise
+from analysis.isoflop.valleys import akima_minima, akima_values, cubic_minima, parabola_minima
 from core.errors import BadInput
 
 # Hoffmann et al. 2022 (arXiv 2203.15556), eq. 10.
@@ -49,12 +50,14 @@ BUDGETS = tuple(np.geomspace(1e18, 1e21, 7))
 TRUE_A = 0.28 / 0.62
 
 
-@pytest.mark.parametrize("method", ["parabola", "akima", "hull"])
+@pytest.mark.parametrize("method", ["parabola", "cubic", "akima", "hull"])
 def test_exponents_of_a_noiseless_law_are_recovered(method):
     result = find_valleys(budget_table(BUDGETS, sizes=9), method=method, bootstrap=100)
     assert all(valley.ok for valley in result.valleys)
-    assert result.derived["a_opt"] == pytest.approx(TRUE_A, abs=1e-6)
-    assert result.derived["b_opt"] == pytest.approx(1 - TRUE_A, abs=1e-6)
+    # what akima reports is the median over noise, which is never quite nothing
+    within = 1e-4 if method == "akima" else 1e-6
+    assert result.derived["a_opt"] == pytest.approx(TRUE_A, abs=within)
+    assert result.derived["b_opt"] == pytest.approx(1 - TRUE_A, abs=within)
     low, high = result.intervals["a_opt"] or (1.0, 0.0)
     assert low <= TRUE_A <= high
 
@@ -101,7 +104,7 @@ def test_noise_is_estimated_without_bias(interpolated):
     generator = np.random.default_rng(3)
     shape = (1000, len(table["loss"]))
     estimates = [pooled_noise(slices, loss) for loss in 2.0 * (1 + 0.01 * generator.normal(size=shape))]
-    squares = np.array([sd**2 for sd, _ in estimates])
+    squares = np.array([sd**2 for sd, *_ in estimates])
     assert squares.mean() == pytest.approx(1e-4, rel=0.08)
     # Satterthwaite: the relative variance of a mean square with f degrees of freedom is 2 / f.
     assert 2 / (squares.var() / squares.mean() ** 2) == pytest.approx(estimates[0][1], rel=0.3)

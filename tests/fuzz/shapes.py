@@ -37,7 +37,7 @@ SETTINGS = {
     "optim.decay_all": ["true"],
     "optim.clip_norm": ["0", "1"],
     "optim.decay": ["coupled"],
-    "optim.name": ["adamw"],
+    "optim.name": ["adamw", "muon"],
     "optim.cooldown_shape": ["linear"],
     "optim.final_fraction": ["0.1"],
     "optim.z_loss": ["1e-4"],

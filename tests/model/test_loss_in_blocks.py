@@ -158,7 +158,10 @@ def objective(params, batch):
 step = jax.value_and_grad(objective, has_aux=True)
 single = jax.tree.map(np.asarray, jax.jit(step)(params, tokens))
 choose.LARGEST_LOGITS = 64 * 4
-answer = {}
+answer, place = {}, jax.sharding.PartitionSpec("data")
+def off(result):
+    errors = jax.tree.map(lambda a, b: float(np.linalg.norm(a - b) / np.linalg.norm(b)), result, single)
+    return max(jax.tree.leaves(errors))
 for shape in ((8, 1, 1), (1, 4, 2), (2, 2, 2)):
     mesh = sharding.make_mesh(shape)
     places = sharding.parameter_shardings(config, mesh)
@@ -166,8 +169,13 @@ for shape in ((8, 1, 1), (1, 4, 2), (2, 2, 2)):
         compiled = jax.jit(step, in_shardings=(places, sharding.batch_sharding(mesh)),
                            out_shardings=(None, places)).lower(params, tokens).compile()
         result = compiled(jax.device_put(params, places), jax.device_put(tokens, sharding.batch_sharding(mesh)))
-    errors = jax.tree.map(lambda a, b: float(np.linalg.norm(a - b) / np.linalg.norm(b)), result, single)
-    answer[str(shape)] = max(jax.tree.leaves(errors))
+    answer[str(shape)] = off(result)
+# A pack: each device has a member of its own.
+each = lambda tree: jax.tree.map(lambda leaf: np.stack([leaf] * 8), tree)
+mesh = sharding.make_mesh((8, 1, 1))
+pack = jax.shard_map(jax.vmap(step), mesh=mesh, in_specs=place, out_specs=place, check_vma=False)
+members = jax.jit(pack)(each(params), each(tokens))
+answer["pack"] = max(off(jax.tree.map(lambda leaf: leaf[lane], members)) for lane in range(8))
 print(json.dumps(answer))
 """
 
@@ -180,5 +188,5 @@ def test_blocks_on_meshes_equal_one_device():
     )
     assert finished.returncode == 0, finished.stderr
     errors = json.loads(finished.stdout.splitlines()[-1])
-    assert len(errors) == 3
+    assert len(errors) == 4
     assert max(errors.values()) < 1e-5, errors

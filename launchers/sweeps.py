@@ -1,0 +1,133 @@
+"""`python launch.py status`: every sweep in a folder of sweeps, how far it is, and the command that goes on with it."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from core.errors import BadInput
+from core.files import read_object
+from core.reading import path_exists, printable
+from core.records import provenance_of
+from core.rundir import RunDirectory, SweepDirectory
+from core.sweep_file import known_sweep_file
+from training.records import is_locked
+
+WIDTH = 80
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepStatus:
+    """One sweep. Of its `runs`, those on the disk and those that only sweep.json names, `left` is what is neither
+    complete (`done`) nor `failed`; `running` of these are held by a live process, `missing` have no folder.
+
+    experiment, created and command are empty where there is no sweep.json and the runs do not say either.
+    """
+
+    sweep: str
+    experiment: str
+    runs: int
+    done: int
+    left: int
+    failed: int
+    running: int
+    missing: int
+    created: str
+    command: str
+    question: str = ""
+    problem: str = ""
+
+
+def list_sweeps(runs: Path) -> list[SweepStatus]:
+    """Every sweep below a folder, by name; what holds no run and no sweep.json is none.
+
+    Raises:
+      BadInput: no such folder, or it cannot be listed.
+    """
+    try:
+        folders = sorted(path for path in runs.iterdir() if not path.name.startswith(".") and path.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadInput(f"{runs}: no such folder of sweeps; python launch.py run quickstart makes one") from None
+    except OSError as error:
+        raise BadInput(f"{runs}: cannot be read ({error.strerror})") from None
+    return [found for folder in folders if (found := _status_of(folder)) is not None]
+
+
+def _status_of(folder: Path) -> SweepStatus | None:
+    record, problem = known_sweep_file(folder)
+    try:
+        runs = SweepDirectory(folder).runs()
+    except (BadInput, OSError) as error:
+        runs, problem = [], problem or str(error)
+    named = set(record["runs"]) if record else set()
+    if not runs and record is None and not problem:
+        return None
+    states = [_state(run) for run in runs]
+    missing = len(named - {run.name for run in runs})
+    count, done, failed = len(runs) + missing, states.count("done"), states.count("failed")
+    return SweepStatus(
+        sweep=printable(folder.name),
+        experiment=record.get("experiment", "") if record else "",
+        runs=count,
+        done=done,
+        left=count - done - failed,
+        failed=failed,
+        running=states.count("running"),
+        missing=missing,
+        created=(record or {}).get("created", "") or min(filter(None, map(_started, runs)), default=""),
+        command=record.get("command", "") if record else "",
+        question=record.get("question", "") if record else "",
+        problem=printable(problem),
+    )
+
+
+def _state(run: RunDirectory) -> str:
+    try:
+        if run.is_complete():
+            return "done"
+        if is_locked(run.path):
+            return "running"
+    except (BadInput, OSError):
+        return "left"
+    return "failed" if path_exists(run.error) else "left"
+
+
+def _started(run: RunDirectory) -> str:
+    try:
+        return provenance_of(read_object(run.environment)).started
+    except (BadInput, OSError):
+        return ""
+
+
+def show_sweeps(runs: Path, *, as_json: bool = False) -> None:
+    """Print a row a sweep, and below it its command; as JSON a list of `SweepStatus`."""
+    rows = list_sweeps(runs)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))  # noqa: T201
+        return
+    names = [max(len(row.sweep), 5) for row in rows]
+    wide = min(max(names, default=5), WIDTH - 40)
+    heading = f"{'sweep':<{wide}}  {'done':>9}  {'left':>5}  {'failed':>6}  created"
+    lines = [heading] if rows else []
+    for row in rows:
+        name = [row.sweep, " " * wide] if len(row.sweep) > wide else [f"{row.sweep:<{wide}}"]
+        cells = f"  {f'{row.done}/{row.runs}':>9}  {row.left:>5}  {row.failed:>6}  {_day(row.created)}"
+        lines += [*name[:-1], f"{name[-1]}{cells}".rstrip()]
+        counts = [f"{row.running} running"] * bool(row.running) + [f"{row.missing} without a folder"] * bool(
+            row.missing
+        )
+        if row.experiment and row.experiment != row.sweep:
+            counts.insert(0, f"of {row.experiment}")
+        lines += [f"    {', '.join(counts)}"] if counts else []
+        lines += [f"    {row.command}"] if row.command else []
+        lines += [f"    warning: {row.problem}"] if row.problem else []
+    lines.append(
+        f"{len(rows)} sweeps in {runs}; python launch.py status {runs}/NAME shows one"
+        if rows
+        else f"no sweep in {runs}"
+    )
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _day(created: str) -> str:
+    return printable(created)[:16].replace("T", " ") or "?"
