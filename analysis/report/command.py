@@ -26,7 +26,7 @@ from core.cli import parse
 from core.errors import BadInput, exit_on_bad_input
 from core.rundir import REPORT as FOLDER
 
-SOURCES = (".py", ".jinja", ".css")
+SOURCES = (".py", ".jinja", ".css", ".js")
 MOST_RESAMPLES = 1_000_000
 
 
