@@ -106,7 +106,9 @@ def _titled(text: str, axes: Axes, artist: Artist, names: dict[str, str]) -> str
     if points is None or drawn != len(points):
         return text
     each_title = iter(_title(axes, x, y) for x, y in points.tolist())
-    return re.sub(r"(<use\b[^>]*?)\s*/>", lambda match: f"{match[1]}><title>{next(each_title)}</title></use>", text)
+    return re.sub(
+        r"(<use\b[^>]*?)\s*/>", lambda match: f"{match[1]}><title>{next(each_title)}</title></use>", text
+    )
 
 
 def _series(found: str | None) -> str:

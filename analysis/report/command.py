@@ -103,7 +103,8 @@ def _show(page: Path, summary: Sequence[str]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=sys.stdout, highlight=False)
+    # As wide as a terminal is anywhere, also where the output is a pipe; the answer comes first.
+    console = Console(file=sys.stdout, highlight=False, width=80)
     for sentence in summary:
         console.print(Text("• " + sentence))
     # The path stays whole, so that it can be selected and opened.

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from analysis.figures.style import render
 from analysis.report.formats import json_text
 from analysis.report.section import Section
-from analysis.report.sections import sections_of
+from analysis.report.sections import makers, sections_of
 from analysis.report.study import Study
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -62,7 +62,7 @@ def contents(study: Study) -> tuple[dict[str, str | bytes], list[str]]:
             svg, png = render(drawing.draw(), picture.name, drawing.source or study.source)
             files |= dict(zip(picture.files, (svg, png), strict=True))
             svgs[picture.name] = inline_svg(svg, picture.caption)
-    answer = next((section.answer for section in sections.values() if section.answer), "")
+    answer = answer_of(study, sections)
     said = [sentence for section in sections.values() for sentence in section.said]
     summary = [sentence for sentence in said if sentence != answer]
     warnings = [warning for section in sections.values() for warning in section.warnings]
@@ -79,6 +79,21 @@ def contents(study: Study) -> tuple[dict[str, str | bytes], list[str]]:
     files["report.html"] = to_html(page, svgs)
     files["report.md"] = to_markdown(page)
     return files, [answer, *summary] if answer else summary
+
+
+def answer_of(study: Study, sections: Mapping[str, Section]) -> str:
+    """The sentence that answers the sweep's question: of the section that its experiment names, else of the first one.
+
+    A question that the sweep was given (`Sweep(question=...)`) is that of the sections of settings, which come first.
+    """
+    record, given = study.sweep.record, {name: one.answer for name, one in sections.items() if one.answer}
+    if record is not None and not record.get("question"):
+        asked = {
+            name for name, one in makers().items() if record.get("experiment") in getattr(one, "ANSWERS", ())
+        }
+        own = {name: answer for name, answer in given.items() if re.sub(r"-\d+$", "", name) in asked}
+        given = own or given
+    return next(iter(given.values()), "")
 
 
 def to_html(page: Page, svgs: Mapping[str, Markup]) -> str:

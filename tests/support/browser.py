@@ -98,7 +98,7 @@ def browser() -> Iterator[Page]:
     with tempfile.TemporaryDirectory() as profile:
         process = subprocess.Popen(
             [
-                "sh", "-c", f'exec "$@" 3<&{to_read} 4>&{answering}', "sh", program, "--headless", "--no-sandbox",
+                "bash", "-c", f'exec "$@" 3<&{to_read} 4>&{answering}', "bash", program, "--headless", "--no-sandbox",
                 "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe", f"--user-data-dir={profile}",
             ],
             pass_fds=(to_read, answering), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -22,8 +22,8 @@ def section(study: Study) -> Section | None:
         return None
     blocks: list[Block] = [Paragraph(methods(runs, study.sweep.usable))]
     record = study.sweep.record
-    if record is not None and record.command:
-        blocks += [Paragraph("The command that trains these runs:"), Command(record.command)]
+    if record is not None and record.get("command"):
+        blocks += [Paragraph("The command that trains these runs:"), Command(record["command"])]
     return Section("Methods", tuple(blocks))
 
 
@@ -51,7 +51,11 @@ def methods(runs: Sequence[Run], usable: Sequence[Run]) -> str:
         f"The learning rate followed the schedule {optim('schedule')}: warmup over "
         f"{_range_of(ends, 'optim', 'warmup_tokens', short_count)} tokens, and a last cooldown over "
         f"{_range_of(ends, 'optim', 'cooldown_tokens', short_count)} tokens"
-        + (f"; runs of one size branch off {trunks} shared trunks at constant learning rate." if trunks else "."),
+        + (
+            f"; runs of one size branch off {trunks} shared trunks at constant learning rate."
+            if trunks
+            else "."
+        ),
         f"{_seeds(ends)}. Loss is measured on {data('validation_tokens')} held-out tokens.",
         _code(runs),
     ]
@@ -111,7 +115,9 @@ def _seeds(runs: Sequence[Run]) -> str:
     found = sorted({value for run in runs if (value := number(at(run.spec, "seed"))) is not None})
     if not found:
         return "Seeds are not recorded"
-    names = ", ".join(f"{value:g}" for value in found[:MOST_NAMED]) + (", ..." if len(found) > MOST_NAMED else "")
+    names = ", ".join(f"{value:g}" for value in found[:MOST_NAMED]) + (
+        ", ..." if len(found) > MOST_NAMED else ""
+    )
     return f"{len(found)} seed{'s' if len(found) > 1 else ''} of initialization and data order ({names})"
 
 
