@@ -42,7 +42,9 @@ def test_nothing_is_wider_than_the_screen_and_nothing_fails(page, report, width,
 
 
 def test_a_point_says_what_it_is(fresh):
-    fresh.run(f"{FIRST}.querySelector('use:has(title)').dispatchEvent(new Event('pointerover', {{bubbles: true}}))")
+    fresh.run(
+        f"{FIRST}.querySelector('use:has(title)').dispatchEvent(new Event('pointerover', {{bubbles: true}}))"
+    )
     assert not fresh.run("document.querySelector('.tip').hidden")
     said = fresh.run("document.querySelector('.tip').textContent")
     assert re.fullmatch(r"training tokens D [\d.]+[kM]; validation loss [\d.]+", said)
