@@ -16,9 +16,9 @@ from experiments.grids import over_tokens
 from experiments.scaling import ScalingRule
 from experiments.spec import RunSpec, Seeds, Sweep, check_at_least
 
-# Width, depth, width of a head, and data sizes: chosen by hand from what planning/search.py proposed for the forecast of
-# the last size (docs/results/quickstart.md), 3 to 201 tokens a parameter. 13k to 117k parameters; no network is narrower than
-# 24, since one of width 16 gains less from data than the law allows. The last size is the one that is forecast.
+# Width, depth, width of a head, and data sizes: completed by hand from what planning/search.py proposed for the
+# forecast of the last size (docs/results/quickstart.md), 3 to 201 tokens a parameter. No network is narrower than 24,
+# since one of width 16 gains less from data than the law allows. The last size is the one that is forecast.
 GRID: tuple[tuple[int, int, int, tuple[int, ...]], ...] = (
     (24, 1, 8, (131_072, 262_144, 524_288, 1_048_576, 2_097_152)),
     (32, 1, 16, (262_144, 524_288, 1_048_576, 2_097_152, 4_194_304)),
