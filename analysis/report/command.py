@@ -31,7 +31,7 @@ from core.errors import BadInput, exit_on_bad_input
 from core.rundir import REPORT as FOLDER
 from core.sweep_file import known_sweep_file
 
-SOURCES = (".py", ".jinja", ".css")
+SOURCES = (".py", ".jinja", ".css", ".js")
 MOST_RESAMPLES = 1_000_000
 
 
@@ -147,7 +147,8 @@ def _show(page: Path, summary: Sequence[str]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=sys.stdout, highlight=False)
+    # As wide as a terminal is anywhere, also where the output is a pipe; the answer comes first.
+    console = Console(file=sys.stdout, highlight=False, width=80)
     for sentence in summary:
         console.print(Text("• " + sentence))
     # The path stays whole, so that it can be selected and opened.

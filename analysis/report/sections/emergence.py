@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from analysis.emergence.table import TaskTable
 
 ORDER = 130
+ANSWERS = ("emergence",)
 TABLE, RESULT = File("tasks.csv"), File("emergence.json")
 MOST_PAGES = 4  # of curves
 PICTURES = (
@@ -74,8 +75,18 @@ def section(study: Study) -> Section | None:
             Command(f"python -m analysis.emergence {TABLE} --axis {AXIS} --out {RESULT}"),
         ),
         warnings=tuple(damaged),
+        answer=_answer(result["tasks"]),
         results={TABLE: text, RESULT: result},
     )
+
+
+def _answer(entries: Sequence[Mapping[str, Any]]) -> str:
+    """How many tasks got each verdict, and which."""
+    by_verdict: dict[str, list[str]] = {}
+    for entry in entries:
+        by_verdict.setdefault(entry["verdict"], []).append(entry["task"])
+    said = [f"{len(tasks)} {verdict} ({', '.join(tasks)})" for verdict, tasks in by_verdict.items()]
+    return f"What appears with scale, of {len(entries)} tasks: {'; '.join(said)}."
 
 
 def _verdicts(result: Mapping[str, Any]) -> Iterator[Block]:

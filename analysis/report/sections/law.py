@@ -17,6 +17,7 @@ from core.numbers import number, percent, span
 
 ORDER = 60
 OF_EQUAL_SETTINGS = True
+ANSWERS = ("quickstart", "planned")
 RESULT = File("fit.json")
 RESIDUALS = Picture("residuals", "Residuals of the fitted law against parameters and against training tokens.")
 SENSITIVITY = Picture(
@@ -46,6 +47,7 @@ def section(study: Study) -> Section:
     return Section(
         title=title,
         said=(_how_loss_falls(fit, rivals),),
+        answer=_answer(fit),
         warnings=(
             *(f"fit: {warning}" for warning in fit.warnings),
             *_sensitive(fit, choices),
@@ -110,6 +112,18 @@ def _how_loss_falls(fit: Fit, rivals: Sequence[RankedLaw]) -> str:
         f"Loss falls as N^-{number(p['alpha'])} in parameters ({fit.level:.0%} interval of the exponent "
         f"{span(i['alpha'])}) and as D^-{number(p['beta'])} in training tokens ({span(i['beta'])}), towards a floor "
         f"of {number(p['E'])} nats per token ({span(i['E'])}). {within}"
+    )
+
+
+def _answer(fit: Fit) -> str:
+    """Whether one law describes the runs, how well, and what of it is not known, with the reason."""
+    head = f"One law of size and data describes these {fit.n} runs to {percent(fit.residual_sd)}"
+    if not fit.known:
+        return f"{head}, but they do not identify all of it ({fit.why_unknown})."
+    p, i = fit.parameters, fit.intervals
+    return (
+        f"{head}: loss falls as N^-{number(p['alpha'])} ({span(i['alpha'])}) and D^-{number(p['beta'])} "
+        f"({span(i['beta'])}), towards {number(p['E'])} nats per token ({span(i['E'])})."
     )
 
 
