@@ -42,7 +42,7 @@ def last_parts(keys: Sequence[str]) -> dict[str, str]:
 
 
 def short_values(values: Sequence[str]) -> list[str]:
-    """Each value in at most LONGEST_VALUE characters, those that differ in different ones: paths differ at their end."""
+    """Each value in at most LONGEST_VALUE characters; those that differ differ still. Paths differ at their end."""
     cuts = [value if len(value) <= LONGEST_VALUE else LEFT_OUT + value[1 - LONGEST_VALUE :] for value in values]
     if len(set(cuts)) == len(set(values)):
         return cuts

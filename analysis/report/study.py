@@ -26,6 +26,7 @@ from analysis.logs.load_curves import Curves
 from analysis.logs.load_run import at
 from analysis.logs.table import OPTIONAL, Table
 from analysis.report.formats import csv_text
+from analysis.settings.varied import columns_of
 from core.errors import BadInput
 
 LAW = "chinchilla"
@@ -160,11 +161,18 @@ class Study:
         """The table as a file; empty where there is none."""
         if self.table is None:
             return ""
-        values = [
-            column.tolist() if name == "run" else [repr(float(value)) for value in column]
+        values = {
+            name: column.tolist() if name == "run" else [repr(float(value)) for value in column]
             for name, column in self.table.columns.items()
-        ]
-        return csv_text(list(self.table.columns), zip(*values, strict=True))
+        }
+        runs = {run.run: run for run in self.sweep.usable}
+        values |= columns_of(self.varied_keys, [runs[name] for name in values["run"]])
+        return csv_text(list(values), zip(*values.values(), strict=True))
+
+    @property
+    def varied_keys(self) -> tuple[str, ...]:
+        """Settings in which runs of the sweep differ, by dotted key."""
+        return tuple(dict.fromkeys(key for group in self.settings for key in group.settings))
 
     @property
     def input(self) -> dict[str, object]:
@@ -190,7 +198,7 @@ def study_of(sweep: SweepLogs, bootstrap: int = 1000, seed: int = 0) -> Study:
         return _tabulated(bare)
     alone = [
         _tabulated(
-            dataclasses.replace(bare, sweep=sweep.of(group), groups=(), settings=(group,), label=group.label)
+            dataclasses.replace(bare, sweep=sweep.of(group), groups=(), settings=(group,), label=group.name)
         )
         for group in sweep.groups
     ]

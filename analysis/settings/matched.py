@@ -96,7 +96,7 @@ def matching_of(settings: Varied, setting: Setting, loss: Callable[[Run], float 
     others = [one for one in settings.settings if one.key != setting.key]
     tuned = [] if setting.numeric else [one.key for one in others if one.numeric]
     found = _best_matching(settings, setting, placed, [one.key for one in others], tuned, loss)
-    if found.apart and others and not tuned:
+    if found.apart and others and not tuned and all(one.numeric for one in others):
         again = _best_matching(settings, setting, placed, [], [one.key for one in others], loss)
         if len(again.apart) < len(found.apart):
             return again

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import fdtri, stdtrit
 
 from analysis.settings.effects import LEVEL, Effects
+from core.numbers import finite
 
 FEWEST_VALUES = 4
 NEIGHBOURS = 2  # on each side of the lowest
@@ -165,8 +166,11 @@ def _exp(value: float) -> float:
 
 
 def to_json(best: Sequence[Optimum | None], moved: OptimumTrend | None) -> Mapping[str, object]:
-    """For a result file."""
+    """For a result file; an end that is not known is null."""
     return {
-        "by_cell": [one and dataclasses.asdict(one) for one in best],
+        "by_cell": [
+            one and {"value": one.value, "interval": one.interval and [finite(end) for end in one.interval]}
+            for one in best
+        ],
         "exponent_of_size": moved and dataclasses.asdict(moved),
     }

@@ -23,6 +23,7 @@ SENSITIVITY = Picture(
     "sensitivity", "Each parameter under other choices of the analyst, beside the interval of the reported fit."
 )
 
+MANY_ERRORS = 100.0  # a parameter that a choice moves further is not held by the runs at all
 REPORTED = "huber 0.001 on log"
 CHOICE_WORDS = {
     "N = params_total": "N = all parameters",
@@ -198,13 +199,19 @@ def _beaten(rivals: Sequence[RankedLaw]) -> list[str]:
     ]
 
 
+def _moved_by(errors: float) -> str:
+    """In standard errors as far as that says anything: beyond, the parameter runs away."""
+    return f"by {errors:.2g} standard errors" if errors < MANY_ERRORS else "without bound"
+
+
 def _sensitive(fit: Fit, choices: Choices) -> list[str]:
     """Parameters that a choice of the analyst moves by more than their standard error."""
     moved = []
     for name, error in fit.standard_errors.items():
         values = [(abs(values[name] - fit.parameters[name]), label) for label, values in choices[1:]]
         if values and np.isfinite(error) and max(values)[0] > error > 0:
-            moved.append(f"{name} by {max(values)[0] / error:.2g} standard errors ({max(values)[1]})")
+            away, label = max(values)
+            moved.append(f"{name} {_moved_by(away / error)} ({label})")
     if not moved:
         return []
     return [f"a choice of the analyst moves {'; '.join(moved)}: the standard error alone understates the doubt"]
