@@ -166,7 +166,8 @@ class Study:
             for name, column in self.table.columns.items()
         }
         runs = {run.run: run for run in self.sweep.usable}
-        values |= columns_of(self.varied_keys, [runs[name] for name in values["run"]])
+        if not self.of_table:
+            values |= columns_of(self.varied_keys, [runs[name] for name in values["run"]])
         return csv_text(list(values), zip(*values.values(), strict=True))
 
     @property
