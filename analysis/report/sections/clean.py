@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.fit.back_test import near
 from analysis.fit.fit import Fit, fit_law
 from analysis.fit.identified import said_interval
 from analysis.report.section import Paragraph, Rows, Section
-from analysis.report.study import LAW, LEVEL, Study, attempt, near
+from analysis.report.study import LAW, LEVEL, Study, attempt
 from core.numbers import number, percent
 
 ORDER = 65
