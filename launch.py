@@ -7,6 +7,7 @@ python launch.py run quickstart      trains it here; again = resume, skip done
 python launch.py run quickstart --help          its claim, cost and arguments
 python launch.py run quickstart --set model.width=96    any field of every run
 python launch.py submit quickstart --backend slurm        the same on a cluster
+python launch.py status              every sweep and the command that resumes it
 python launch.py status runs/quickstart      done, running, queued, failed, lost
 python launch.py cancel runs/quickstart       stop it, keep it stopped and saved
 python launch.py doctor runs/quickstart       what is wrong; --repair mends it
@@ -49,13 +50,11 @@ def run(arguments: Sequence[str]) -> int:
     """Train an experiment here; the same command again resumes what is missing."""
     from experiments.command import choose
     from launchers.local.command import RunFlags, train
-    from planning.expected import write_down
+    from planning.begin import show_as_run, write_down
 
     study, flags = choose("run", arguments, RunFlags, cli.about(run, __doc__))
     if flags.dry_run:
-        from planning.plan import PlanFlags, show
-
-        return show(study, PlanFlags(flags.workers, flags.cores_per_worker, flags.pack, mesh=flags.mesh))
+        return show_as_run(study, flags)
     return train(study.specs, study.held_back, study.directory, study.cache, flags, lambda: write_down(study))
 
 
@@ -63,13 +62,12 @@ def submit(arguments: Sequence[str]) -> int:
     """Send an experiment to a cluster; the same command again sends what is missing."""
     from experiments.command import choose
     from launchers.held_back import due_now
-    from launchers.submit import SubmitFlags, send
-    from planning.expected import write_down
+    from launchers.submit import SubmitFlags, send_and_say
+    from planning.begin import write_down
 
     study, flags = choose("submit", arguments, SubmitFlags, cli.about(submit, __doc__))
     due = due_now(study.specs, study.held_back, study.directory)
-    print(send(due, study.directory, study.cache, flags, lambda: write_down(study)))
-    return EXIT_COMPLETE
+    return send_and_say(due, study.directory, study.cache, flags, lambda: write_down(study))
 
 
 def bench(arguments: Sequence[str]) -> int:
@@ -82,8 +80,7 @@ def bench(arguments: Sequence[str]) -> int:
     from planning.bench import BenchFlags, measure_and_keep
 
     study, flags = choose("bench", arguments, BenchFlags, cli.about(bench, __doc__))
-    measure_and_keep(study.name, study.specs, study.cache, flags, lambda line: print(line, flush=True))
-    return EXIT_COMPLETE
+    return measure_and_keep(study.name, study.specs, study.cache, flags)
 
 
 def backfill(arguments: Sequence[str]) -> int:
@@ -104,18 +101,13 @@ def status(directory: Path | None = None, /, *, runs: Path = Path("runs"), json:
     """Show where every run of a sweep stands; alone, every sweep.
 
     Args:
-      directory: the sweep's directory, runs/<sweep>.
-      runs: folder of the sweeps that are listed.
+      directory: the sweep's directory, runs/<sweep>; where none, every sweep in `runs`.
+      runs: folder of sweeps.
       json: as JSON.
     """
-    from launchers.status import show_status
-    from launchers.sweeps import show_sweeps
+    from launchers.sweeps import show
 
-    if directory is None:
-        show_sweeps(runs, as_json=json)
-    else:
-        show_status(directory, as_json=json)
-    return EXIT_COMPLETE
+    return show(directory, runs, as_json=json)
 
 
 def cancel(directory: Path, /) -> int:
@@ -124,10 +116,9 @@ def cancel(directory: Path, /) -> int:
     Args:
       directory: the sweep's directory, runs/<sweep>.
     """
-    from launchers.slurm.submit import cancel as take_out
+    from launchers.slurm.submit import cancel_and_say
 
-    print(f"{directory}: {take_out(directory)} runs taken out of the queue; running ones save and end")
-    return EXIT_COMPLETE
+    return cancel_and_say(directory)
 
 
 def doctor(directory: Path, /, *, repair: bool = False, json: bool = False) -> int:
@@ -158,9 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OF_EXPERIMENTS[verb](rest)
     if verb not in OF_SWEEPS:
         raise unknown("command", verb, [*OF_EXPERIMENTS, *OF_SWEEPS])
-    return cli.parse(
-        OF_SWEEPS[verb], rest, f"python launch.py {verb}", about=cli.about(OF_SWEEPS[verb], __doc__)
-    )
+    of_sweep = OF_SWEEPS[verb]
+    return cli.parse(of_sweep, rest, f"python launch.py {verb}", about=cli.about(of_sweep, __doc__))
 
 
 if __name__ == "__main__":

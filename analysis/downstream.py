@@ -22,6 +22,7 @@ from analysis.commands import write_result
 from analysis.fit.fit import Fit
 from analysis.fit.prediction import predict_law
 from analysis.forecast.predict import MOST, read_object
+from analysis.laws.base import Law
 from core import cli
 from core.errors import BadInput
 
@@ -40,8 +41,8 @@ class Chain:
     second: Fit
 
     def __post_init__(self) -> None:
-        for fit, wanted in ((self.first, True), (self.second, False)):
-            if (fit.law.target == "loss") is not wanted:
+        for fit, wanted in ((self.first, False), (self.second, True)):
+            if _leads_on(fit.law) is not wanted:
                 raise BadInput(
                     f"law {fit.law.name} predicts {fit.law.target}: the first fit predicts the loss, the second "
                     "what a loss is worth"
@@ -81,9 +82,15 @@ class Chain:
             loss_Rn = loss_Rn * np.exp(added) if self.first.objective.space == "log" else loss_Rn + added
         value_Rn = predict_law(self.second.law, second_RP, {self.link: loss_Rn})
         if noise:
-            value_Rn = value_Rn + rng.choice(self.second.residual_quantiles, value_Rn.shape)
+            added = rng.choice(self.second.residual_quantiles, value_Rn.shape)
+            value_Rn = value_Rn * np.exp(added) if self.second.objective.space == "log" else value_Rn + added
         low, high = np.quantile(value_Rn, [0.5 - level / 2, 0.5 + level / 2], axis=0)
         return low, high
+
+
+def _leads_on(law: Law) -> bool:
+    """Whether a law starts from a loss: to a score, or to the loss on another corpus."""
+    return law.target != "loss" or law.inputs == ("source_loss",)
 
 
 def _drawn(fit: Fit, rng: np.random.Generator) -> np.ndarray:
@@ -115,7 +122,7 @@ def command(
 
     Args:
       loss_fit: fit.json of a law of the loss
-      task_fit: fit.json of accuracy_from_bits, error_from_loss or another law of one loss
+      task_fit: fit.json of accuracy_from_bits, error_from_loss, loss_to_loss or another law of one loss
       params: N of the run to come
       tokens: D of the run to come
       input: another input of the law of the loss, such as unique_tokens=1e9

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from analysis.chance import chance_of
 from analysis.logs.groups import labelled
 from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run
@@ -69,8 +70,8 @@ def task_table(sweep: SweepLogs, score: Score = "exact_match", axis: Axis = "par
         known = RunDirectory(run.path).read_tasks()
         scale = _scale(run, axis)
         for task, values in ends[run.run].items():
-            record, chance = known.get(task), values.get(CHANCE[score])
-            if score not in values or chance is None or record is None:
+            record = known.get(task)
+            if score not in values or CHANCE[score] not in values or record is None:
                 continue
             table.append(
                 {
@@ -79,7 +80,7 @@ def task_table(sweep: SweepLogs, score: Score = "exact_match", axis: Axis = "par
                     "scale": scale,
                     "n": record["items"],
                     "correct": round(values[score] * record["items"]),
-                    "chance": chance,
+                    "chance": chance_of(task, score, values),
                     "seed": run.spec.get("seed", ""),
                     "nll": values.get("nll_per_token", ""),
                     "brier": values.get("brier", ""),

@@ -35,7 +35,7 @@ UNLESS: dict[str, dict[str, Any]] = {
         "base_depth": 2,
         "base_head_width": 16,
     },
-    "data": {"skills": "", "skill_tokens": 4_194_304},
+    "data": {"skills": "", "skill_tokens": 4_194_304, "near_duplicates": 0.0, "mixture": ""},
     "optim": {"decay": "coupled", "name": "adamw", "momentum": None},
     "": {"tasks": [], "task_items": 500, "objective": "next_token"},
 }

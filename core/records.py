@@ -34,7 +34,8 @@ class Ledger(TypedDict):
 class CorpusRecord(TypedDict):
     """What a run reads: SHA-256 of its tokens, of the text behind them and of its skills ("" without any).
 
-    train_tokens are those of the train split.
+    train_tokens are those of the train split; of a mixture, those that may be read before one of its corpora repeats,
+    and mixture has the tokens of each.
     lost is the share of the bytes of held-out text that decoding does not give back; null where a cache is older.
     """
 
@@ -45,6 +46,7 @@ class CorpusRecord(TypedDict):
     skills: NotRequired[str]
     train_tokens: NotRequired[int]
     lost: NotRequired[float | None]
+    mixture: NotRequired[list[int]]
 
 
 class Utilization(TypedDict):
@@ -168,6 +170,7 @@ class RunResult(TypedDict):
     corpus_tokens: NotRequired[int | None]
     unique_tokens: NotRequired[int]
     epochs: NotRequired[float]
+    epochs_by_corpus: NotRequired[dict[str, float]]
     checkpoints: NotRequired[list[int]]
     files: NotRequired[dict[str, Cover]]
     sha256: NotRequired[str]

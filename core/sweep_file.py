@@ -50,7 +50,7 @@ class AskedRuns(TypedDict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class SweepRequest:
     """What a command line asks for: the sweep of an experiment, by its `runs`; `question` as in `SweepRecord`."""
 
     command: str
@@ -182,7 +182,7 @@ def _same(one: AskedRuns, other: AskedRuns) -> bool:
 
 
 def write_sweep_file(
-    directory: Path, asked: Asked, now: str, commit: str | None = None, diff_sha256: str | None = None
+    directory: Path, asked: SweepRequest, now: str, commit: str | None = None, diff_sha256: str | None = None
 ) -> tuple[SweepRecord, str]:
     """Add a command and its runs to the sweep.json of runs/<sweep>, which is made where there is none.
 
@@ -207,10 +207,11 @@ def write_sweep_file(
         "settings": dict(asked.settings),
         "commit": commit,
         "diff_sha256": diff_sha256,
-        **({"folder": asked.folder} if asked.folder else {}),
         "runs": len(asked.runs),
         "added": 0,
     }
+    if asked.folder:
+        entry["folder"] = asked.folder
     return _change(directory, lambda before: merged(before, entry, asked.runs, asked.question))
 
 
@@ -234,7 +235,8 @@ def _change(directory: Path, change: Callable[[SweepRecord | None], SweepRecord]
             damage = f"{damage}; it is now {aside.name}"
         record = change(before)
         if record != before:
-            write_json(path, seal.itself(record))
+            record = cast(SweepRecord, seal.itself(record))
+            write_json(path, record)
     return record, damage
 
 

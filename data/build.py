@@ -21,10 +21,13 @@ from data.config import DataConfig
 from data.documents import SPLITS
 from data.index import CorpusIndex, SplitIndex, index_documents, read_documents
 from data.integrity import CACHE_FORMAT, META, TOKENIZER, checksum, describe
+from data.near_index import HELD_OUT, similarity_of, without_near
+from data.near_index import statistics as near_statistics
 from data.parts import Parts
 from data.pool import map_in_order
 from data.roundtrip import encode_texts
 from data.source import Source
+from data.streams import NEAR
 from data.tokenizers import Tokenizer, load, make
 
 _TASK_BYTES = 4 * 2**20
@@ -84,6 +87,11 @@ def build_tokens(
         index = index_documents(source, workers=workers, parts=parts)
         if not len(index.splits["train"].lengths):
             raise BadInput(f"data.corpus={config.corpus!r}: no usable document in its train split")
+        bar.update(stage, description="near-duplicates", refresh=True)
+        similarity = similarity_of(index, parts)
+        if config.near_duplicates:
+            index = without_near(index, similarity, config.near_duplicates)
+            similarity = similarity_of(index, parts)
         bar.update(stage, description=f"tokenizer {config.tokenizer}", refresh=True)
         total = sum(int(part.lengths.sum()) for part in index.splits.values())
         tokenizer = _tokenizer(config, index, total, parts)
@@ -120,6 +128,8 @@ def build_tokens(
                 for number, domain in sorted(enumerate(index.domains), key=lambda item: item[1])
                 if (part.domains == number).any()
             }
+    for name in HELD_OUT:
+        (folder / f"{name}.{NEAR}").write_bytes(similarity[name].astype("<f4").tobytes())
     files = sorted(folder.iterdir())
     meta = {
         "format": CACHE_FORMAT,
@@ -132,7 +142,13 @@ def build_tokens(
         "separator": tokenizer.separator,
         "dtype": _dtype_for(tokenizer.vocabulary).str,
         "splits": splits,
-        "statistics": {"splits": statistics, "dropped": index.dropped, "lost": lost, **source.left_out},
+        "statistics": {
+            "splits": statistics,
+            "dropped": index.dropped,
+            "lost": lost,
+            "near_duplicates": near_statistics(similarity),
+            **source.left_out,
+        },
         "files": {file.name: describe(file) for file in files},
     }
     write_json(folder / blocks.BLOCKS, blocks.to_json({file.name: blocks.digests(file) for file in files}))

@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,10 @@ from data.integrity import (
     damage_of_size,
     only_one,
 )
+from data.mixture import fingerprint_with, fresh_tokens, parse_mixture
 from data.notes import dropped, notes
 from data.parts import Parts
-from data.streams import CheckedArray, TokenSplit
+from data.streams import NEAR, CheckedArray, TokenSplit
 from data.tokenizers import Tokenizer, identity, load
 
 WHOLE_BYTES = 256 * 2**20  # 0.2 s
@@ -60,8 +61,10 @@ class TokenCache:
       separator: id of the token that ends each document; 0 but for a tokenizer.json of someone else's.
       dtype: NumPy's name of the type of the streams.
       statistics: {"splits": {split: {domain: {"documents", "bytes", "tokens"}}}, "dropped": {reason: count}}, and since
-        it is counted "lost": {split: bytes that decoding does not give back} and `data.documents.LeftOut`.
+        they are counted "lost": {split: bytes that decoding does not give back}, "near_duplicates": {split: {Jaccard:
+        documents with one on the other side}} and `data.documents.LeftOut`.
       skills: token stream of each skill of the configuration that it was opened for.
+      mixture: cache of each corpus of its mixture.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,6 +74,7 @@ class TokenCache:
           DamagedCache: something is missing, or is not what was written.
         """
         self.folder = folder
+        self._fresh: int | None = None
         self._meta = _header(folder)
         self._blocks = _checked_blocks(folder, self._meta["files"])
         self.fingerprint: str = self._meta["fingerprint"]
@@ -80,6 +84,24 @@ class TokenCache:
         self.dtype: str = self._meta["dtype"]
         self.statistics: dict[str, Any] = self._meta["statistics"]
         self.skills: tuple[np.ndarray, ...] = ()
+        self.mixture: tuple[TokenCache, ...] = ()
+
+    @property
+    def fresh_tokens(self) -> int:
+        """Tokens of the train split; of a mixture, those that a run may read before a corpus repeats."""
+        return self.split("train").token_count if self._fresh is None else self._fresh
+
+    @property
+    def trained_on(self) -> "tuple[TokenCache, ...]":
+        """Where the training text is: this cache, or those of the mixture."""
+        return self.mixture or (self,)
+
+    def mix(self, config: DataConfig, caches: "Sequence[TokenCache]") -> None:
+        """Take the training text from the caches of the mixture; the fingerprint is then that of all."""
+        parts = parse_mixture(config.mixture)
+        self.mixture = tuple(caches)
+        self.fingerprint = fingerprint_with(self.fingerprint, parts, [one.fingerprint for one in caches])
+        self._fresh = fresh_tokens(parts, [one.split("train").token_count for one in caches])
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -93,7 +115,7 @@ class TokenCache:
         if name not in SPLITS:
             raise BadInput(f"split={name!r}: must be one of {', '.join(SPLITS)}")
         record = self._meta["splits"][name]
-        kinds = {"tokens": self._meta["dtype"], "offsets": "<i8", "bytes": "<u4"}
+        kinds = {"tokens": self._meta["dtype"], "offsets": "<i8", "bytes": "<u4", NEAR: "<f4"}
         arrays = {
             kind: CheckedArray(
                 self.folder / f"{name}.{kind}",
@@ -132,6 +154,10 @@ class TokenCache:
 
 def train_tokens(config: DataConfig, root: Path) -> int | None:
     """Tokens of the train split where the cache of `config` is there already; None where it has to be built first."""
+    if config.mixture:
+        counts = [train_tokens(one, root) for one in config.parts()]
+        known = [count for count in counts if count is not None]
+        return fresh_tokens(parse_mixture(config.mixture), known) if len(known) == len(counts) else None
     caches, name = Path(root) / CACHES, _readable((config.corpus, config.domain, config.tokenizer))
     # Only where some cache has this name: to ask a corpus of TFDS for its signature may download it.
     if not any(caches.glob(f"{name}-*/{META}")):
@@ -159,6 +185,8 @@ def open_or_build(
     """
     root = Path(root)
     cache = _open_or_build_corpus(config, root, workers, progress)
+    if config.mixture:
+        cache.mix(config, [_open_or_build_corpus(one, root, workers, progress) for one in config.parts()])
     if config.skills:
         from data.skills import open_skills  # loads the tasks
 
@@ -273,7 +301,8 @@ def _first_damage(folder: Path, records: Mapping[str, Any], *, whole: bool) -> s
 def _folder(config: DataConfig, root: Path) -> Path:
     """Where the token cache of `config` lies, built or not."""
     corpus_key = corpora.signature(config.corpus, config.domain)
-    key = json.dumps([CACHE_FORMAT, corpus_key, identity(config.tokenizer)])
+    decides = [CACHE_FORMAT, corpus_key, identity(config.tokenizer)]
+    key = json.dumps([*decides, config.near_duplicates] if config.near_duplicates else decides)
     return Path(root) / CACHES / _folder_name((config.corpus, config.domain, config.tokenizer), key)
 
 

@@ -10,6 +10,8 @@ from core.names import MOST_PATH_BYTES
 from core.paths import absolute
 from core.reading import shown
 from data import corpora
+from data.mixture import located as located_mixture
+from data.mixture import parse_mixture
 
 FILE = "file:"
 TOKENIZER_FORMS = "byte, char, word:SIZE, bpe:SIZE or file:PATH"
@@ -34,6 +36,10 @@ class DataConfig:
       skills: synthetic tasks in the training text with their shares of it, TASK@SHARE joined by +, such as
         associative-recall:pairs=4@0.2+facts@0.05; the rest is the corpus.
       skill_tokens: distinct tokens of each skill; a run that reads more of one repeats them.
+      mixture: train on several corpora instead, CORPUS=SHARE joined by commas, such as
+        pysource:code=0.7,pysource:docs=0.3; `corpus` is then the text that is held out (data/mixture.py).
+      near_duplicates: leave training documents out whose Jaccard similarity with a held-out one is at least this
+        (data/near_duplicates.py); 0 keeps all, and only counts them.
     """
 
     corpus: str = "pysource"
@@ -47,10 +53,14 @@ class DataConfig:
     skill_tokens: Annotated[int, Allowed(1, 10**12)] = dataclasses.field(
         default=4_194_304, metadata={"identity": "if set"}
     )
+    near_duplicates: Annotated[
+        float, Allowed(0.5, 1, "below, not all that are near would be found", zero="keep them")
+    ] = dataclasses.field(default=0.0, metadata={"identity": "if set"})
+    mixture: str = dataclasses.field(default="", metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         bounds.check(self, "data.")
-        for key in ("corpus", "tokenizer", "skills"):
+        for key in ("corpus", "tokenizer", "skills", "mixture"):
             text = getattr(self, key)
             if len(text) > MOST_PATH_BYTES or "\0" in text:
                 raise BadInput(
@@ -88,6 +98,29 @@ class DataConfig:
 
             parse_skills(self.skills)
 
+        if self.mixture:
+            self._check_mixture()
+
+    def _check_mixture(self) -> None:
+        parse_mixture(self.mixture)
+        for key, why in (("skills", "the rest is one corpus"), ("unique_tokens", "it would be of one corpus")):
+            if getattr(self, key):
+                raise BadInput(
+                    f"data.{key}={shown(getattr(self, key))}: cannot be combined with data.mixture ({why})"
+                )
+        if not (self.tokenizer == "byte" or self.tokenizer.startswith(FILE)):
+            raise BadInput(
+                f"data.tokenizer={self.tokenizer!r}: each corpus of data.mixture would train its own; must be byte or "
+                "file:PATH"
+            )
+
+    def parts(self) -> "tuple[DataConfig, ...]":
+        """What each corpus of the mixture would be as the only one of a run; none without a mixture."""
+        return tuple(
+            dataclasses.replace(self, corpus=part.corpus, domain=part.domain, mixture="")
+            for part in parse_mixture(self.mixture)
+        )
+
     def located(self) -> "DataConfig":
         """The same with every path from the root on: it means the same wherever a worker stands.
 
@@ -98,4 +131,9 @@ class DataConfig:
         if tokenizer.startswith(FILE):
             path = absolute(tokenizer.removeprefix(FILE), f"data.tokenizer={tokenizer!r}")
             tokenizer = f"{FILE}{path}"
-        return dataclasses.replace(self, corpus=corpora.located(self.corpus), tokenizer=tokenizer)
+        mixture = self.mixture
+        if mixture:
+            mixture = located_mixture(mixture)
+        return dataclasses.replace(
+            self, corpus=corpora.located(self.corpus), tokenizer=tokenizer, mixture=mixture
+        )

@@ -92,7 +92,7 @@ def index_documents(source: Source, *, workers: int | None = None, parts: Parts 
         domains=tuple(names),
         splits=unique,
         dropped=dict(sorted(dropped.items())),
-        fingerprint=_fingerprint(unique, tuple(names)),
+        fingerprint=fingerprint_of(unique, tuple(names)),
     )
 
 
@@ -230,7 +230,8 @@ def _concatenate(parts: Sequence[SplitIndex]) -> SplitIndex:
     )
 
 
-def _fingerprint(splits: dict[str, SplitIndex], domains: Sequence[str]) -> str:
+def fingerprint_of(splits: dict[str, SplitIndex], domains: Sequence[str]) -> str:
+    """SHA-256 over the documents of each split in order, and their domains."""
     state = hashlib.sha256()
     for split in SPLITS:
         part = splits[split]

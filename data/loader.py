@@ -11,7 +11,8 @@ the same windows in another order, P_0(P_e(i)). With `unique_tokens` = U a pass 
 only, so that a run on at most U tokens is the run without the limit, and a longer one repeats exactly those.
 
 With skills in the training text (data/skills.py) the windows of a run are shared out among the corpus and the
-skills by a fixed pattern, and each source keeps its own order, the one described above.
+skills by a fixed pattern, and each source keeps its own order, the one described above. Among the corpora of a mixture
+(data/mixture.py) likewise.
 """
 
 import dataclasses
@@ -24,6 +25,8 @@ import numpy as np
 from core.errors import BadInput
 from data.cache import TokenCache
 from data.config import DataConfig
+from data.mixture import parse_mixture
+from data.near_duplicates import THRESHOLDS, names
 from data.skills import Pattern, parse_skills, pattern
 from data.streams import TokenSplit, Windows
 
@@ -80,7 +83,10 @@ class TrainLoader:
         self.batch_tokens = batch_tokens
         self._prefetch = prefetch
         skills = parse_skills(config.skills)
-        windows = _windows(cache, "train", length)
+        mixture = parse_mixture(config.mixture)
+        if len(cache.mixture) != len(mixture):
+            raise BadInput(f"data.mixture={config.mixture!r}: the cache was opened for another mixture")
+        windows, *others = [_windows(one, "train", length) for one in cache.trained_on]
         available = len(windows) * length
         if config.unique_tokens > available:
             raise BadInput(
@@ -89,12 +95,13 @@ class TrainLoader:
             )
         if len(cache.skills) != len(skills):
             raise BadInput(f"data.skills={config.skills!r}: the cache was opened for other skills")
-        streams = [windows, *(Windows(stream, length) for stream in cache.skills)]
+        streams = [windows, *others, *(Windows(stream, length) for stream in cache.skills)]
+        percents = [*(part.percent for part in mixture[1:]), *(skill.percent for skill in skills)]
         limits = [config.unique_tokens // length or len(windows), *(len(skill) for skill in streams[1:])]
         self._batches = _Batches(
             streams=streams,
             orders=[WindowOrder(len(own), seed, limit) for own, limit in zip(streams, limits, strict=True)],
-            pattern=pattern(tuple(skill.percent for skill in skills)),
+            pattern=pattern(tuple(percents)),
             rows=rows,
             share=_share(rows, process_index, process_count, "batch_tokens / data.sequence_length"),
         )
@@ -218,11 +225,37 @@ def validation_bytes(cache: TokenCache, config: DataConfig, split: str = "valida
     a separator stands for none, an unknown token for the bytes of the text it replaced.
     """
     _, chosen = _held_out(cache, config, split)
-    length = config.sequence_length
+    return _bytes_of(cache, split, chosen, config.sequence_length)
+
+
+def _bytes_of(cache: TokenCache, split: str, chosen: np.ndarray, length: int) -> int:
     part = cache.split(split)
     weights = part.token_bytes if part.token_bytes is not None else part.tokens != cache.separator
     targets = (chosen * length)[:, None] + np.arange(1, length + 1)
     return int(weights[targets].sum(dtype=np.int64))
+
+
+def clean_windows(
+    cache: TokenCache, config: DataConfig, split: str = "validation"
+) -> dict[str, tuple[np.ndarray, int]]:
+    """For each threshold of near-duplicates: the windows of the held-out slice without a token of a document that has
+    one in the training text, bool (windows,), and the bytes of their targets.
+
+    Left out are thresholds at which nothing is near, or nothing is left. Empty for caches from before it was counted.
+    """
+    part = cache.split(split)
+    if part.near is None:
+        return {}
+    _, chosen = _held_out(cache, config, split)
+    length, offsets = config.sequence_length, part.document_offsets
+    first, last = (np.searchsorted(offsets, chosen * length + end, side="right") - 1 for end in (0, length))
+    found = {}
+    for name, threshold in zip(names(), THRESHOLDS, strict=True):
+        before = np.concatenate([[0], np.cumsum(part.near >= np.float32(threshold))])
+        clean = before[last + 1] == before[first]
+        if clean.any() and not clean.all():
+            found[name] = (clean, _bytes_of(cache, split, chosen[clean], length))
+    return found
 
 
 def _held_out(cache: TokenCache, config: DataConfig, split: str) -> tuple[Windows, np.ndarray]:

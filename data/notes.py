@@ -22,7 +22,21 @@ def notes(statistics: Statistics, corpus: str, tokenizer: str) -> list[str]:
             f"tokenizer {tokenizer}: decoding does not give back {parts}; a model is not charged for them, so its bits "
             "per byte are too low"
         )
-    return lines
+    return lines + near(statistics, corpus)
+
+
+def near(statistics: Statistics, corpus: str) -> list[str]:
+    """Held-out text that stands in the training text almost word for word; none where nothing was found or counted."""
+    counted = statistics.get("near_duplicates", {}).get("validation", {})
+    documents = sum(row["documents"] for row in statistics["splits"].get("validation", {}).values())
+    found = [f"{count:,} at Jaccard {at}" for at, count in counted.items() if count]
+    if not found:
+        return []
+    return [
+        f"corpus {corpus}: of {documents:,} validation documents, near-duplicates stand in the training text of "
+        f"{', '.join(found)}; val/clean-JACCARD/loss is the loss without them, and --set data.near_duplicates=0.5 "
+        "leaves their copies out of training"
+    ]
 
 
 def dropped(statistics: Statistics) -> str:

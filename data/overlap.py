@@ -67,7 +67,7 @@ def overlaps(problems: Mapping[str, Sequence[np.ndarray]], streams: Iterable[np.
 def _grams(tokens: np.ndarray) -> tuple[int, np.ndarray]:
     """(length of the grams, their hashes) of one problem."""
     length = min(GRAM, len(tokens))
-    return length, _hashes(tokens, [length])[length]
+    return length, hashes_of(tokens, [length])[length]
 
 
 def _search(targets: Mapping[int, np.ndarray], streams: Iterable[np.ndarray]) -> dict[int, np.ndarray]:
@@ -81,13 +81,13 @@ def _search(targets: Mapping[int, np.ndarray], streams: Iterable[np.ndarray]) ->
     for stream in streams:
         for start in range(0, len(stream), _CHUNK):
             piece = np.asarray(stream[start : start + _CHUNK + GRAM - 1])
-            for length, hashes in _hashes(piece, list(targets)).items():
+            for length, hashes in hashes_of(piece, list(targets)).items():
                 likely = hashes[filters[length][(hashes >> shift).astype(np.int64)]]
                 found[length] |= np.isin(targets[length], likely)
     return {length: hashes[found[length]] for length, hashes in targets.items()}
 
 
-def _hashes(tokens: np.ndarray, lengths: Sequence[int]) -> dict[int, np.ndarray]:
+def hashes_of(tokens: np.ndarray, lengths: Sequence[int]) -> dict[int, np.ndarray]:
     """Hashes of every gram of each length, uint64 (len(tokens) - length + 1,), modulo 2^64.
 
     A gram's polynomial is put together from those of its parts of power-of-two length, then its bits are mixed.

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+NEAR = "near"  # the ending of a file of similarities
+
 
 class Windows:
     """A stream cut into windows that share their ends: window i is [i T, i T + T]. Nothing is copied but what is read.
@@ -63,7 +65,7 @@ class TokenSplit:
     """One split of a cache. Its arrays are memory-mapped, and checked as they are asked for.
 
     Args:
-      arrays: of its files by ending: tokens, offsets, and bytes where there is one.
+      arrays: of its files by ending: tokens, offsets, and bytes and near where there is one.
 
     Attributes:
       token_count: tokens, separators included.
@@ -93,6 +95,13 @@ class TokenSplit:
         """UTF-8 bytes that each token stands for, uint32 (token_count,); None for train, and for bytes, where it is 1
         for every token but the separator."""
         return self._arrays["bytes"].whole() if "bytes" in self._arrays else None
+
+    @property
+    def near(self) -> np.ndarray | None:
+        """Of each held-out document the largest Jaccard similarity with a training document, float32 (documents,); 0
+        where it is below the first threshold and was not found. None for train, and in caches from before it was
+        counted."""
+        return self._arrays[NEAR].whole() if NEAR in self._arrays else None
 
 
 def _map(path: Path, dtype: np.dtype) -> np.ndarray:

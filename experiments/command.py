@@ -18,7 +18,7 @@ from core.names import plain_name
 from core.reading import printable
 from core.rundir import SweepDirectory
 from core.suggest import unknown
-from core.sweep_file import Asked
+from core.sweep_file import SweepRequest
 from experiments import registry
 from experiments.folder import SweepFolder, folder_of
 from experiments.spec import RunSpec, Sweep
@@ -63,7 +63,7 @@ class AskedSweep:
     held_back: tuple[str, ...]
     directory: Path
     cache: Path
-    asked: Asked | None = None
+    asked: SweepRequest | None = None
 
     @property
     def specs(self) -> list[RunSpec]:
@@ -110,7 +110,7 @@ def choose(verb: str, arguments: Sequence[str], kind: type[Flags], about: str) -
         print(f"note: {folder.said}", file=sys.stderr)  # noqa: T201
     sweep = located(sweep, folder.path)
     held = tuple(experiment.held_back(sweep)) if experiment.held_back is not None else ()
-    asked = Asked(
+    asked = SweepRequest(
         command=shlex.join([*prog.split(), *arguments]),
         experiment=name,
         runs=tuple(run.run_id for run in sweep),

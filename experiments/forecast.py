@@ -12,8 +12,12 @@ scores the forecast and draws it.
 
 from collections.abc import Iterable
 
-from experiments import quickstart
+from data.config import DataConfig
+from experiments.scaling import ScalingRule
 from experiments.spec import RunSpec, Seeds, Sweep, check_at_least
+
+# 11k to 218k parameters, each about twice the one before.
+WIDTH_AND_DEPTH = ((16, 2), (32, 2), (48, 2), (48, 4), (64, 4))
 
 
 def sweep(
@@ -22,16 +26,24 @@ def sweep(
     seeds: Seeds = 1,
     corpus: str = "pysource",
 ) -> Sweep:
-    """The grid of quickstart on fewer tokens; its largest size is the one that is forecast.
+    """Every size on every number of tokens; the largest size is the one that is forecast.
 
     Args:
       tokens: data sizes.
-      sizes: how many of the five model sizes of quickstart, from the smallest; the last is held back.
+      sizes: how many of the five model sizes, from the smallest; the last is held back.
       seeds: repetitions that differ in initialization and data order.
       corpus: pysource, text:PATH or tfds:NAME.
     """
-    check_at_least(3, 5, sizes=sizes)
-    return quickstart.sweep(tokens=tokens, sizes=sizes, seeds=seeds, corpus=corpus)
+    check_at_least(3, len(WIDTH_AND_DEPTH), sizes=sizes)
+    check_at_least(1, seeds=seeds)
+    rule = ScalingRule(data=DataConfig(corpus=corpus, validation_tokens=65_536))
+    models = [rule.shape(width, depth) for width, depth in WIDTH_AND_DEPTH[:sizes]]
+    return Sweep(
+        run
+        for model in models
+        for seed in range(seeds)
+        for run in rule.trunk_and_branches(0, tokens, seed, model)
+    )
 
 
 def held_back(runs: Iterable[RunSpec]) -> list[str]:

@@ -1,14 +1,17 @@
 """Runs and sweeps: what an experiment returns."""
 
 import dataclasses
+import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 from core.bounds import Allowed
-from core.codec import with_settings
+from core.codec import flat_keys, to_json, with_settings
 from core.errors import BadInput
+from core.reading import printable
+from core.suggest import did_you_mean
 from training.spec import OptimConfig, RunSpec
 
 __all__ = [
@@ -48,12 +51,15 @@ class Sweep:
 
     Attributes:
       runs: each once. given: how often each was given, by run_id.
+      question: the field that the sweep is about, by dotted key: its report begins with the answer; "" for none.
     """
 
     runs: tuple[RunSpec, ...]
     given: Mapping[str, int] = dataclasses.field(compare=False)
+    question: str = ""
 
-    def __init__(self, runs: Iterable[RunSpec]):
+    def __init__(self, runs: Iterable[RunSpec], question: str = ""):
+        """Raises BadInput where there is no run, or the question is no field or one in which runs do not differ."""
         listed = list(itertools.islice(runs, MOST_RUNS + 1))
         if len(listed) > MOST_RUNS:
             raise BadInput(f"the sweep has more than {MOST_RUNS} runs: its arguments ask for too many")
@@ -62,6 +68,8 @@ class Sweep:
             raise BadInput("the sweep is empty: its arguments leave no run to train")
         object.__setattr__(self, "runs", tuple(unique.values()))
         object.__setattr__(self, "given", Counter(run.run_id for run in listed))
+        object.__setattr__(self, "question", question)
+        _check_question(question, self.runs)
 
     @property
     def collapsed(self) -> str:
@@ -97,4 +105,22 @@ class Sweep:
             if following.parent in changed:
                 following = dataclasses.replace(following, parent=changed[following.parent].run_id)
             changed[run.run_id] = following
-        return Sweep(changed[run.run_id] for run in self.runs for _ in range(self.given[run.run_id]))
+        again = [changed[run.run_id] for run in self.runs for _ in range(self.given[run.run_id])]
+        return Sweep(again, question=self.question)
+
+
+def _check_question(question: str, runs: Sequence[RunSpec]) -> None:
+    if not question:
+        return
+    tree = to_json(runs[0])
+    known = flat_keys(tree)
+    if question not in known:
+        raise BadInput(
+            f"question={printable(question)}: no field of a run{did_you_mean(question, known)} {', '.join(known)}"
+        )
+    values = {repr(functools.reduce(getattr, question.split("."), run)) for run in runs}
+    if len(values) < 2:
+        raise BadInput(
+            f"question={question}: the sweep does not vary it, every run has {printable(values.pop())}; a question "
+            "needs at least two values"
+        )

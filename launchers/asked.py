@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from core.sweep_file import Asked, write_sweep_file
+from core.sweep_file import SweepRequest, write_sweep_file
 from launchers.code import code_state
 from training.records import utc_now
 
 
-def put_down(directory: Path, asked: Asked | None) -> None:
+def put_down(directory: Path, asked: SweepRequest | None) -> None:
     """Add a command and its runs to the sweep.json of runs/<sweep>; a damaged one is put aside, and that is said.
 
     Raises:

@@ -46,7 +46,7 @@ def finished_elsewhere(directory: Path, specs: Sequence[RunSpec]) -> dict[str, l
     """
     wanted = {spec.run_id for spec in specs}
     found: dict[str, list[RunDirectory]] = {}
-    for sweep in _other_sweeps(directory):
+    for sweep in other_sweeps(directory):
         for name in sorted(wanted & _names_in(sweep)):
             run = RunDirectory(sweep / name)
             with contextlib.suppress(BadInput, OSError):
@@ -109,7 +109,8 @@ def _lines(directory: Path, copied: dict[str, CopiedRun], refused: dict[str, str
     return said
 
 
-def _other_sweeps(directory: Path) -> list[Path]:
+def other_sweeps(directory: Path) -> list[Path]:
+    """The folders beside runs/<sweep>, by name; a link to it is none."""
     here = os.path.realpath(directory)
     try:
         names = sorted(os.listdir(directory.absolute().parent))

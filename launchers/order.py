@@ -22,8 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 def hold_back(directory: Path, specs: Iterable[RunSpec], names: Iterable[str]) -> None:
     """Put down which runs of a sweep are to be forecast; what is there already must say the same.
 
+    A sweep has one forecast. Runs that are asked for after it was written, such as another seed of the size that it is
+    about, are no part of it and wait for nothing. Before it is written, the list may still grow or shrink, as long as
+    no run of it has started.
+
     Raises:
-      BadInput: the sweep holds back other runs, or its folder cannot be written.
+      BadInput: the sweep holds back other runs that have started, or its folder cannot be written.
     """
     held = [spec for spec in specs if spec.run_id in set(names)]
     value: HeldBack = {
@@ -36,11 +40,12 @@ def hold_back(directory: Path, specs: Iterable[RunSpec], names: Iterable[str]) -
     }
     sweep = SweepDirectory(directory)
     if path_exists(sweep.held_back):
-        if read_json(sweep.held_back) != value:
+        if path_exists(sweep.forecast) or read_json(sweep.held_back) == value:
+            return
+        if any(sweep.run(spec.run_id).environment.exists() for spec in held):
             raise BadInput(
                 f"{sweep.held_back}: holds back other runs than these arguments; take another --name"
             )
-        return
     with writes(directory):
         sweep.write_held_back(value)
 

@@ -8,12 +8,15 @@ import dataclasses
 import functools
 import importlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Annotated, Any, Protocol, cast
 
-from core.errors import BadInput, writes
+from core.bounds import Allowed
+from core.errors import EXIT_COMPLETE, BadInput, writes
 from core.suggest import unknown
+from launchers.budget import refuse_above
 from launchers.order import check_order
 from launchers.packs import parse_pack
 from launchers.site import read_site
@@ -40,6 +43,7 @@ class SubmitFlags:
       pack: runs of one shape as one program: auto (as measured by earlier runs; none on a CPU), off, or the most of a
         pack [auto].
       checkpoint_seconds: least time between checkpoints [60].
+      budget_flops: refuse to train what costs more FLOPs.
       dry_run: write what would be sent, send nothing.
       json: what was sent, as JSON.
     """
@@ -56,6 +60,7 @@ class SubmitFlags:
     throttle: int | None = None
     pack: str | None = None
     checkpoint_seconds: float | None = None
+    budget_flops: Annotated[float | None, Allowed(1, 1e40)] = None
     dry_run: bool = False
     json: bool = False
 
@@ -120,6 +125,7 @@ def send(
       BadInput: an unknown engine, a wrong flag or site key, or an engine that does not answer.
     """
     check_order(directory, specs)
+    refuse_above(specs, directory, flags.budget_flops)
     if flags.backend not in engine_names():
         raise unknown("--backend=", flags.backend, engine_names())
     if flags.pack is not None:
@@ -130,6 +136,12 @@ def send(
     if not flags.dry_run:  # an engine that has not called it
         begin()
     return said
+
+
+def send_and_say(*arguments: Any) -> int:
+    """`send` as a command: 0, or BadInput."""
+    sys.stdout.write(f"{send(*arguments)}\n")
+    return EXIT_COMPLETE
 
 
 def written_only(request: Request, engine: str, write: Callable[[Path], Sequence[Path]]) -> str:

@@ -1,16 +1,18 @@
 """`python launch.py status`: every sweep in a folder of sweeps, how far it is, and the command that goes on with it."""
 
 import dataclasses
+import difflib
 import json
 import sys
 from pathlib import Path
 
-from core.errors import BadInput
+from core.errors import EXIT_COMPLETE, BadInput
 from core.files import read_object
 from core.reading import path_exists, printable
 from core.records import provenance_of
 from core.rundir import RunDirectory, SweepDirectory
-from core.sweep_file import known_sweep_file
+from core.sweep_file import SweepRecord, known_sweep_file
+from launchers.status import show_status
 from training.records import is_locked
 
 WIDTH = 80
@@ -59,24 +61,25 @@ def _status_of(folder: Path) -> SweepStatus | None:
         runs = SweepDirectory(folder).runs()
     except (BadInput, OSError) as error:
         runs, problem = [], problem or str(error)
-    named = set(record["runs"]) if record else set()
     if not runs and record is None and not problem:
         return None
+    said: SweepRecord = record or {"runs": []}
+    named = set(said["runs"])
     states = [_state(run) for run in runs]
     missing = len(named - {run.name for run in runs})
     count, done, failed = len(runs) + missing, states.count("done"), states.count("failed")
     return SweepStatus(
         sweep=printable(folder.name),
-        experiment=record.get("experiment", "") if record else "",
+        experiment=said.get("experiment", ""),
         runs=count,
         done=done,
         left=count - done - failed,
         failed=failed,
         running=states.count("running"),
         missing=missing,
-        created=(record or {}).get("created", "") or min(filter(None, map(_started, runs)), default=""),
-        command=record.get("command", "") if record else "",
-        question=record.get("question", "") if record else "",
+        created=said.get("created", "") or min(filter(None, map(_started, runs)), default=""),
+        command=said.get("command", ""),
+        question=said.get("question", ""),
         problem=printable(problem),
     )
 
@@ -97,6 +100,31 @@ def _started(run: RunDirectory) -> str:
         return provenance_of(read_object(run.environment)).started
     except (BadInput, OSError):
         return ""
+
+
+def show(directory: Path | None, runs: Path, *, as_json: bool) -> int:
+    """The command `status`: one sweep, or all of a folder of sweeps; returns exit status 0.
+
+    Raises:
+      BadInput: there is no such sweep or folder.
+    """
+    if directory is None:
+        show_sweeps(runs, as_json=as_json)
+        return EXIT_COMPLETE
+    if not path_exists(directory):
+        known = [str(path) for folder in {runs, directory.parent} for path in _folders(folder)]
+        by_name = {Path(path).name: path for path in known}
+        near = difflib.get_close_matches(directory.name, by_name, n=1)
+        raise BadInput(f"{directory}: no such sweep{f', did you mean {by_name[near[0]]}?' if near else ''}")
+    show_status(directory, as_json=as_json)
+    return EXIT_COMPLETE
+
+
+def _folders(runs: Path) -> list[Path]:
+    try:
+        return sorted(path for path in runs.iterdir() if not path.name.startswith(".") and path.is_dir())
+    except OSError:
+        return []
 
 
 def show_sweeps(runs: Path, *, as_json: bool = False) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from core.bounds import Allowed
-from core.errors import BadInput
+from core.errors import EXIT_COMPLETE, BadInput
 from launchers.local.launch import LocalOptions
 from planning import throughput
 from planning.measure import measure
@@ -28,10 +28,14 @@ class BenchFlags:
     seconds: float = 3.0
 
 
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
+
+
 def measure_and_keep(
-    name: str, specs: Sequence[RunSpec], cache: Path, flags: BenchFlags, say: Callable[[str], None]
-) -> None:
-    """Measure every shape of `specs` and write it to the throughput table of the cache folder.
+    name: str, specs: Sequence[RunSpec], cache: Path, flags: BenchFlags, say: Callable[[str], None] = _print
+) -> int:
+    """Measure every shape of `specs` and write it to the throughput table of the cache folder; returns exit status 0.
 
     Args:
       say: called with each line for the user as soon as it is known.
@@ -48,3 +52,4 @@ def measure_and_keep(
     rows = measure(specs, local, flags.seconds, say)
     path = cache / throughput.FILE
     say(f"{name}: {len(rows)} shapes measured, {throughput.write_rows(path, rows)} rows in {path}")
+    return EXIT_COMPLETE

@@ -4,15 +4,47 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import BadInput
+from core.suggest import did_you_mean
 from experiments.spec import RunSpec
 from launchers.local.devices import places, visible_gpus
 from launchers.packs import measured_sizes, pack_gain, parse_pack
+from model.kernels import chips
 from planning import throughput
+from planning.assumed import AssumedSpeed, chip_named
 from planning.flags import PlanFlags
 from planning.simulate import Timeline, simulate
 from planning.throughput import Estimate, Throughput
 from training.packs.size import known_rates
 from training.program import shape_of
+
+
+def _device(flags: PlanFlags, known: Sequence[str]) -> str:
+    """The kind of device that is planned for.
+
+    Raises:
+      BadInput: neither the table nor, for an assumed speed, the list of chips has it.
+    """
+    if not flags.device:
+        here = throughput.device_here(visible_gpus())
+        if flags.mfu is not None and chips.name_of(here) is None:
+            raise BadInput(
+                f"--mfu={flags.mfu:g}: no peak is known of {here}; --device names another, such as h100"
+            )
+        return here
+    if flags.mfu is not None:
+        return chip_named(flags.device)
+    if flags.device in known:
+        return flags.device
+    name = chips.name_of(flags.device)
+    measured = [device for device in known if name is not None and chips.chip(device) is chips.chip(name)]
+    if len(measured) == 1:
+        return measured[0]
+    advice = "" if name is None else f"; --mfu 0.4 assumes 40% of the peak of {name}"
+    near = f"{did_you_mean(flags.device, known)}" if known else ""
+    raise BadInput(
+        f"--device={flags.device}: the table knows {', '.join(known) or 'no device'}"
+        f"{near.partition('?')[0] + '?' if '?' in near else ''}{advice}"
+    )
 
 
 class Costs:
@@ -30,20 +62,18 @@ class Costs:
         self.pack, self.cache = parse_pack(flags.pack), cache
         self.price = flags.price
         table = throughput.read_table(flags.throughput or cache / throughput.FILE)
-        gpus = [] if flags.device else visible_gpus()
-        self.device = flags.device or throughput.device_here(gpus)
-        known = sorted({row.device for row in table})
-        if flags.device and flags.device not in known:
-            raise BadInput(f"--device={flags.device}: the table knows {', '.join(known) or 'no device'}")
-        on_processor = self.device.startswith("cpu")
+        self.device = _device(flags, sorted({row.device for row in table}))
         if flags.device:
             self.workers = flags.workers or 1
-            if self.workers < 1:
-                raise BadInput(f"--workers={self.workers}: must be at least 1")
         else:
             self.workers = len(places(len(specs), flags.workers, flags.cores_per_worker))
-        threads = flags.cores_per_worker if on_processor else 0
+        self.throughput: Throughput | AssumedSpeed
+        if flags.mfu is not None:
+            self.throughput = AssumedSpeed(chip_named(self.device), flags.mfu)
+            return
+        threads = flags.cores_per_worker if self.device.startswith("cpu") else 0
         finished = throughput.from_runs(directory, specs, self.device)
+        finished += throughput.from_other_sweeps(directory, self.device)
         self.throughput = Throughput(table, self.device, threads, self.workers, finished)
         if flags.price is not None and not self.throughput:
             raise BadInput(

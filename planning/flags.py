@@ -19,7 +19,9 @@ class PlanFlags:
       workers: runs at a time; where none, as `run` would start here.
       cores_per_worker: CPU threads of one worker.
       pack: runs of one shape as one program: auto (as measured by earlier runs), off, or the most of a pack.
-      device: kind of device in the throughput table; where none, this machine's.
+      device: kind of device in the throughput table, or with --mfu one that is not here, as h100; where none, this
+        machine's.
+      mfu: speed is assumed to be this share of the device's peak, as 0.4.
       throughput: a table of speeds; where none, throughput.json of the cache folder.
       target: FLOPs (6 N D) of a forecast; where none, 10 times the largest run's.
       noise: expected standard deviation of a run's log loss; where none, the residuals of finished sweeps in the
@@ -30,6 +32,8 @@ class PlanFlags:
       mesh: devices of one run by axis, for the bytes of each, as data=2,fsdp=4,tensor=1; where empty, one device, on a
         CPU as many as --cores-per-worker makes.
       price: of one device for one hour, in any currency.
+      budget_flops: refuse a sweep whose runs that are left cost more FLOPs.
+      every_run: a row a run, beside the row a shape.
       json: the plan as JSON, every RunSpec whole.
     """
 
@@ -37,6 +41,7 @@ class PlanFlags:
     cores_per_worker: Annotated[int, Allowed(1, 10_000)] = 1
     pack: str = "auto"
     device: str | None = None
+    mfu: Annotated[float | None, Allowed(1e-6, 1)] = None
     throughput: Path | None = None
     target: Flops = None
     noise: LogLossNoise = None
@@ -45,6 +50,8 @@ class PlanFlags:
     compile_memory: bool = False
     mesh: str = ""
     price: Annotated[float | None, Allowed(1e-9, 1e9)] = None
+    budget_flops: Flops = None
+    every_run: bool = False
     json: bool = False
 
 

@@ -15,7 +15,7 @@ from analysis.logs.load import SweepLogs, load_sweep
 from core.errors import BadInput
 
 # Standard deviation of log loss about the law where no sweep is at hand. The mean absolute residual of the Epoch table
-# is 0.0047 (docs/results/published_fits.md); the residuals of quickstart, one seed of small models, are 0.018.
+# is 0.0047 (docs/results/published_fits.md); the residuals of quickstart, one seed of small models, are 0.014.
 ASSUMED = (0.005, 0.02)
 FEWEST_RUNS = 8  # of a sweep whose residuals say something about five parameters
 FEWEST_SIZES = 3

@@ -19,7 +19,9 @@ from core.files import read_json
 from core.rundir import SweepDirectory
 from experiments.command import AskedSweep
 from experiments.spec import RunSpec
+from launchers.budget import left_to_train, refuse_sum
 from planning import memory, memory_of_sweep
+from planning.assumed import AssumedSpeed
 from planning.costs import Costs
 from planning.design import TRUNK_CORRELATION, Prior, draw_laws, expect, laws_of_fit
 from planning.flags import PlanFlags
@@ -49,12 +51,18 @@ def describe(study: AskedSweep, flags: PlanFlags) -> dict[str, Any]:
     costs = Costs(specs, directory, cache, flags)
     states = {spec.run_id: SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs}
     known = readings(specs, cache)
+    todo, elsewhere = left_to_train(specs, directory)
+    if flags.budget_flops is not None:
+        refuse_sum(todo, flags.budget_flops)
     runs = [
-        {**_run(spec, costs, states[spec.run_id]), **_read(reading)}
+        {
+            **_run(spec, costs, states[spec.run_id]),
+            **_read(reading),
+            "elsewhere": str(elsewhere[spec.run_id][0].path) if spec.run_id in elsewhere else None,
+        }
         for spec, reading in zip(specs, known, strict=True)
     ]
-    todo = [spec for spec in specs if not states[spec.run_id]]
-    shapes = _shapes(specs, costs, cache, flags)
+    shapes = _shapes(specs, runs, costs, cache, flags)
     memory_of_sweep.refuse_too_large(specs, shapes, costs.device, flags)
     timeline = costs.timeline(todo)
     device_seconds = sum(timeline.busy_seconds) if timeline else None
@@ -66,12 +74,15 @@ def describe(study: AskedSweep, flags: PlanFlags) -> dict[str, Any]:
         "workers": costs.workers,
         "runs": runs,
         "shapes": shapes,
+        "assumed": costs.throughput.said if isinstance(costs.throughput, AssumedSpeed) else None,
+        "every_run": flags.every_run,
         "repeated_text": repeated_line(known),
         "expected": expectation(specs, flags, directory.parent),
         "totals": {
             "specs": sum(study.sweep.given.values()),
             "runs": len(specs),
             "to_train": len(todo),
+            "elsewhere": len(elsewhere),
             "flops": sum(map(training_flops, todo)),
             "tokens": sum(spec.trained_tokens for spec in todo),
             "shared_tokens": sum(spec.tokens - spec.trained_tokens for spec in specs),
@@ -109,13 +120,18 @@ def _run(spec: RunSpec, costs: Costs, done: bool) -> dict[str, Any]:
     }
 
 
-def _shapes(specs: Sequence[RunSpec], costs: Costs, cache: Path, flags: PlanFlags) -> list[dict[str, Any]]:
+def _shapes(
+    specs: Sequence[RunSpec], runs: Sequence[dict[str, Any]], costs: Costs, cache: Path, flags: PlanFlags
+) -> list[dict[str, Any]]:
+    """A row a shape, in the order in which they come first; `runs` are the rows of `specs`."""
     rows = []
-    counts: dict[Any, list[RunSpec]] = {}
-    for spec in specs:
-        counts.setdefault(shape_of(spec), []).append(spec)
-    for members in counts.values():
-        spec, estimate = members[0], costs.estimate(members[0])
+    counts: dict[Any, list[tuple[RunSpec, dict[str, Any]]]] = {}
+    for spec, run in zip(specs, runs, strict=True):
+        counts.setdefault(shape_of(spec), []).append((spec, run))
+    for pairs in counts.values():
+        spec, members = pairs[0][0], [run for _, run in pairs]
+        left = [run for run in members if not (run["complete"] or run["elsewhere"])]
+        estimate = costs.estimate(spec)
         ledger = counted(spec.model, spec.data.sequence_length)
         mesh = memory_of_sweep.mesh_of(spec, costs.device, flags)
         need = memory.predicted_bytes(spec, costs.device, cache, mesh, compile=flags.compile_memory)
@@ -124,6 +140,12 @@ def _shapes(specs: Sequence[RunSpec], costs: Costs, cache: Path, flags: PlanFlag
             {
                 "shape": f"{spec.model.width}x{spec.model.depth}",
                 "runs": len(members),
+                "to_train": len(left),
+                "tokens": [fold(run["tokens"] for run in members) for fold in (min, max)],
+                "learning_rates": [fold(run["learning_rate"] for run in members) for fold in (min, max)],
+                "flops": sum(run["flops"] for run in left),
+                "seconds": sum(run["seconds"] for run in left) if estimate else None,
+                "cost": costs.cost(sum(run["seconds"] for run in left)) if estimate else None,
                 "params": dict(ledger["params"]),
                 "flops_per_token": ledger["flops_per_token"]["exact"],
                 "sequence_length": spec.data.sequence_length,

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,44 +12,71 @@ from rich.table import Table
 from core.numbers import short_bytes, short_count
 
 MOST_ROWS = 200  # of runs on a terminal; --json has them all
+WIDTH = 80  # of all but the table of runs
+RUN_WIDTH = 120
 
 
 def wide_console() -> Console:
-    """As wide as the terminal; 120 columns in a file or a pipe."""
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+    """As wide as the terminal; 80 columns in a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what planning.plan.describe says."""
     console = wide_console()
-    console.print(_shape_table(plan))
-    console.print(_run_table(plan))
-    if len(plan["runs"]) > MOST_ROWS:
-        console.print(f"and {len(plan['runs']) - MOST_ROWS} more runs (--json has them all)")
-    for line in _sentences(plan):
-        console.print(line)
+    table = _shape_table(plan)
+    if console.measure(table, options=console.options.update(width=500)).maximum > console.width:
+        table.padding = (0, 1, 0, 0)
+    console.print(table)
+    if plan["every_run"]:
+        wide = Console(width=RUN_WIDTH, highlight=False, markup=False)
+        wide.print(_run_table(plan))
+        if len(plan["runs"]) > MOST_ROWS:
+            console.print(f"and {len(plan['runs']) - MOST_ROWS} more runs (--json has them all)")
+    for sentence in _sentences(plan):
+        for line in sentence.splitlines():  # neither a path nor a command is broken
+            print(textwrap.fill(line, console.width, break_long_words=False, break_on_hyphens=False))  # noqa: T201
 
 
 def _shape_table(plan: Mapping[str, Any]) -> Table:
-    table = _table(f"{plan['experiment']}: {len(plan['shapes'])} shapes")
+    """One row a shape: at most 80 columns, those of the costs last."""
+    shapes = plan["shapes"]
+    priced = any(row["cost"] is not None for row in shapes)
+    partly = any(row["to_train"] < row["runs"] for row in shapes)
+    table = _table(f"{plan['experiment']}: {len(plan['runs'])} runs of {len(shapes)} shapes")
     _columns(table, "shape", left=True)
-    _columns(table, "runs", "total", "non-emb.", "+ head", "FLOPs/token", "memory", "tokens/s", "compile")
-    _columns(table, "speed is", left=True)
-    for row in plan["shapes"]:
-        rate, compiling = row["tokens_per_second"], row["compile_seconds"]
+    runs = "to run" if partly else "runs"
+    _columns(table, runs, "params", "tokens", "FLOPs", "memory", "tok/s", "time")
+    if priced:
+        _columns(table, "cost")
+    for row in shapes:
+        rate = row["tokens_per_second"]
         table.add_row(
             row["shape"],
-            str(row["runs"]),
-            short_count(row["params"]["total"]),
-            short_count(row["params"]["non_embedding"]),
+            f"{row['to_train']}/{row['runs']}" if partly else str(row["runs"]),
             short_count(row["params"]["non_embedding_plus_head"]),
-            f"{row['flops_per_token']:.3g}",
+            _from_to(*map(short_count, row["tokens"])),
+            f"{row['flops']:.1e}",
             ("" if row["memory_basis"] == "compiled" else "~") + short_bytes(row["memory_bytes"]),
-            short_count(rate) if rate else "?",
-            f"{compiling:.0f} s" if compiling is not None else "?",
-            row["basis"] or "unknown",
+            ("" if row["basis"] == "measured" else "~") + short_count(rate) if rate else "?",
+            _long(row["seconds"]),
+            *([f"{row['cost']:.3g}"] if priced else []),
         )
     return table
+
+
+def _long(seconds: float | None) -> str:
+    """Days where they are many: 12.5 d."""
+    days = (seconds or 0.0) / 86_400
+    return f"{days:.3g} d" if days >= 4 else short_seconds(seconds)
+
+
+def _from_to(low: str, high: str) -> str:
+    """One value or a range; a unit that both have is said once."""
+    if low == high:
+        return low
+    same = low[-1] == high[-1] and low[-1].isalpha()
+    return f"{low[:-1] if same else low}-{high}"
 
 
 def _run_table(plan: Mapping[str, Any]) -> Table:
@@ -72,13 +100,15 @@ def _run_table(plan: Mapping[str, Any]) -> Table:
             f"{run['flops']:.2e}",
             short_seconds(run["seconds"]),
             *([f"{run['cost']:.4g}"] if priced else []),
-            "complete" if run["complete"] else "to train",
+            "complete" if run["complete"] else "elsewhere" if run["elsewhere"] else "to train",
         )
     return table
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, box=None, header_style="bold", title_justify="left")
+    return Table(
+        title=title, box=None, header_style="bold", title_justify="left", padding=(0, 2, 0, 0), pad_edge=False
+    )
 
 
 def _columns(table: Table, *headings: str, left: bool = False) -> None:
@@ -98,10 +128,18 @@ def _sentences(plan: Mapping[str, Any]) -> list[str]:
         f"{totals['to_train']} to train, {totals['flops']:.3e} FLOPs (exact); params: non-embedding plus head; in "
         f"{plan['directory']}"
     )
+    if totals["elsewhere"]:
+        first = next(run["elsewhere"] for run in plan["runs"] if run["elsewhere"])
+        said.append(
+            f"{totals['elsewhere']} more are complete in other sweeps, such as {first}: run copies them where files "
+            "and text are the same, and they are not counted here"
+        )
+    if plan["assumed"]:
+        said.append(plan["assumed"])
     if totals["wall_seconds"] is None:
         said.append(
-            f"time unknown: nothing measured on {plan['device']}; python launch.py bench {plan['experiment']} "
-            "measures it"
+            f"time unknown: nothing measured on {plan['device']}; this measures it:\n"
+            f"python launch.py bench {plan['experiment']}"
         )
     elif totals["to_train"]:
         money = f", cost {totals['cost']:.4g}" if totals["cost"] is not None else ""

@@ -11,17 +11,20 @@ import math
 import platform
 import statistics
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from core.codec import from_json, to_json
 from core.errors import BadInput
 from core.files import read_json, write_json
+from core.reading import path_exists
 from core.records import Attempt
-from core.rundir import SweepDirectory
+from core.rundir import RunDirectory, SweepDirectory
+from launchers.elsewhere import other_sweeps
 from model.config import ModelConfig
 from model.ledger import ledger
+from training.records import read_spec
 from training.spec import RunSpec
 
 FILE = "throughput.json"
@@ -29,7 +32,7 @@ FORMAT = 1
 FORWARD_SHARE = 3.0  # an evaluated token costs the forward third of a trained one (model/ledger.py)
 ENOUGH_SECONDS = 5.0  # of training by finished runs of one shape, before their rate counts as a measurement
 
-Basis = Literal["measured", "interpolated", "extrapolated"]
+Basis = Literal["measured", "interpolated", "extrapolated", "assumed"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Estimate:
     """Seconds of runs of one shape.
 
     Attributes:
-      basis: measured, interpolated between measured shapes, or extrapolated beyond them.
+      basis: measured, interpolated between measured shapes, extrapolated beyond them, or assumed (planning/assumed.py).
       why: what was measured, in words; empty for a measured shape.
       others: as for `Measurement`; evaluation_seconds is one evaluation of the held-out slice.
     """
@@ -185,9 +188,37 @@ def from_runs(directory: Path, specs: Iterable[RunSpec], device: str) -> list[Me
 
     A run on another machine's processor, or one that cannot be read, is left out: its rate says nothing here.
     """
+    pairs = ((SweepDirectory(directory).run(spec.run_id), spec) for spec in specs)
+    return _from_finished(pairs, device, str(directory))
+
+
+def from_other_sweeps(directory: Path, device: str) -> list[Measurement]:
+    """The same from all sweeps beside runs/<sweep>; a run that lies in several of them counts once."""
+    return _from_finished(_runs_beside(directory), device, f"sweeps in {directory.parent}")
+
+
+def _runs_beside(directory: Path) -> Iterator[tuple[RunDirectory, RunSpec]]:
+    seen = set()
+    for sweep in other_sweeps(directory):
+        try:
+            runs = SweepDirectory(sweep).runs()
+        except BadInput:
+            continue
+        for run in runs:
+            if run.name not in seen and path_exists(run.result):
+                try:
+                    spec = read_spec(run.path)
+                except BadInput:
+                    continue
+                seen.add(run.name)
+                yield run, spec
+
+
+def _from_finished(
+    pairs: Iterable[tuple[RunDirectory, RunSpec]], device: str, source: str
+) -> list[Measurement]:
     groups: dict[tuple[Any, ...], list[tuple[float, float, Attempt]]] = {}
-    for spec in specs:
-        run = SweepDirectory(directory).run(spec.run_id)
+    for run, spec in pairs:
         if not run.is_complete():
             continue
         try:
@@ -209,7 +240,7 @@ def from_runs(directory: Path, specs: Iterable[RunSpec], device: str) -> list[Me
                 Measurement(
                     device=device, threads=threads, workers=0, model=model, sequence_length=length,
                     batch_tokens=batch, tokens_per_second=sum(tokens for tokens, _, _ in runs) / total,
-                    source=f"{len(runs)} finished runs of {directory}", date=runs[-1][2]["started"],
+                    source=f"{len(runs)} finished runs of {source}", date=runs[-1][2]["started"],
                     versions=versions_of(runs[-1][2]),
                 )
             )  # fmt: skip
@@ -237,7 +268,7 @@ class Throughput:
       rows: of the table; those of other devices, threads or dtypes are not used.
       device, threads: where runs would train.
       workers: how many at a time; rows measured with as many are preferred.
-      finished: measurements by finished runs of the same sweep, which go before those of the table.
+      finished: measurements by finished runs, the sweep's own first, which go before those of the table.
     """
 
     def __init__(

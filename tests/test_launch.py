@@ -1,6 +1,7 @@
 """The command line: every mistake is one line that names the thing, exit status 2, and nothing lost."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,8 +74,11 @@ def refused(capsys, arguments: list[str]) -> str:
         (["run", "quickstart", "--checkpoint-seconds", "0"], ["--checkpoint-seconds=0"]),
         (["run", "quickstart", "--mesh", "data=two"], ["--mesh=data=two", "axes data, fsdp, tensor"]),
         (["run", "quickstart", "--workers", "many"], ["--workers", "many"]),
-        (["status"], ["directory"]),
+        (["status", "--runs", "no-such-runs"], ["no-such-runs", "no such folder of sweeps"]),
         (["status", "runs/no-such-sweep"], ["runs/no-such-sweep"]),
+        (["status", "tests/stored/runs/stroed"], ["stroed", "did you mean tests/stored/runs/stored?"]),
+        (["run", "quickstart", "--budget-flops", "1e6"], ["--budget-flops=1e+06", "1.993e+13"]),
+        (["submit", "quickstart", "--budget-flops", "1e6"], ["--budget-flops=1e+06", "1.993e+13"]),
         (["bench", "--no-such-flag"], ["--no-such-flag"]),
     ],
 )
@@ -171,7 +175,8 @@ def test_a_missing_run_directory_is_refused(tmp_path):
 def test_plan_prints_every_run_and_trains_nothing(capsys, tmp_path):
     assert launch.main(["plan", "quickstart", "--runs", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert text.count("to train") >= 20
+    assert len(re.findall(r"^\d+x\d+ ", text, re.MULTILINE)) == 5
+    assert "30 to train" in text
     assert "FLOPs" in text
     assert not list(tmp_path.iterdir())
     assert launch.main(["run", "quickstart", "--dry-run", "--runs", str(tmp_path)]) == 0

@@ -30,15 +30,18 @@ def check_vocabulary(spec: RunSpec, cache: TokenCache) -> None:
 
 def corpus_record(spec: RunSpec, cache: TokenCache) -> CorpusRecord:
     """What env.json says of the text that a run reads."""
-    return {
+    record: CorpusRecord = {
         "name": spec.data.corpus,
         "fingerprint": cache.fingerprint,
         "corpus_fingerprint": cache.corpus_fingerprint,
         "vocabulary": cache.vocabulary,
         "skills": stream_fingerprint(spec.data.skills, spec.data.skill_tokens),
-        "train_tokens": cache.split("train").token_count,
+        "train_tokens": cache.fresh_tokens,
         "lost": lost_share(cache.statistics),
     }
+    if cache.mixture:
+        record["mixture"] = [one.split("train").token_count for one in cache.mixture]
+    return record
 
 
 def readings(specs: Iterable[RunSpec], cache_root: Path) -> list[Reading | None]:
@@ -83,6 +86,9 @@ def prepare(
             caches[spec.data] = open_or_build(spec.data, cache_root, progress=progress)
             told |= dict.fromkeys(notes(caches[spec.data].statistics, spec.data.corpus, spec.data.tokenizer))
             validation_bytes(caches[spec.data], spec.data)
+            for one, part in zip(spec.data.parts(), caches[spec.data].mixture, strict=True):
+                told |= dict.fromkeys(notes(part.statistics, one.corpus, one.tokenizer))
+                validation_bytes(part, one)
         check_vocabulary(spec, caches[spec.data])
         fingerprints[spec.run_id] = caches[spec.data].fingerprint
         if sweep is not None and not SweepDirectory(sweep).run(spec.run_id).environment.exists():

@@ -7,6 +7,7 @@ from core.codec import to_json
 from core.epochs import reading_of
 from core.records import RunResult
 from core.rundir import RunDirectory
+from data.mixture import epochs
 from training.cost import ledger_of
 from training.log import Clock
 from training.lost import RowsAreLost, evaluations_of, losses_of, tail_steps
@@ -62,4 +63,6 @@ def write_result(
         result["corpus_tokens"] = reading.corpus_tokens
         result["unique_tokens"] = reading.unique_tokens
         result["epochs"] = reading.epochs
+    if mixture := files.read_environment()["corpus"].get("mixture"):
+        result["epochs_by_corpus"] = epochs(spec.data.mixture, spec.tokens, mixture)
     files.write_result(files.seal(result))

@@ -3,14 +3,14 @@
 import numpy as np
 
 from analysis.compare.metric import Metric
-from analysis.compare.side import Axis, Side
+from analysis.compare.side import Axis, RecipeRuns
 from core.errors import BadInput
 from core.numbers import number, short_count
 
 TOKENS_APART = 1.05  # factor between the largest data sizes from which the axis params is not about size alone
 
 
-def check(a: Side, b: Side, axis: Axis, metric: Metric, convention: str = "") -> list[str]:
+def check(a: RecipeRuns, b: RecipeRuns, axis: Axis, metric: Metric, convention: str = "") -> list[str]:
     """Warnings.
 
     Args:
@@ -28,7 +28,7 @@ def check(a: Side, b: Side, axis: Axis, metric: Metric, convention: str = "") ->
     ]
 
 
-def _same_text(a: Side, b: Side, metric: Metric) -> list[str]:
+def _same_text(a: RecipeRuns, b: RecipeRuns, metric: Metric) -> list[str]:
     warnings = []
     for what, one, other in (
         ("tokenizer", a.recipe.tokenizers, b.recipe.tokenizers),
@@ -52,7 +52,7 @@ def _same_text(a: Side, b: Side, metric: Metric) -> list[str]:
     return warnings
 
 
-def _same_count(a: Side, b: Side, axis: Axis, convention: str) -> list[str]:
+def _same_count(a: RecipeRuns, b: RecipeRuns, axis: Axis, convention: str) -> list[str]:
     if axis == "seconds" and a.recipe.devices != b.recipe.devices:
         return [
             f"{a.label} was trained on {_shown(a.recipe.devices)}, {b.label} on {_shown(b.recipe.devices)}: seconds "
@@ -77,7 +77,7 @@ def _same_count(a: Side, b: Side, axis: Axis, convention: str) -> list[str]:
     return [f"that FLOPs are counted alike is taken for granted: {said}"]
 
 
-def _tuned(a: Side, b: Side) -> list[str]:
+def _tuned(a: RecipeRuns, b: RecipeRuns) -> list[str]:
     one, other = a.recipe.rates, b.recipe.rates
     if one is None or other is None or one == other:
         return []
@@ -87,7 +87,7 @@ def _tuned(a: Side, b: Side) -> list[str]:
     ]
 
 
-def _sizes(a: Side, b: Side, axis: Axis) -> list[str]:
+def _sizes(a: RecipeRuns, b: RecipeRuns, axis: Axis) -> list[str]:
     warnings = []
     for side in (a, b):
         if side.sizes == 1 and axis != "params":

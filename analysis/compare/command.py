@@ -12,12 +12,13 @@ from tyro.conf import UseAppendAction, arg
 
 from analysis.commands import write_result
 from analysis.compare.checks import check
-from analysis.compare.compare import Choices, Comparison, Shape, compare
+from analysis.compare.compare import RecipeComparison, compare
+from analysis.compare.fitted import Choices, Shape
 from analysis.compare.metric import Metric
 from analysis.compare.powers import Floor
 from analysis.compare.result import to_json
 from analysis.compare.sentences import described
-from analysis.compare.side import Axis, Side
+from analysis.compare.side import Axis, RecipeRuns
 from analysis.compare.sweeps import TUNED, SweepReading, sides_of_sweep
 from analysis.compare.tables import sides_of_table
 from analysis.logs.flags import RunFlags, RunTableFlags
@@ -120,7 +121,9 @@ def compare_command(
         sys.stdout.write(f"written: {path}\n")
 
 
-def read_sides(paths: Sequence[str], reads: SweepReading, reading: RunTableFlags, by: str = "") -> list[Side]:
+def read_sides(
+    paths: Sequence[str], reads: SweepReading, reading: RunTableFlags, by: str = ""
+) -> list[RecipeRuns]:
     """The sides of sweeps and tables, each with a label of its own.
 
     Raises:
@@ -152,8 +155,8 @@ def read_sides(paths: Sequence[str], reads: SweepReading, reading: RunTableFlags
 
 
 def against_first(
-    sides: Sequence[Side], choices: Choices, metric: Metric, convention: str = ""
-) -> list[Comparison]:
+    sides: Sequence[RecipeRuns], choices: Choices, metric: Metric, convention: str = ""
+) -> list[RecipeComparison]:
     """Each side against the first.
 
     Raises:
@@ -196,7 +199,7 @@ def _asymptote(text: str, source: str | None) -> tuple[Floor, float]:
     return "given", value
 
 
-def _draw(found: Sequence[Comparison], metric: Metric, paths: Sequence[Path], digest: str) -> None:
+def _draw(found: Sequence[RecipeComparison], metric: Metric, paths: Sequence[Path], digest: str) -> None:
     # matplotlib takes half a second, only where a figure is drawn
     from analysis.figures.multiplier import multiplier_figure, panels_of
     from analysis.figures.style import render

@@ -1,50 +1,20 @@
 """The comparison of two sides: frontiers, multiplier, trend, crossing, target, each with its interval."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from analysis.compare.draws import Draws, drawn, lack_of_fit
-from analysis.compare.frontier import Frontier, Price, power_frontier, surface_frontier
-from analysis.compare.hulls import HullFit, fit_hulls
-from analysis.compare.powers import Floor, Powers, best
-from analysis.compare.side import Axis, Side, luck_of
+from analysis.compare.fitted import Choices, FittedSides, fit_sides
+from analysis.compare.frontier import CostFrontier
+from analysis.compare.side import Axis, RecipeRuns
 from core.errors import BadInput
 from core.numbers import number
 
-Shape = Literal["auto", "law", "hull"]
 POINTS = 7  # shared losses
 CURVE = 41
-LEVEL = 0.95
-LEAST_DEGREES = 3  # of freedom that a free floor leaves
-MISFIT = 0.01  # p-value of lack of fit below which cells, not runs, are drawn
 LITTLE_SHARED = 0.1  # of the smaller range of costs
 FARTHEST = np.log(1e4)  # from the runs' costs, beyond which no crossing is named
-
-
-@dataclasses.dataclass(frozen=True)
-class Choices:
-    """What is asked.
-
-    Attributes:
-      floor: one for both sides, one each, or `given`; source: where a given one comes from.
-      target_loss, target_cost: (of A) where the multiplier is wanted; at most one of them.
-      draws: behind intervals.
-    """
-
-    axis: Axis = "flops"
-    metric: str = "val/loss"
-    frontier: Shape = "auto"
-    floor: Floor = "shared"
-    given: float = 0.0
-    source: str = ""
-    target_loss: float | None = None
-    target_cost: float | None = None
-    level: float = LEVEL
-    draws: int = 1000
-    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +38,7 @@ def _finite(value: float) -> float | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class RecipeComparison:
     """Of A, the baseline, and B.
 
     Attributes:
@@ -82,7 +52,7 @@ class Comparison:
       curves: for figures: log costs and log losses of both frontiers, and the multiplier with its ends.
     """
 
-    sides: tuple[Side, Side]
+    sides: tuple[RecipeRuns, RecipeRuns]
     choices: Choices
     how: str
     losses: np.ndarray
@@ -98,25 +68,7 @@ class Comparison:
     warnings: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Fitted:
-    """Both frontiers as functions of points (R, P), and the draws of the points."""
-
-    how: str
-    frontiers: Callable[[np.ndarray], tuple[Frontier, Frontier]]
-    draws: Draws | HullFit
-    powers: Powers | None
-    warnings: tuple[str, ...]
-
-    @property
-    def point(self) -> np.ndarray:
-        return self.draws.point[None]
-
-    def estimate(self, quantity: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        return quantity(self.point)[0]
-
-
-def compare(a: Side, b: Side, choices: Choices = Choices()) -> Comparison:
+def compare(a: RecipeRuns, b: RecipeRuns, choices: Choices = Choices()) -> RecipeComparison:  # noqa: B008 (frozen)
     """Compare B with the baseline A.
 
     Raises:
@@ -124,7 +76,7 @@ def compare(a: Side, b: Side, choices: Choices = Choices()) -> Comparison:
     """
     for side in (a, b):
         _refuse_one_cost(side, choices.axis)
-    fitted = _fit(a, b, choices)
+    fitted = fit_sides(a, b, choices)
     first, second = fitted.frontiers(fitted.point)
     low, high = _shared(a, b, first, second)
     # Evenly over A's costs, so that no part of the range is shown more closely than another.
@@ -160,7 +112,7 @@ def compare(a: Side, b: Side, choices: Choices = Choices()) -> Comparison:
         )
     if both[1] is None:
         warnings.append("no intervals: there are as many parameters as runs; repeat seeds or add sizes")
-    return Comparison(
+    return RecipeComparison(
         sides=(a, b),
         choices=choices,
         how=fitted.how,
@@ -178,7 +130,7 @@ def compare(a: Side, b: Side, choices: Choices = Choices()) -> Comparison:
     )
 
 
-def _refuse_one_cost(side: Side, axis: Axis) -> None:
+def _refuse_one_cost(side: RecipeRuns, axis: Axis) -> None:
     if side.costs > 1:
         return
     of = "one size" if side.sizes == 1 else "one cost"
@@ -188,94 +140,7 @@ def _refuse_one_cost(side: Side, axis: Axis) -> None:
     )
 
 
-def _fit(a: Side, b: Side, choices: Choices) -> _Fitted:
-    """The frontiers: a law of the cost, a law of size and data, or hulls."""
-    ladders, surfaces = a.is_ladder and b.is_ladder, a.is_surface and b.is_surface
-    if choices.frontier == "hull" or not (ladders or surfaces):
-        if choices.frontier == "law":
-            raise BadInput(
-                "--frontier law: sizes and data sizes vary apart, and a law of both takes at least 3 of each on both "
-                "sides; allowed is hull"
-            )
-        if choices.floor == "given":
-            raise BadInput(f"--asymptote {choices.given:g}: a hull has none; allowed is --frontier law")
-        hulls = fit_hulls(a, b, choices.draws, choices.seed)
-        return _Fitted("hull", hulls.frontiers, hulls, None, hulls.warnings)
-    side_N = np.repeat([0, 1], [a.cost.size, b.cost.size])
-    if ladders:
-        x_NK = np.log(np.concatenate([a.cost, b.cost]))[:, None]
-    else:
-        both = [(side.params, side.tokens) for side in (a, b)]
-        x_NK = np.concatenate([np.log(np.stack(pair, axis=1)) for pair in both])  # type: ignore[arg-type]
-    y_N = np.log(np.concatenate([a.loss, b.loss]))
-    floor, given, warnings = choices.floor, choices.given, list[str]()
-    powers = Powers.of(x_NK, y_N, side_N, floor, given)
-    if floor != "given" and not _carries_floor(powers, a, b):
-        powers = Powers.of(x_NK, y_N, side_N, "given", 0.0)
-        warnings.append(
-            "too few runs for a floor: both sides are straight in log cost and log loss, and nothing beyond their runs "
-            "is known"
-        )
-    point = best(powers)
-    luck = luck_of(a, b)
-    cells = np.concatenate([a.cells, b.cells + a.cells.max() + 1])
-    misfit = lack_of_fit(powers, point, cells)
-    if misfit < MISFIT:
-        luck = _joined(luck, cells)
-        warnings.append(
-            f"the law misses the means of repeated runs by more than their spread (F test, p = {misfit:.2g}): "
-            "intervals rest on sizes, not on runs; --frontier hull takes no law"
-        )
-    draws = drawn(powers, point, luck, choices.draws, choices.seed)
-    if ladders:
-        return _Fitted(
-            "law of the cost",
-            lambda points: (power_frontier(powers, points, 0), power_frontier(powers, points, 1)),
-            draws, powers, tuple(warnings),
-        )  # fmt: skip
-    frontiers = _surface(powers, a, b, choices.axis)
-    return _Fitted("law of size and data", frontiers, draws, powers, tuple(warnings))
-
-
-def _carries_floor(powers: Powers, a: Side, b: Side) -> bool:
-    each = 2 if powers.floor == "shared" else FEWEST_OWN
-    enough = max(a.costs, b.costs) >= FEWEST_OWN and min(a.costs, b.costs) >= each
-    return enough and powers.y_N.size - powers.size >= LEAST_DEGREES
-
-
-FEWEST_OWN = 3
-
-
-def _joined(luck: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Runs that share luck or cell, directly or through others, under one number."""
-    label = cells.copy()
-    for _ in range(label.size):
-        before = label.copy()
-        for group in (luck, cells):
-            least = np.full(int(group.max()) + 1, label.max() + 1)
-            np.minimum.at(least, group, label)
-            label = least[group]
-        if (label == before).all():
-            break
-    return np.unique(label, return_inverse=True)[1]
-
-
-def _surface(powers: Powers, a: Side, b: Side, axis: Axis) -> Callable[[np.ndarray], tuple[Frontier, Frontier]]:
-    if axis in ("tokens", "params"):
-        k = 0 if axis == "params" else 1
-        held = [float(np.log(side.tokens if k == 0 else side.params).max()) for side in (a, b)]  # type: ignore[arg-type]
-        return lambda points: (
-            power_frontier(powers, points, 0, k, held[0]),
-            power_frontier(powers, points, 1, k, held[1]),
-        )
-    prices = [Price.of(np.log(side.params), np.log(side.cost / side.tokens)) for side in (a, b)]  # type: ignore[arg-type, operator]
-    return lambda points: (
-        surface_frontier(powers, points, 0, prices[0])[0],
-        surface_frontier(powers, points, 1, prices[1])[0],
-    )
-
-
-def _shared(a: Side, b: Side, first: Frontier, second: Frontier) -> tuple[float, float]:
+def _shared(a: RecipeRuns, b: RecipeRuns, first: CostFrontier, second: CostFrontier) -> tuple[float, float]:
     """The least and the largest log loss that both frontiers reach within their runs' costs."""
     ends = []
     for side, frontier in ((a, first), (b, second)):
@@ -304,7 +169,7 @@ def _exponential(logs: Value) -> Value:
         return Value(float(np.exp(logs.value)), ends)  # type: ignore[arg-type]
 
 
-def _floors(fitted: _Fitted, choices: Choices) -> tuple[dict[str, Value], list[str]]:
+def _floors(fitted: FittedSides, choices: Choices) -> tuple[dict[str, Value], list[str]]:
     powers = fitted.powers
     if powers is None or (powers.floor == "given" and choices.floor != "given"):
         return {}, []
@@ -326,7 +191,7 @@ def _floors(fitted: _Fitted, choices: Choices) -> tuple[dict[str, Value], list[s
     ]
 
 
-def _target(fitted: _Fitted, choices: Choices, a: Side) -> tuple[dict[str, Any] | None, list[str]]:
+def _target(fitted: FittedSides, choices: Choices, a: RecipeRuns) -> tuple[dict[str, Any] | None, list[str]]:
     """The multiplier at a loss, or at the loss that a cost of A buys."""
     if choices.target_loss is None and choices.target_cost is None:
         return None, []
@@ -369,7 +234,9 @@ def _target(fitted: _Fitted, choices: Choices, a: Side) -> tuple[dict[str, Any] 
     ]
 
 
-def _crossing(fitted: _Fitted, choices: Choices, a: Side, b: Side) -> tuple[float, Value] | None:
+def _crossing(
+    fitted: FittedSides, choices: Choices, a: RecipeRuns, b: RecipeRuns
+) -> tuple[float, Value] | None:
     """The loss and A's cost where both sides cost the same, and the interval of that cost."""
     every = np.log(np.concatenate([a.cost, b.cost]))
     reach = FARTHEST if fitted.powers is not None else 0.0
@@ -379,11 +246,15 @@ def _crossing(fitted: _Fitted, choices: Choices, a: Side, b: Side) -> tuple[floa
     def crossing(points: np.ndarray) -> np.ndarray:
         own, other = fitted.frontiers(points)
         gap = own.loss_at(grid[None]) - other.loss_at(grid[None])
-        return _nearest_root(grid, gap, float(every.mean()))[:, None]
+        roots = _nearest_root(grid, gap, float(every.mean()))[:, None]
+        return np.where(np.isnan(roots), never, roots)
 
+    never = np.nan
     found = float(fitted.estimate(crossing)[0])
     if not np.isfinite(found):
         return None
+    # A draw that does not cross within reach crosses beyond it, on the side where the crossing is.
+    never = np.inf if found > every.mean() else -np.inf
     ends = fitted.draws.interval(crossing, choices.level)
     first, _ = fitted.frontiers(fitted.point)
     loss = float(np.exp(first.loss_at(np.array([[found]]))[0, 0]))
@@ -404,10 +275,10 @@ def _nearest_root(grid_G: np.ndarray, gap_RG: np.ndarray, near: float) -> np.nda
 
 
 def _curves(
-    first: Frontier,
-    second: Frontier,
-    a: Side,
-    b: Side,
+    first: CostFrontier,
+    second: CostFrontier,
+    a: RecipeRuns,
+    b: RecipeRuns,
     fine: np.ndarray,
     curve: np.ndarray,
     band: np.ndarray | None,
@@ -422,7 +293,7 @@ def _curves(
     return found
 
 
-def _parameters(fitted: _Fitted) -> dict[str, Any]:
+def _parameters(fitted: FittedSides) -> dict[str, Any]:
     """Of the law, for the result file: in units of the axis, or of parameters and tokens."""
     powers = fitted.powers
     if powers is None:

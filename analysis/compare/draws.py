@@ -20,7 +20,7 @@ STEP = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
-class Draws:
+class JointDraws:
     """The fit and its draws.
 
     Attributes:
@@ -68,12 +68,14 @@ def widened(estimate: np.ndarray, values: np.ndarray, degrees: list[float], leve
     undefined = np.isnan(values)
     half = np.arange(values.shape[0])[:, None] % 2 == 0
     filled = np.where(undefined, np.where(half, -np.inf, np.inf), values)
-    low, high = np.quantile(filled, [tail, 1 - tail], axis=0, method="nearest")
+    ordered = np.sort(filled, axis=0)
+    last = max(int((values.shape[0] + 1) * tail) - 1, 0)  # so many draws lie beyond each end
+    low, high = ordered[last], ordered[-1 - last]
     with np.errstate(invalid="ignore"):
         return np.stack([estimate + factor * (low - estimate), estimate + factor * (high - estimate)])
 
 
-def drawn(problem: Powers, point: np.ndarray, labels: np.ndarray, count: int, seed: int) -> Draws:
+def drawn(problem: Powers, point: np.ndarray, labels: np.ndarray, count: int, seed: int) -> JointDraws:
     """The draws of a fit.
 
     Args:
@@ -95,14 +97,14 @@ def drawn(problem: Powers, point: np.ndarray, labels: np.ndarray, count: int, se
         corrected[own] = half @ residual[own]
         levers.append(made[:, own] @ half)
     if rows <= problem.size or len(groups) < 2 or not np.isfinite(corrected).all():
-        return Draws(point, np.zeros((0, point.size)), spread_PN, groups, tuple(levers))
+        return JointDraws(point, np.zeros((0, point.size)), spread_PN, groups, tuple(levers))
     place = np.empty(rows, int)
     for number, own in enumerate(groups):
         place[own] = number
     luck = np.random.default_rng(seed).standard_normal((count, len(groups)))
     tables = value[0] + luck[:, place] * corrected
     refitted, _ = solve(problem, np.tile(point, (count, 1)), tables)
-    return Draws(point, refitted, spread_PN, groups, tuple(levers))
+    return JointDraws(point, refitted, spread_PN, groups, tuple(levers))
 
 
 def lack_of_fit(problem: Powers, point: np.ndarray, cells: np.ndarray) -> float:

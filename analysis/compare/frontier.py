@@ -1,6 +1,6 @@
 """Frontiers: the least loss that a cost buys on one side, for one fit or many draws at once.
 
-Costs are logs. A `Frontier` of R draws gives the log loss (R, G) at log costs (R or 1, G), and the cost at log losses.
+Costs are logs. A `CostFrontier` of R draws gives log losses (R, G) at log costs (R or 1, G), and costs at log losses.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ STRAIGHT_ON = 1.0  # how far beyond its corners a hull goes, in natural logs of 
 BEYOND = 12.0  # a curve of sizes reaches so far beyond the runs, in natural logs
 
 
-class Frontier(Protocol):
+class CostFrontier(Protocol):
     """Of one side."""
 
     def loss_at(self, cost_RG: np.ndarray) -> np.ndarray:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import numpy as np
 
 from analysis.compare.draws import widened
-from analysis.compare.frontier import Frontier, hull_frontier
-from analysis.compare.side import Side, luck_of
+from analysis.compare.frontier import CostFrontier, hull_frontier
+from analysis.compare.side import RecipeRuns, luck_of
 
+FEWEST_PAIRS = 6  # ordered, of runs that share their luck
 ORDER = 2  # of the polynomial whose residuals are the noise where no run is repeated
 
 
@@ -28,13 +29,13 @@ class HullFit:
     costs: tuple[np.ndarray, np.ndarray]
     warnings: tuple[str, ...] = ()
 
-    def frontiers(self, points: np.ndarray) -> tuple[Frontier, Frontier]:
+    def frontiers(self, points: np.ndarray) -> tuple[CostFrontier, CostFrontier]:
         """Of points (R, cells)."""
         split = self.costs[0].size
         return hull_frontier(self.costs[0], points[:, :split]), hull_frontier(self.costs[1], points[:, split:])
 
     def interval(self, quantity: Callable[[np.ndarray], np.ndarray], level: float) -> np.ndarray | None:
-        """As `Draws.interval`. Where a draw does not reach a loss, its quantity is left out."""
+        """As `JointDraws.interval`. Where a draw does not reach a loss, its quantity is left out."""
         if not self.drawn.shape[0]:
             return None
         estimate, values = quantity(self.point[None])[0], quantity(self.drawn)
@@ -44,7 +45,7 @@ class HullFit:
         return widened(estimate, filled, [self.freedom] * estimate.size, level)
 
 
-def fit_hulls(a: Side, b: Side, count: int, seed: int) -> HullFit:
+def fit_hulls(a: RecipeRuns, b: RecipeRuns, count: int, seed: int) -> HullFit:
     """Hulls, and draws of them: normal noise of one size a side, correlated where runs share their luck."""
     means, costs, residuals, sizes, freedom = [], [], [], [], 0.0
     warnings: list[str] = []
@@ -62,8 +63,12 @@ def fit_hulls(a: Side, b: Side, count: int, seed: int) -> HullFit:
     if warnings:
         return HullFit(point, np.zeros((0, point.size)), 1.0, (costs[0], costs[1]), tuple(warnings))
     luck, split = luck_of(a, b), a.cost.size
+    # Runs that share their luck tell less of it than as many others.
+    freedom = max(freedom * np.unique(luck).size / luck.size, 1.0)
     generator = np.random.default_rng(seed)
-    together = _correlation(luck, split, residuals)
+    together = _correlation(
+        luck, np.concatenate([one / size for one, size in zip(residuals, sizes, strict=True)])
+    )
     shared = generator.standard_normal((count, int(luck.max()) + 1))[:, luck]
     noise = np.sqrt(together) * shared + np.sqrt(1 - together) * generator.standard_normal(shared.shape)
     places = np.concatenate([a.cells, b.cells + means[0].size])
@@ -73,17 +78,17 @@ def fit_hulls(a: Side, b: Side, count: int, seed: int) -> HullFit:
     return HullFit(point, point + moved.T, freedom, (costs[0], costs[1]))
 
 
-def _correlation(luck: np.ndarray, split: int, residuals: list[np.ndarray]) -> float:
-    """Of the residuals of runs of both sides that share their luck, from 0 to 1."""
-    _, first, second = np.intersect1d(luck[:split], luck[split:], return_indices=True)
-    if first.size < 3:
+def _correlation(luck: np.ndarray, residual: np.ndarray) -> float:
+    """Mean product of the scaled residuals of two runs that share their luck, from 0 to 1."""
+    counts = np.bincount(luck)
+    pairs = float((counts * (counts - 1)).sum())
+    if pairs < FEWEST_PAIRS:
         return 0.0
-    one, other = residuals[0][first], residuals[1][second]
-    spread = np.sqrt((one**2).sum() * (other**2).sum())
-    return float(np.clip((one * other).sum() / spread, 0.0, 1.0)) if spread > 0 else 0.0
+    sums, squares = np.bincount(luck, residual), np.bincount(luck, residual**2)
+    return float(np.clip((sums**2 - squares).sum() / pairs, 0.0, 1.0))
 
 
-def _residuals(side: Side, mean: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, float]:
+def _residuals(side: RecipeRuns, mean: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, float]:
     """Of log losses about the means of repeated runs, or else about a polynomial; and the degrees of freedom."""
     log_loss = np.log(side.loss)
     if runs.max() > 1:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.compare.compare import Comparison
+from analysis.compare.compare import RecipeComparison
 from analysis.compare.sentences import sentence
 
 HOW = {"shared": "shared, fitted", "own": "one a side, fitted"}
 
 
-def to_json(found: Sequence[Comparison]) -> dict[str, Any]:
+def to_json(found: Sequence[RecipeComparison]) -> dict[str, Any]:
     """Of two sides one object; of several an object with one comparison for each side but the baseline."""
     first = found[0]
     same = {"axis": first.choices.axis, "metric": first.choices.metric, "baseline": first.sides[0].label}
@@ -20,7 +20,7 @@ def to_json(found: Sequence[Comparison]) -> dict[str, Any]:
     return {**same, "comparisons": [_one(one) for one in found], "warnings": warnings, "inputs": inputs}
 
 
-def _one(found: Comparison) -> dict[str, Any]:
+def _one(found: RecipeComparison) -> dict[str, Any]:
     crossing = None
     if found.crossing is not None:
         crossing = {"loss": found.crossing[0], **_renamed(found.crossing[1].to_json(), "cost")}
@@ -48,7 +48,7 @@ def _renamed(value: dict[str, Any], name: str) -> dict[str, Any]:
     return {name: value["value"], "interval": value["interval"]}
 
 
-def _asymptote(found: Comparison) -> dict[str, Any]:
+def _asymptote(found: RecipeComparison) -> dict[str, Any]:
     if not found.floors:
         return {"how": "none", "value": None, "interval": None}
     if found.choices.floor == "given":
@@ -60,6 +60,6 @@ def _asymptote(found: Comparison) -> dict[str, Any]:
     return how | {name: [side[name] for side in sides] for name in ("value", "interval")}
 
 
-def _input(found: Comparison, place: int) -> dict[str, Any]:
+def _input(found: RecipeComparison, place: int) -> dict[str, Any]:
     side = found.sides[place]
     return {"label": side.label, **side.source, "costs": [float(side.cost.min()), float(side.cost.max())]}

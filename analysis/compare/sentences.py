@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.compare.compare import Comparison, Value
+from analysis.compare.compare import RecipeComparison, Value
 from analysis.compare.side import Axis
 from core.numbers import number, short_count
 
@@ -11,12 +11,12 @@ LESS = {"flops": "less", "tokens": "less", "seconds": "less", "params": "fewer"}
 WRONG_BY = 0.005  # slopes nearer to zero than this, with their interval, are said to be flat
 
 
-def sentence(found: Comparison) -> str:
+def sentence(found: RecipeComparison) -> str:
     """The answer: which side is cheaper, by how much, and whether that changes with scale."""
     return f"{headline(found)}; {trend(found)}."
 
 
-def headline(found: Comparison) -> str:
+def headline(found: RecipeComparison) -> str:
     """The multiplier, over the losses that both sides reach."""
     axis, value = found.choices.axis, found.overall
     a, b = (side.label for side in found.sides)
@@ -30,13 +30,13 @@ def headline(found: Comparison) -> str:
     return f"{b} needs {bracketed(_inverse(value))} times more {COST[axis]} to reach {a}'s {noun}"
 
 
-def _noun(found: Comparison) -> str:
+def _noun(found: RecipeComparison) -> str:
     return {"val/loss": "loss", "val/bits_per_byte": "bits per byte"}.get(
         found.choices.metric, found.choices.metric
     )
 
 
-def trend(found: Comparison) -> str:
+def trend(found: RecipeComparison) -> str:
     """Whether the multiplier grows or shrinks with cost."""
     slope, better = found.slope, found.overall.value >= 1
     ends = "" if slope.interval is None else f" [{slope.interval[0]:+.2f}, {slope.interval[1]:+.2f}]"
@@ -54,7 +54,7 @@ def _direction(slope: float, better: bool) -> str:
     return "grows" if (slope > 0) == better else "shrinks"
 
 
-def crossing(found: Comparison) -> str:
+def crossing(found: RecipeComparison) -> str:
     """Where both cost the same; empty where there is no such cost."""
     if found.crossing is None:
         return ""
@@ -70,7 +70,7 @@ def crossing(found: Comparison) -> str:
     )
 
 
-def target(found: Comparison) -> str:
+def target(found: RecipeComparison) -> str:
     """The multiplier where it was asked for; empty where it was not."""
     if found.target is None:
         return ""
@@ -86,7 +86,7 @@ def target(found: Comparison) -> str:
     )
 
 
-def floor(found: Comparison) -> str:
+def floor(found: RecipeComparison) -> str:
     """The floor that the frontiers run to."""
     if not found.floors:
         return "" if found.how == "hull" else "No floor is fitted."
@@ -137,7 +137,7 @@ def _inverse(value: Value) -> Value:
     return Value(1 / value.value, ends)  # type: ignore[arg-type]
 
 
-def described(found: Comparison) -> list[str]:
+def described(found: RecipeComparison) -> list[str]:
     """What the command prints, a line each."""
     axis = found.choices.axis
     lines = [sentence(found)]

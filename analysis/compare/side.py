@@ -33,7 +33,7 @@ class Recipe:
 
 
 @dataclasses.dataclass(frozen=True)
-class Side:
+class RecipeRuns:
     """Runs of one recipe, (N,) each.
 
     Attributes:
@@ -112,7 +112,7 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     return number
 
 
-def luck_of(first: Side, second: Side) -> np.ndarray:
+def luck_of(first: RecipeRuns, second: RecipeRuns) -> np.ndarray:
     """(N,) the number of each run's luck, of both sides' runs in order."""
     named: dict[str, int] = {}
     numbers: list[int] = []

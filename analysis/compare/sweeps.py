@@ -1,21 +1,20 @@
 """Sides of a comparison from the runs of a sweep."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from analysis.compare.metric import Metric
-from analysis.compare.side import Axis, Recipe, Side, best_tuned
+from analysis.compare.side import Axis, Recipe, RecipeRuns, best_tuned
 from analysis.logs.groups import DEFAULTS, SettingsGroup, flat, groups_of, sentence
 from analysis.logs.load import SweepLogs
 from analysis.logs.load_run import DEFAULT_FLOPS, Run, at, number
 from core.errors import BadInput
+from core.sweep_file import known_sweep_file
 
 TUNED = ("optim.learning_rate",)
-SWEEP = "sweep.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +42,7 @@ def setting_of(run: Run, key: str) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def sides_of_sweep(sweep: SweepLogs, reading: SweepReading, by: str = "") -> list[Side]:
+def sides_of_sweep(sweep: SweepLogs, reading: SweepReading, by: str = "") -> list[RecipeRuns]:
     """One side, or with `by` one for each value of a setting, in the order of the sweep.
 
     Raises:
@@ -95,11 +94,14 @@ def _number(text: str) -> float:
 
 def listed_runs(path: Path) -> list[str]:
     """Names of the runs that a sweep is to have, where its own file says."""
-    try:
-        listed = json.loads((path / SWEEP).read_bytes())["runs"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return []
-    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    record, _ = known_sweep_file(path)
+    return [] if record is None else record["runs"]
+
+
+def question_of(path: Path) -> str:
+    """The setting that a sweep is about, by dotted key; "" where its own file does not say."""
+    record, _ = known_sweep_file(path)
+    return "" if record is None else record.get("question", "")
 
 
 def _chosen(sweep: SweepLogs, where: Mapping[str, str]) -> list[Run]:
@@ -114,7 +116,7 @@ def _chosen(sweep: SweepLogs, where: Mapping[str, str]) -> list[Run]:
     return runs
 
 
-def side_of(sweep: SweepLogs, runs: Sequence[Run], reading: SweepReading, label: str) -> Side:
+def side_of(sweep: SweepLogs, runs: Sequence[Run], reading: SweepReading, label: str) -> RecipeRuns:
     """The side of runs that differ in size, data size, seed and tuned settings only.
 
     Raises:
@@ -138,7 +140,8 @@ def side_of(sweep: SweepLogs, runs: Sequence[Run], reading: SweepReading, label:
             f"{label}: of {len(runs)} runs the {len(taken)} of the best {' and '.join(reading.tuned)} at each size and "
             "data size are taken; the best of several is low by luck, too"
         )
-    return Side(
+    warnings += [f"{label}: {warning}" for warning in _at_an_edge(runs, kept, params, tokens, reading.tuned)]
+    return RecipeRuns(
         label=label,
         cost=np.array([_cost(run, reading) for run in taken]),
         loss=loss[kept],
@@ -176,12 +179,16 @@ def _cost(run: Run, reading: SweepReading) -> float:
 
 
 def _luck(run: Run) -> str:
-    """Runs of one seed, shape and data size read the same batches, whatever the recipe; "" where that is not known."""
+    """Runs of one seed, shape and data size read the same batches, whatever the recipe; "" where that is not known.
+
+    Branches of one trunk share its luck at all their data sizes.
+    """
     seed, corpus = run.spec.get("seed"), at(run.env, "corpus", "fingerprint")
     if seed is None or corpus is None:
         return ""
     shape = [at(run.spec, "model", name) for name in ("width", "depth")]
-    return f"{seed} {corpus} {shape} {run.tokens} {run.spec.get('batch_tokens')}"
+    data = "trunk" if run.spec.get("parent") else run.tokens
+    return f"{seed} {corpus} {shape} {data} {run.spec.get('batch_tokens')}"
 
 
 def _missing(sweep: SweepLogs) -> list[str]:
@@ -189,7 +196,31 @@ def _missing(sweep: SweepLogs) -> list[str]:
     absent = [name for name in listed_runs(sweep.path) if name not in there]
     found = [warning for warning in sweep.warnings if " missing from the fits " in warning]
     if absent:
-        found.append(f"{len(absent)} runs of {SWEEP} were never started, such as {absent[0]}")
+        found.append(f"{len(absent)} runs of sweep.json were never started, such as {absent[0]}")
+    return found
+
+
+def _at_an_edge(
+    runs: Sequence[Run], kept: np.ndarray, params: np.ndarray, tokens: np.ndarray, tuned: Sequence[str]
+) -> list[str]:
+    """Where the best of a tuned number is the smallest or largest that was tried: a better one may lie beyond."""
+    found = []
+    for key in tuned:
+        texts = [setting_of(run, key) for run in runs]
+        try:
+            values = np.array([float(text) for text in texts])
+        except ValueError:  # no number has no ends
+            continue
+        edges, cells = 0, sorted(set(zip(params.tolist(), tokens.tolist(), strict=True)))
+        for size, count in cells:
+            own = (params == size) & (tokens == count)
+            tried = np.unique(values[own])
+            edges += int(tried.size > 2 and bool(np.isin(values[own & kept], tried[[0, -1]]).any()))
+        if edges:
+            found.append(
+                f"the best {key} is the smallest or the largest tried at {edges} of {len(cells)} sizes: a better one "
+                "may lie beyond its grid"
+            )
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.compare.metric import Metric
-from analysis.compare.side import Axis, Recipe, Side, best_tuned
+from analysis.compare.side import Axis, Recipe, RecipeRuns, best_tuned
 from analysis.logs.cells import Cells, read_cells
 from analysis.logs.read import read_table
 from analysis.logs.settings import setting_warning
@@ -22,7 +22,7 @@ SIX = 6.0  # FLOPs a parameter and token (Kaplan et al. 2020, arXiv 2001.08361)
 
 def sides_of_table(
     path: str, reading: TableReading, axis: Axis, metric: Metric, where: Mapping[str, str], by: str = ""
-) -> list[Side]:
+) -> list[RecipeRuns]:
     """One side, or with `by` one for each value of a column, in the order of the rows.
 
     Raises:
@@ -83,7 +83,9 @@ def _equal(cells: Cells, table: Table, key: str, value: str, flag: str) -> np.nd
     )
 
 
-def _side(table: Table, cells: Cells, label: str, axis: Axis, metric: Metric, reading: TableReading) -> Side:
+def _side(
+    table: Table, cells: Cells, label: str, axis: Axis, metric: Metric, reading: TableReading
+) -> RecipeRuns:
     if table.rows < 2:
         raise BadInput(f"{table.path}: {label} has {table.rows} rows; at least 2 are needed")
     columns = dict(table.columns)
@@ -113,7 +115,7 @@ def _side(table: Table, cells: Cells, label: str, axis: Axis, metric: Metric, re
         metric.lowered(float(value), f"{table.path}: row {table.row_number(row)}")
         for row, value in enumerate(columns["loss"])
     ]
-    return Side(
+    return RecipeRuns(
         label=label,
         cost=columns[axis],
         loss=np.array(loss),

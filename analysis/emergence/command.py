@@ -56,7 +56,8 @@ def emergence(
       figures: directory for figures (SVG and PNG)
       axis: what the column scale holds: params, flops, tokens, examples, or loss (minus the pre-training loss)
       chance: accuracy of a guess, for a table without such a column
-      w0: sharp means 10% to 90% of the rise within fewer decades than this; fix it before the runs
+      w0: sharp means 10% to 90% of the rise within fewer decades than this, at most half of the range; fix it before
+        the runs
       alpha: false discovery rate
       bootstrap: replicates
       seed: of every random number

@@ -292,7 +292,7 @@ def power_figure(entry: dict[str, Any], settings: Settings) -> Figure:
             right,
             "rise_curve",
             f"10%–90% width of a full rise ({unit})",
-            f"Sharp (W0 = {settings.w0:g})",
+            f"Sharp (W0 = {entry['effect']['sharp_within']:.3g})",
             power["widest_rise"],
         ),
     ):

@@ -52,15 +52,16 @@ class Overdispersion(NamedTuple):
     scale_B: Any
 
 
-def pooled(n_R, gather_RK, correct_BR):
+def pooled(n_R, gather_RK, correct_BR, over_B=1.0):
     """Accuracy per scale and its binomial variance, both (B, K).
 
     The variance is that of (correct + 2) of (n + 4) (Agresti and Coull 1998), so that a scale with no success
-    does not weigh too much.
+    does not weigh too much. Where seeds differ, `over_B` items say as much as one: both numbers count so many times.
     """
     n_K = n_R @ gather_RK
     correct_BK = correct_BR @ gather_RK
-    pilot_BK = (correct_BK + 2.0) / (n_K + 4.0)
+    more = jnp.broadcast_to(over_B, correct_BR.shape[:1])[:, None]
+    pilot_BK = (correct_BK + 2.0 * more) / (n_K + 4.0 * more)
     return correct_BK / n_K, pilot_BK * (1.0 - pilot_BK) / n_K
 
 

@@ -49,7 +49,7 @@ def _power(x, scale, n, chance, over, settings, axis):
     x_K, room = design.x_K, 1.0 - chance
     place_K = (x_K - x_K[0]) / design.span
     hinge_K = np.maximum(place_K - KNOT, 0.0) / (1.0 - KNOT)
-    widths = WIDTHS * settings.w0 * settings.unit(axis)
+    widths = WIDTHS * settings.sharp_width(axis, design.span)
     hinges = [chance + share * room * hinge_K for share in BREAKS]
     rises = [rise(width, chance)(x_K) for width in widths]
     rng = np.random.default_rng([settings.seed, 9])

@@ -17,6 +17,7 @@ ACCURACY = ("n", "correct", "chance")
 CONTINUOUS = ("nll", "brier", "edit_distance")
 TEXT = ("task", "axis", "seed", "run", "family")
 SHARES = ("accuracy", "acc", "acc_norm", "exact_match", "em", "score")  # one of them stands for `correct`
+FREE_TEXT = ("exact_match", "em")  # of these: the whole answer is written, not chosen
 ROW = "row of the file"  # the key of a record's number in the file, from 1
 GUESSES = (0.5, 1 / 3, 0.25, 0.2, 0.1)
 NEAR_GUESS = 0.02
@@ -75,6 +76,8 @@ def task_records(
         values["correct"] = _counted(share, values, kept, warnings)
     if counted and "chance" not in columns:
         values["chance"] = np.full(cells.rows, _chance(chance, values, kept, scales, warnings))
+    elif share in FREE_TEXT:
+        values["chance"] = _of_choices(share, values, kept, scales, warnings)
     for name in scales:
         if name in ("params", "tokens", "flops") and np.isfinite(values[name][kept]).all():
             warnings += unit_question(name, values[name][kept])
@@ -150,6 +153,25 @@ def _counted(share: str, values: dict[str, np.ndarray], kept: np.ndarray, warnin
         raise BadInput(f"row {row + 1}: {share} is {accuracy[row]:g}; it must be between 0 and 1{asked}")
     warnings.append(f"the table has no column correct: {share} times n was taken, rounded to whole items")
     return np.round(accuracy * n)
+
+
+def _of_choices(
+    share: str, values: dict[str, np.ndarray], kept: np.ndarray, scales: Sequence[str], warnings: list[str]
+) -> np.ndarray:
+    """The column chance, or 0 where an exact match starts far below it: then it is the chance of a choice."""
+    chance, n = values["chance"], values["n"]
+    if not scales or not kept.size:
+        return chance
+    smallest = kept[np.argsort(values[scales[0]][kept], kind="stable")][: max(1, kept.size // 3)]
+    items = max(float(n[smallest].sum()), 1.0)
+    low, guess = float(values["correct"][smallest].sum()) / items, float(np.median(chance[smallest]))
+    if not low < 0.5 * guess:
+        return chance
+    warnings.append(
+        f"chance {guess:.3g} is that of a choice, and the smallest models score {low:.3g} in {share}: 0 was taken, an "
+        "answer that no guess hits"
+    )
+    return np.zeros_like(chance)
 
 
 def _chance(

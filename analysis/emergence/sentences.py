@@ -44,7 +44,7 @@ def sentence(entry: dict[str, Any], checks: Sequence[MetricCheck], settings: Set
     if verdict == "smooth":
         return (
             f"{task}: accuracy rises by {seen['gain']:.2f} with {axis} as smoothly as a line or a wide S-curve "
-            f"(q = {quantity(min(q['delayed_onset'], q['sharp']))}); {could}."
+            f"(q = {quantity(min(q['delayed_onset'], q['sharp']))}); {could}{_short_range(entry, settings, unit)}."
         )
     place = entry["onset"]
     where = (
@@ -59,15 +59,28 @@ def sentence(entry: dict[str, Any], checks: Sequence[MetricCheck], settings: Set
             "the break belongs to the metric."
         )
     tail = _metric_tail(entry, checks)
-    width = quantity(settings.w0 * settings.unit(axis))
+    width = quantity(entry["effect"]["sharp_within"])
+    short = _short_range(entry, settings, unit)
     if verdict == "sharp":
         return (
             f"{task}: accuracy rises faster than any S-curve {width} {unit} wide, {where} "
-            f"(q = {quantity(q['sharp'])}){tail}."
+            f"(q = {quantity(q['sharp'])}){tail}{short}."
         )
     return (
         f"{task}: accuracy rises later than the smooth law at smaller scales would have it, {where} "
-        f"(q = {quantity(q['delayed_onset'])}){tail}."
+        f"(q = {quantity(q['delayed_onset'])}){tail}{short}."
+    )
+
+
+def _short_range(entry: dict[str, Any], settings: Settings, unit: str) -> str:
+    """What is said where the scales span too little for `w0`; empty otherwise."""
+    effect, asked = entry["effect"], settings.w0 * settings.unit(entry["axis"])
+    if effect is None or effect["sharp_within"] >= asked:
+        return ""
+    steep = "" if entry["verdict"] == "sharp" else "; a rise over this range is only steep"
+    return (
+        f"; the scales span {quantity(effect['span'])} {unit}, so sharp means within "
+        f"{quantity(effect['sharp_within'])}, half of that, not {quantity(asked)}{steep}"
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 MINIMUM_SCALES = 5
 PRESENCE_LEVEL = 0.01
 PRESENCE_GAIN = 0.1
+WIDEST_SHARE = 0.5  # of the range of scales: the widest rise that is called sharp
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,8 @@ class Settings:
     """What a verdict depends on besides the table.
 
     Attributes:
-      w0: the definition of "sharp": a rise is sharp when 10%-90% of it takes fewer decades of scale than this.
+      w0: the definition of "sharp": a rise is sharp when 10%-90% of it takes fewer decades of scale than this, and
+        fewer than half of the decades that the table spans: over less than that any rise is steep.
       onset_width: the smooth S-curves that the onset test must not flag take at least this many decades
         from 10% to 90%, and have their middle in the lower half of the observed scales. An S-curve that is
         later than that is what "delayed" means.
@@ -37,3 +39,7 @@ class Settings:
     def unit(self, axis: str) -> float:
         """The length on the scale coordinate that counts as one decade: 1, or some nats on the loss axis."""
         return self.nats_per_decade if axis == "loss" else 1.0
+
+    def sharp_width(self, axis: str, span: float) -> float:
+        """What holds for scales that span so much of the scale coordinate: `w0`, at most half of the span."""
+        return min(self.w0 * self.unit(axis), WIDEST_SHARE * span)

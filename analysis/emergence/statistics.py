@@ -60,7 +60,7 @@ def families(design: Design, settings: Settings, axis: str) -> Families:
     unit = settings.unit(axis)
     first, last, span = float(design.x_K[0]), float(design.x_K[-1]), design.span
     gap = float(np.median(np.diff(design.x_K)))
-    w0, onset_width = settings.w0 * unit, settings.onset_width * unit
+    w0, onset_width = settings.sharp_width(axis, span), settings.onset_width * unit
     between = int(np.clip(2 * (design.scales - 1) + 1, 9, 48))
     return Families(
         onset_null=bounds(
@@ -98,6 +98,9 @@ def evaluate(design: Design, correct_BR: np.ndarray, settings: Settings, axis: s
 def _evaluate(x_K, n_R, gather_RK, correct_BR, chance, chosen: Families) -> Evaluation:
     rows, scales = gather_RK.shape
     y_BK, variance_BK = pooled(n_R, gather_RK, correct_BR)
+    if rows > scales:
+        between_B = jnp.maximum(within_scales(n_R, gather_RK, correct_BR, variance_BK), 1.0)
+        y_BK, variance_BK = pooled(n_R, gather_RK, correct_BR, between_B)
     weight_BK = 1.0 / variance_BK
     lowest_B = lowest_floor(n_R, gather_RK, correct_BR, chance)
     line = fit_line(x_K, y_BK, weight_BK)

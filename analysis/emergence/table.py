@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.chance import chance_of
 from analysis.emergence.records import ACCURACY, AXES, CONTINUOUS, ROW, task_records
 from analysis.logs.cells import read_cells
 from analysis.logs.groups import labelled
@@ -127,8 +128,7 @@ def sweep_rows(sweep: SweepLogs) -> tuple[list[dict[str, Any]], str]:
             if kind not in scores:
                 continue
             _, value, items = scores[kind]
-            guess = "chance" if kind == "exact_match" else "choice_chance"
-            chance = scores.get(guess, (0.0, 0.0 if guess == "chance" else math.nan, 0.0))[1]
+            chance = chance_of(task, kind, {name: score[1] for name, score in scores.items()})
             row = {
                 "task": f"{task} ({label})" if label else task,
                 "n": items,

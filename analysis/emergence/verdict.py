@@ -191,6 +191,8 @@ def _entry(
             "gain": float(y_K[-1] - y_K[0]),
             "share_within_one_decade": largest_share(design.x_K, y_K, design.n_K, unit),
             "decade": unit,
+            "sharp_within": settings.sharp_width(task.axis, design.span),
+            "span": design.span,
             "overdispersion": float(observed.over.scale_B[0]),
             **big_bench(y_K),
         }

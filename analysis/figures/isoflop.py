@@ -27,7 +27,7 @@ from analysis.fit.identified import known_to_within_itself
 from analysis.isoflop.find import Isoflop
 from analysis.isoflop.hull import lower_hull
 from analysis.isoflop.slices import flops_of, read_weights, size_curves
-from analysis.isoflop.valleys import akima_values, parabola_values
+from analysis.isoflop.valleys import akima_values, cubic_values, parabola_values
 from core.numbers import short_count
 
 
@@ -57,7 +57,7 @@ def _slices_panel(axes: Axes, result: Isoflop, columns: Mapping[str, np.ndarray]
         axes, "x", PARAMS_LABEL.replace(" (", "\n("), np.exp(np.concatenate([p.log_params_S for p, _ in pairs]))
     )
     loss_axis(axes, np.concatenate(losses))
-    values = akima_values if result.method == "akima" else parabola_values
+    values = {"akima": akima_values, "cubic": cubic_values}.get(result.method, parabola_values)
     for (piece, valley), loss_S, colour in zip(pairs, losses, colours, strict=True):
         fine = np.linspace(piece.log_params_S[0], piece.log_params_S[-1], 80)
         curve = values(piece.log_params_S, loss_S, fine)

@@ -62,7 +62,7 @@ def _panel(axes: Axes, members: Sequence[RateGroup], rates: np.ndarray) -> None:
         )
     end_labels(
         axes,
-        [float(curve.losses[curve.losses <= top][-1]) for curve in members],
+        [float(min([top, *curve.losses[curve.losses <= top][-1:]])) for curve in members],
         [str(curve.width) for curve in members],
         colours,
         title="width",

@@ -25,7 +25,7 @@ from analysis.figures.style import (
 )
 
 if TYPE_CHECKING:
-    from analysis.compare.compare import Comparison
+    from analysis.compare.compare import RecipeComparison
 
 AXES = {
     "flops": "training FLOPs",
@@ -53,7 +53,7 @@ class Recipes:
     multipliers: Mapping[str, Mapping[str, np.ndarray]]
 
 
-def panels_of(found: Sequence["Comparison"], metric: str) -> Recipes:
+def panels_of(found: Sequence["RecipeComparison"], metric: str) -> Recipes:
     """Of comparisons with one baseline."""
     first = found[0]
     sides = [first.sides[0], *(one.sides[1] for one in found)]

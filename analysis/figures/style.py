@@ -16,8 +16,10 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from analysis.figures import marked
 from core.numbers import short_count
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -102,16 +104,19 @@ def render(figure: Figure, name: str, source: str) -> tuple[bytes, bytes]:
             0.992, 0.008, f"input sha256 {source[:16]}", ha="right", va="bottom", fontsize=6, color=GREY
         )
         svg, png = io.BytesIO(), io.BytesIO()
-        figure.savefig(png, format="png", dpi=PNG_DOTS_PER_INCH, metadata={"Software": None})
-        figure.set_layout_engine("none")  # laid out once; the second format takes the same places
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, dpi=PNG_DOTS_PER_INCH)
-    return _own_ids(svg.getvalue(), name), png.getvalue()
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once; both formats take the same places
+        known = marked.name(figure)
+        # The canvas itself: Figure.savefig would go through the whole figure once more for each format.
+        figure.dpi = PNG_DOTS_PER_INCH
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+    return _own_ids(marked.marked(svg.getvalue().decode(), figure, known), name), png.getvalue()
 
 
-def _own_ids(svg: bytes, name: str) -> bytes:
+def _own_ids(text: str, name: str) -> bytes:
     """Prefix every id with the figure's name: ids are global to an HTML page."""
     prefix = re.sub(r"[^A-Za-z0-9]", "-", name) + "-"
-    text = svg.decode()
     text = re.sub(r'\bid="', f'id="{prefix}', text)
     text = re.sub(r'href="#', f'href="#{prefix}', text)
     return re.sub(r"url\(#", f"url(#{prefix}", text).encode()
@@ -223,7 +228,7 @@ def end_labels(
     for position, index in zip(at, order, strict=True):
         axes.text(
             1.015, position, texts[index], transform=axes.transAxes, ha="left", va="center",
-            fontsize=7.5, color=colours[index], fontweight="bold",  # type: ignore[arg-type]
+            fontsize=7.5, color=colours[index], fontweight="bold", gid="name-",  # type: ignore[arg-type]
         )  # fmt: skip
     if title:
         axes.text(

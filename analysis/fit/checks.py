@@ -10,6 +10,7 @@ from core.errors import BadInput
 
 MOST_RESAMPLES = 1_000_000
 NARROW_DECADES = 1.0
+NO_FLOOR = 1e-9  # a floor below this has gone to 0
 SIGNED_ROOM = 10.0  # how many spans of the target below its smallest value a floor of either sign may lie
 
 
@@ -100,7 +101,7 @@ def kept_rows(
 
 
 def signed_law(law: Law, space: str, columns: Columns, asked: bool = False) -> tuple[Law, Columns]:
-    """The law and its columns where the target or its floor may have either sign: both as they are, or moved above zero.
+    """The law and its columns where target or floor may have either sign: both as they are, or moved above zero.
 
     In linear space a constant added to target and floor changes no residual.
 
@@ -230,3 +231,13 @@ def _refuse(name: str, values: np.ndarray, wrong: np.ndarray, why: str) -> None:
     rows = np.flatnonzero(wrong)
     if rows.size:
         raise BadInput(f"row {rows[0] + 1}, column {name}: {values[rows[0]]:g} {why}")
+
+
+def floor_warning(law: Law, parameters: Mapping[str, float]) -> list[str]:
+    """A warning where a floor that cannot be negative has gone to 0."""
+    if law.floor is None or law.shift or not law.logarithmic or parameters[law.floor] > NO_FLOOR:
+        return []
+    return [
+        f"the floor {law.floor} is at 0; where something was taken off the losses, --space linear --signed-floor lets "
+        "it be negative"
+    ]

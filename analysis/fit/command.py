@@ -11,14 +11,17 @@ from rich.table import Table as Grid
 from tyro.conf import UseAppendAction, arg
 
 from analysis.commands import for_each_group, write_result
+from analysis.fit.back_test import trust
 from analysis.fit.checks import with_derived
 from analysis.fit.clusters import CORRELATED_RESIDUALS, INDEPENDENT
 from analysis.fit.fit import Fit, fit_law
 from analysis.fit.identified import said, said_interval
 from analysis.fit.objectives import Robust, Space
-from analysis.fit.selection import Sensitivity
+from analysis.fit.selection import Sensitivity, check_one_target
 from analysis.fit.selection import sensitivity as refits
-from analysis.laws import LAWS, get_law
+from analysis.fit.supported import LawComparison
+from analysis.fit.supported import compare as compare_on
+from analysis.laws import LAWS, compared_laws, get_law
 from analysis.laws.base import Law
 from analysis.logs.cells import advice
 from analysis.logs.flags import RunFlags, RunTableFlags
@@ -30,6 +33,9 @@ from core.numbers import number
 
 # How a column that says which rows are of one run may begin.
 RUN_NAMES = ("run", "model", "name", "experiment", "job", "id", "trial", "checkpoint")
+USUAL = "chinchilla"
+# Compared beside the usual ones: whether two exponents, or two variables, are needed; all there is for FLOPs alone.
+SIMPLER = tuple(LAWS[name] for name in ("chinchilla_tied", "power_flops", "power_flops_floor"))
 OTHER_SIZES = ("params_total", "params_non_embedding")  # definitions of N that --sensitivity tries
 
 
@@ -54,7 +60,9 @@ def fit(
     table: str,
     /,
     *,
-    law: str = "chinchilla",
+    law: str | None = None,
+    compare: tuple[str, ...] | None = None,
+    back_test: bool = False,
     robust: Robust = "huber",
     delta: float = 1e-3,
     space: Space | None = None,
@@ -75,7 +83,9 @@ def fit(
 
     Args:
       table: CSV, JSON, parquet or the directory of a sweep
-      law: one of the laws above
+      law: one of the laws above; chinchilla, or with --compare the one that the table supports
+      compare: hold these laws to an information criterion and a back-test; the usual ones of the table if none is named
+      back_test: leave the largest runs out, predict them, and keep how many intervals held
       robust: Huber, absolute or squared residuals
       delta: where Huber turns from square to absolute
       space: residuals of the logarithm (default for losses) or of the value itself
@@ -91,13 +101,18 @@ def fit(
       sensitivity: refit under other objectives and exclusions, beside the error
       out: write fit.json here
     """
-    chosen = get_law(law)
+    compared = [get_law(name) for name in dict.fromkeys([*([law] if law else []), *(compare or ())])]
+    named = get_law(law or USUAL)
+    chosen = compared[0] if compared else named
+    if compare:
+        check_one_target(compared)
     if not 0 <= seed < 2**32:
         raise BadInput(f"seed {seed} is not allowed; it is 0 to 2^32 - 1")
     asked = reading.reading()
-    optional = optional_columns(chosen, cluster)
-    label = cluster not in (None, INDEPENDENT, *optional_columns(chosen, None), chosen.target)
-    needed = {*chosen.inputs, "weight", *asked.best_of}
+    laws = compared or [chosen]
+    optional = optional_columns(laws, cluster)
+    label = cluster not in (None, INDEPENDENT, *optional_columns(laws, None), chosen.target)
+    needed = {*(chosen.inputs if compare is None else ()), "weight", *asked.best_of}
     asked = dataclasses.replace(
         asked,
         signed=frozenset({chosen.target} if space == "linear" else ()),
@@ -118,30 +133,62 @@ def fit(
 
     def one(source: Source, group: int, target: Path | None) -> None:
         read = read_table(source, (chosen.target,), optional, reading=asked, group=group)
-        read = read if "unique_tokens" in chosen.inputs else fresh_rows(read)
-        refuse_missing_inputs(chosen, read)
-        fitted = fit_law(
-            chosen,
-            read.columns,
-            bootstrap=bootstrap,
-            cluster=cluster,
-            wild=wild,
-            level=level,
-            table_warnings=read.warnings,
-            **options,
-        )
+        read = read if any("unique_tokens" in law.inputs for law in laws) else fresh_rows(read)
+        asked_for = {"bootstrap": bootstrap, "cluster": cluster, "wild": wild, "level": level, **options}
+        found = None
+        if compare is None:
+            refuse_missing_inputs(chosen, read)
+            fitted = fit_law(chosen, read.columns, table_warnings=read.warnings, **asked_for)
+        else:
+            found = compared_of(compared, read, law, asked_for)
+            told = next((one.fit for one in found.ranked if one.fit.law.name == law), found.supported)
+            fitted = dataclasses.replace(told, warnings=tuple(dict.fromkeys((*read.warnings, *told.warnings))))
+            console.print(found.grid())
+            console.print(found.sentence, highlight=False)
+            for name, why in found.refused:
+                console.print(f"not fitted: {name}: {why}", highlight=False)
         fitted = dataclasses.replace(fitted, warnings=(*fitted.warnings, *run_column(fitted.warnings, read)))
-        tried = refits(chosen, read.columns, **options) if sensitivity else None
+        if back_test or found is not None:
+            kept = found.trust_of(fitted.law.name) if found is not None else None
+            tested = kept or trust(fitted.law, read.columns, whole_fit=fitted, cluster=cluster, **options)
+            fitted = dataclasses.replace(
+                fitted,
+                back_test=tested.to_json() if tested.tests else None,
+                warnings=(*fitted.warnings, *tested.warnings()),
+            )
+            if found is None:
+                console.print(tested.sentence(), highlight=False)
+        tried = refits(fitted.law, read.columns, **options) if sensitivity else None
         for part in described(fitted, tried):
             console.print(part)
         if target is not None:
             stored = {**fitted.to_json(), **asked.to_json(), "input": read.source()}
+            if found is not None:
+                stored["compared"] = found.to_json()
             if tried is not None:
                 stored["sensitivity"] = tried.to_json()
             write_result(target, stored)
             console.print(f"written: {target}", highlight=False)
 
     for_each_group(table, out, one)
+
+
+def compared_of(named: Sequence[Law], read: Table, law: str | None, options: dict[str, Any]) -> LawComparison:
+    """The comparison of these laws on a table, or of the usual ones where none but `law` was named.
+
+    Raises:
+      BadInput: a law that was named needs a column that is not there, or fewer than two laws can be read.
+    """
+    for one in named:
+        refuse_missing_inputs(one, read)
+    usual = list(named)
+    if len(named) <= (law is not None):
+        there, _ = with_derived(("tokens", "flops"), read.columns)
+        usual += [one for one in (*compared_laws(there), *SIMPLER) if set(one.inputs) <= there.keys()]
+        usual = list(dict.fromkeys(usual))
+    if len(usual) < 2:
+        raise BadInput("--compare: at least 2 laws are needed, e.g. --compare chinchilla kaplan")
+    return compare_on(usual, read.columns, usual=law or USUAL, **options)
 
 
 def refuse_missing_inputs(law: Law, read: Table) -> None:
@@ -165,10 +212,11 @@ def run_column(warnings: Sequence[str], read: Table) -> list[str]:
     return [f"the column {named[0]} may say which rows are of one run: --column run={named[0]}"]
 
 
-def optional_columns(law: Law, cluster: str | None) -> tuple[str, ...]:
+def optional_columns(laws: Sequence[Law], cluster: str | None) -> tuple[str, ...]:
     """Every column that may serve: inputs (some follow from others), labels, other definitions of N."""
+    inputs = [name for law in laws for name in law.inputs]
     labels = [cluster] if cluster and cluster != INDEPENDENT else []
-    return tuple(dict.fromkeys([*law.inputs, "params", "tokens", *OPTIONAL, *labels, *OTHER_SIZES]))
+    return tuple(dict.fromkeys([*inputs, "params", "tokens", *OPTIONAL, *labels, *OTHER_SIZES]))
 
 
 def described(fitted: Fit, tried: Sensitivity | None) -> Iterator[RenderableType]:

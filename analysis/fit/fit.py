@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fit.checks import check_choices, check_fit, checked_fixed, kept_rows, signed_law, usable_columns
+from analysis.fit.checks import (
+    check_choices,
+    check_fit,
+    checked_fixed,
+    floor_warning,
+    kept_rows,
+    signed_law,
+    usable_columns,
+)
 from analysis.fit.clusters import clusters_of, correlation_warning, few_clusters, left_out
 from analysis.fit.estimation import Estimation, estimation_of
 from analysis.fit.frontier import compute_optimal
@@ -36,6 +44,7 @@ from core.errors import BadInput
 from core.numbers import number
 
 STORED_DRAWS = 1000  # draws kept in fit.json: enough for a 95% interval, small enough to read
+NOISE_QUANTILES = 50  # of the residuals, where they are combined with a misfit
 PROFILE_ROWS = 4096  # beyond this many rows profiles agree with the asymptotic interval and only cost time
 
 
@@ -54,6 +63,7 @@ class Fit:
       starts: the certificate, as fit.json has it.
       derived, derived_intervals: for the chinchilla law a_opt, b_opt, tokens_per_param_at.
       warnings: one line each. dropped: rows left out by drop_worst.
+      back_test: what analysis/fit/back_test.py found, where it was asked: nominal, covered, n, ...
     """
 
     law: Law
@@ -76,6 +86,7 @@ class Fit:
     fixed: dict[str, float] = field(default_factory=dict)
     dropped: int = 0
     warnings: tuple[str, ...] = ()
+    back_test: Mapping[str, Any] | None = None
 
     @property
     def known(self) -> bool:
@@ -120,11 +131,16 @@ class Fit:
         return predict_law(self.law, np.array([self.parameters[name] for name in self.law.names]), columns)[0]
 
     def predict_interval(
-        self, columns: Mapping[str, Any], level: float = 0.95, noise: bool = True
+        self,
+        columns: Mapping[str, Any],
+        level: float = 0.95,
+        noise: bool = True,
+        misfit: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper end of the prediction interval at each row.
 
-        Parameter draws, and with `noise` also the residuals' own quantiles: where the next run may land.
+        Parameter draws, and with `noise` also the residuals' own quantiles: where the next run may land. With `misfit`
+        also these equally likely values of lack of fit (analysis/fit/back_test.py), in the residuals' space.
 
         Raises:
           BadInput: the fit has no draws (its parameters are not determined), or `level` is not within 0 and 1.
@@ -135,6 +151,9 @@ class Fit:
             )
         draws = self.draws[:STORED_DRAWS] if noise else self.draws
         added = self.residual_quantiles if noise else np.zeros(1)
+        if misfit is not None:
+            coarse = np.quantile(added, (np.arange(NOISE_QUANTILES) + 0.5) / NOISE_QUANTILES)
+            added = (coarse[:, None] + misfit[None, :]).reshape(-1)
         return prediction_interval(self.law, draws, added, columns, level, self.objective.space == "log")
 
     def to_json(self) -> dict[str, Any]:
@@ -169,6 +188,7 @@ class Fit:
             "draws": draws,
             "seed": self.seed,
             "warnings": list(self.warnings),
+            **({} if self.back_test is None else {"back_test": dict(self.back_test)}),
         })  # fmt: skip
 
     @classmethod
@@ -217,6 +237,7 @@ class Fit:
                 fixed=fixed,
                 dropped=int(stored["dropped"]),
                 warnings=tuple(stored["warnings"]),
+                back_test=_object(stored.get("back_test")),
             )
         except KeyError as error:
             raise BadInput(f"not a fit.json: the key {error.args[0]!r} is missing") from None
@@ -296,7 +317,7 @@ def fit_law(
     parameters = dict(zip(law.names, estimation.natural(point).tolist(), strict=True))
     known = identified(law, parameters, intervals, certificate.at_bound, estimation.fixed)
     derived, derived_intervals = compute_optimal(parameters, errors.draws, errors.tails)
-    warnings += [*errors.warnings, *certificate.warnings(law)]
+    warnings += [*errors.warnings, *certificate.warnings(law), *floor_warning(law, parameters)]
     if not all(known.values()):
         warnings.append(f"not identified by this table: {', '.join(name for name in known if not known[name])}")
     residuals = estimation.residuals(point)
@@ -381,6 +402,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _object(value: Any) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, Mapping):
+        raise BadInput("not a fit.json: back_test is not an object")
+    return value
 
 
 def _number(value: Any) -> float:

@@ -56,8 +56,8 @@ def linear_least_absolute(
     """argmin over s of sum w |right - matrix s|, exactly; matrix of shape (rows, columns). Zeros where there is none.
     What is negative in right - matrix s weighs `asymmetry` times.
 
-    Solved as its dual, max right . u with matrix' u = 0 and -asymmetry w <= u <= w, which has as many constraints as the matrix has
-    columns; s is what a unit of each constraint is worth (Barrodale and Roberts 1973).
+    Solved as its dual, max right . u with matrix' u = 0 and -asymmetry w <= u <= w, which has as many constraints as
+    the matrix has columns; s is what a unit of each constraint is worth (Barrodale and Roberts 1973).
     """
     # Imported here: it takes a quarter of a second, which only L1 fits need.
     from scipy.optimize import linprog

@@ -65,11 +65,6 @@ class Certificate:
             lines.append(f"the optimum is not at rounding level (scale-free gradient {self.cosine:.1e})")
         if self.at_bound:
             lines.append(f"at a bound: {', '.join(self.at_bound)}")
-        if law.floor in self.at_bound and law.logarithmic and not law.shift:
-            lines.append(
-                f"the floor {law.floor} is at 0; where something was taken off the losses, --space linear "
-                "--signed-floor lets it be negative"
-            )
         if self.reached_best < 2 and self.tried > 20:
             lines.append(f"only {self.reached_best} of {self.tried} starts reached the best objective")
         if self.condition > 1e10:

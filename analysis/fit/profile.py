@@ -39,7 +39,7 @@ def profile_intervals(
     internal = estimation.centring.backward(point)
     curvature = matrix.T @ hessian @ matrix
     free = np.flatnonzero(estimation.box.free)
-    thresholds, widths = _thresholds(estimation, point, level, spread)
+    thresholds, widths = thresholds_of(estimation, point, level, spread)
     lower, upper = estimation.box.lower.copy(), estimation.box.upper.copy()
     conditional = _conditional_moves(curvature, free)
     best = solve(problem, internal[None], estimation.box, anneal=False)
@@ -75,7 +75,7 @@ def profile_intervals(
     return intervals
 
 
-def _thresholds(
+def thresholds_of(
     estimation: Estimation, point: np.ndarray, level: float, spread: Sandwich
 ) -> tuple[np.ndarray, np.ndarray]:
     """Per internal parameter: the rise at which an interval of `level` ends, and its half-width.
@@ -88,7 +88,9 @@ def _thresholds(
     residual = predicted(estimation.law, problem, point) - problem.observed
     delta, asymmetry = float(estimation.box.delta), problem.asymmetry
     slope = np.clip(residual, -delta, delta) * side_weights(residual > 0, asymmetry)
-    chance = float(np.average(quadratic_chance(residual, delta, asymmetry), weights=problem.weights))
+    chance = float(
+        np.average(quadratic_chance(residual, delta, int(free.sum()), asymmetry), weights=problem.weights)
+    )
     squares = float(np.average(slope**2, weights=problem.weights))
     equal = squares * rows / max(rows - int(free.sum()), 1) / max(chance, 1e-300)
     back = np.linalg.inv(estimation.centring.matrix)

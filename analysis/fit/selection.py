@@ -1,4 +1,4 @@
-"""Which law, and how much of an answer is the analyst's choice: AIC and BIC, back-tests, a sensitivity table."""
+"""Which law, and how much of an answer is the analyst's choice: AIC and BIC, a sensitivity table."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table as Grid
+from scipy.optimize import minimize_scalar
 
-from analysis.fit.checks import with_derived
+from analysis.fit.clusters import clusters_of
 from analysis.fit.fit import Fit, fit_law
+from analysis.fit.objectives import FitObjective
 from analysis.laws import get_law
 from analysis.laws.base import Law
 from core.errors import BadInput
@@ -37,30 +39,71 @@ def least_rows(law: Law) -> int:
     return len(law.parameters) + 3
 
 
-def information(fit: Fit) -> tuple[float, float, float]:
+def information(fit: Fit, rows: float | None = None) -> tuple[float, float, float]:
     """AIC, AICc and BIC of a fit, from the likelihood that its objective stands for.
 
-    Least squares: normal residuals with their variance as one more parameter (Akaike 1974). L1 and Huber: Laplace
-    residuals, whose maximum likelihood is the sum of absolute residuals; a Huber objective enters as objective / delta,
-    which differs from that sum only within delta. Criteria compare laws under one objective, on the same rows, only.
+    Least squares: normal residuals with their variance as one more parameter (Akaike 1974). L1: Laplace residuals.
+    Huber: residuals with density proportional to exp(-Huber(r) / tau), of which both are limits; tau is the one more
+    parameter. Criteria compare laws under one objective, on the same rows, only.
+
+    Args:
+      rows: how many independent rows the table is worth; those of the fit if not given.
     """
-    n, parameters = fit.n, len(fit.law.parameters) - len(fit.fixed) + 1
-    floor = 1e-300
-    if fit.objective.robust == "l2":
-        likelihood = -0.5 * n * (math.log(2 * math.pi * max(fit.value / n, floor)) + 1)
-    else:
-        absolute = fit.value / (fit.objective.delta if fit.objective.robust == "huber" else 1.0)
-        likelihood = -n * (math.log(2 * max(absolute / n, floor)) + 1)
+    n = fit.n if rows is None else rows
+    parameters = len(fit.law.parameters) - len(fit.fixed) + 1
+    likelihood = n * _mean_log_likelihood(fit.value / fit.n, fit.objective)
     aic = 2 * parameters - 2 * likelihood
     spare = n - parameters - 1
     corrected = aic + 2 * parameters * (parameters + 1) / spare if spare > 0 else math.inf
     return aic, corrected, parameters * math.log(n) - 2 * likelihood
 
 
+def _mean_log_likelihood(value: float, objective: FitObjective) -> float:
+    """At the best scale, of a mean contribution `value` of a row to the objective."""
+    value = max(value, 1e-300)
+    if objective.robust == "l2":
+        return -0.5 * (math.log(2 * math.pi * value) + 1)
+    if objective.robust == "l1":
+        return -(math.log(2 * value) + 1)
+
+    def negative(log_tau: float) -> float:
+        # the density's integral: a normal within delta, exponential tails outside
+        tau, delta = math.exp(log_tau), objective.delta
+        within = math.sqrt(2 * math.pi * tau) * math.erf(delta / math.sqrt(2 * tau))
+        return math.log(within + 2 * tau / delta * math.exp(-(delta**2) / (2 * tau))) + value / tau
+
+    centre = math.log(value)
+    best = minimize_scalar(negative, bounds=(centre - 3.0, centre + 3.0), method="bounded")
+    return -float(best.fun)
+
+
+def independent_rows(fit: Fit, columns: Mapping[str, np.ndarray], cluster: str | np.ndarray | None) -> float:
+    """How many independent rows a table of clusters is worth: n / (1 + (m - 1) rho) (Kish 1965).
+
+    rho is the correlation of residuals within a cluster of about m rows, by its analysis of variance; at least 0.
+    """
+    labels, _ = clusters_of(columns, cluster)
+    labels = np.asarray(columns[labels]) if isinstance(labels, str) else labels
+    if labels is None or labels.shape[0] != fit.n or fit.law.target not in columns:
+        return float(fit.n)
+    actual, predicted = np.asarray(columns[fit.law.target], float), fit.predict(columns)
+    residuals = np.log(actual / predicted) if fit.objective.space == "log" else actual - predicted
+    _, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    groups, n = counts.size, fit.n
+    if groups in (1, n):
+        return float(n)
+    means = np.bincount(group, residuals) / counts
+    within = float(((residuals - means[group]) ** 2).sum()) / (n - groups)
+    between = float((counts * (means - residuals.mean()) ** 2).sum()) / (groups - 1)
+    size = (n - float((counts**2).sum()) / n) / (groups - 1)
+    rho = (between - within) / max(between + (size - 1) * within, 1e-300)
+    return n / (1 + (size - 1) * min(max(rho, 0.0), 1.0))
+
+
 def compare_laws(
     laws: Iterable[Law | str], columns: Mapping[str, np.ndarray], **options: Any
 ) -> list[RankedLaw]:
-    """Fit several laws to the same rows and rank them, best first by AICc.
+    """Fit several laws to the same rows and rank them, best first by AICc; rows of one run count as they are worth.
 
     Raises:
       BadInput: fewer than two laws, laws of different targets, or what `fit_law` refuses.
@@ -68,93 +111,35 @@ def compare_laws(
     chosen = [get_law(law) if isinstance(law, str) else law for law in laws]
     if len(chosen) < 2:
         raise BadInput("at least 2 laws are needed for a comparison")
-    if len({law.target for law in chosen}) > 1:
-        raise BadInput(f"laws of different targets cannot be compared: {', '.join(law.name for law in chosen)}")
-    fits = [fit_law(law, columns, **{"profile": False, **options}) for law in chosen]
-    scores = [information(fit) for fit in fits]
+    check_one_target(chosen)
+    return ranked(
+        [fit_law(law, columns, **{"profile": False, **options}) for law in chosen],
+        columns,
+        options.get("cluster"),
+    )
+
+
+def check_one_target(laws: Sequence[Law]) -> None:
+    """Raise BadInput where laws predict different columns."""
+    if len({law.target for law in laws}) > 1:
+        raise BadInput(f"laws of different targets cannot be compared: {', '.join(law.name for law in laws)}")
+
+
+def ranked(
+    fits: Sequence[Fit], columns: Mapping[str, np.ndarray], cluster: str | np.ndarray | None = None
+) -> list[RankedLaw]:
+    """Fits of the same rows, best first by AICc."""
+    best_fit = min(fits, key=lambda fit: fit.value)
+    rows = independent_rows(best_fit, columns, cluster)
+    scores = [information(fit, rows) for fit in fits]
     best = min(score[1] for score in scores)
     gaps = [score[1] - best if math.isfinite(score[1]) else math.inf for score in scores]
     total = sum(math.exp(-gap / 2) for gap in gaps)
-    ranked = [
+    found = [
         RankedLaw(fit, *score, delta_aicc=gap, weight=math.exp(-gap / 2) / total if total else 0.0)
         for fit, score, gap in zip(fits, scores, gaps, strict=True)
     ]
-    return sorted(ranked, key=lambda rank: rank.delta_aicc)
-
-
-@dataclass(frozen=True)
-class BackTest:
-    """A fit on the cheaper rows judged by the dearer ones.
-
-    `cutoff` in FLOPs; arrays over held-out rows; `coverage` the share of them within their prediction interval.
-    """
-
-    cutoff: float
-    fit: Fit
-    flops: np.ndarray
-    actual: np.ndarray
-    predicted: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-    @property
-    def coverage(self) -> float:
-        return float(np.mean((self.low <= self.actual) & (self.actual <= self.high)))
-
-    @property
-    def relative_error(self) -> float:
-        """Mean absolute relative error of the held-out predictions."""
-        return float(np.mean(np.abs(self.predicted / self.actual - 1)))
-
-
-def back_test(
-    law: Law | str,
-    columns: Mapping[str, np.ndarray],
-    cutoffs: Sequence[float] = (0.5, 0.7, 0.85),
-    level: float = 0.95,
-    **options: Any,
-) -> list[BackTest]:
-    """Leave the largest runs out, predict them, and count how many landed in their interval.
-
-    Args:
-      cutoffs: shares (below 1: quantiles of compute) or FLOPs; rows at or below each are fitted.
-      columns: with `flops`, or with params and tokens (then 6 N D).
-      options: of `fit_law`.
-
-    Raises:
-      BadInput: a cutoff that leaves nothing to predict, or what `fit_law` refuses.
-    """
-    law = get_law(law) if isinstance(law, str) else law
-    known, _ = with_derived(("flops",), columns)
-    if "flops" not in known:
-        raise BadInput("compute is unknown: the table needs flops, or params and tokens")
-    compute = np.asarray(known["flops"], dtype=np.float64)
-    results = []
-    for cutoff in cutoffs:
-        limit = float(np.quantile(compute, cutoff)) if 0 < cutoff < 1 else float(cutoff)
-        inside = compute <= limit
-        if inside.all() or not inside.any():
-            raise BadInput(
-                f"cutoff {cutoff:g} leaves {int((~inside).sum())} rows to predict and {int(inside.sum())} to fit"
-            )
-        fitted = fit_law(law, _at(columns, inside), **{"profile": False, **options})
-        held = _at(columns, ~inside)
-        inputs = {
-            name: np.asarray(held[name], float) for name in (*law.inputs, "params", "tokens") if name in held
-        }
-        low, high = fitted.predict_interval(inputs, level)
-        results.append(
-            BackTest(
-                limit,
-                fitted,
-                compute[~inside],
-                np.asarray(held[law.target], float),
-                fitted.predict(inputs),
-                low,
-                high,
-            )
-        )
-    return results
+    return sorted(found, key=lambda rank: rank.delta_aicc)
 
 
 @dataclass(frozen=True)
@@ -256,7 +241,3 @@ def _choices(law: Law, columns: Mapping[str, np.ndarray], options: Mapping[str, 
                 yield _Choice("D = flops / 6N", {}, {**columns, "tokens": flops / (6.0 * params)})
             if "flops" in law.inputs:
                 yield _Choice("C = 6ND", {}, {**columns, "flops": 6.0 * params * tokens})
-
-
-def _at(columns: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: np.asarray(values)[chosen] for name, values in columns.items()}

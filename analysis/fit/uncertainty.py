@@ -144,7 +144,8 @@ def sandwich(
     delta = float(estimation.box.delta)
     slope = weights * np.clip(residual, -delta, delta)
     exact = np.where(np.abs(residual) <= delta, weights, 0.0)
-    smooth = problem.weights * quadratic_chance(residual, delta, problem.asymmetry)
+    spent = int(estimation.box.free.sum())
+    smooth = problem.weights * quadratic_chance(residual, delta, spent, problem.asymmetry)
     free = estimation.box.free & (point > estimation.box.lower + 1e-9) & (point < estimation.box.upper - 1e-9)
     bread = hessian + columns.T @ ((smooth - exact)[:, None] * columns)
     scores = slope[:, None] * columns
@@ -165,13 +166,18 @@ def sandwich(
     return Sandwich(covariance, inverse)
 
 
-def quadratic_chance(residual: np.ndarray, delta: float, asymmetry: float = 1.0) -> np.ndarray:
-    """Chance that each residual (predicted less observed), moved by a normal of the kernel's bandwidth, is within delta;
-    the part of it above 0 counts `asymmetry` times.
+def quadratic_chance(residual: np.ndarray, delta: float, spent: int, asymmetry: float = 1.0) -> np.ndarray:
+    """Chance that each residual (predicted less observed), moved by a normal of the kernel's bandwidth, is within
+    delta; the part of it above 0 counts `asymmetry` times.
 
     The bandwidth is the robust spread times n^(-1/5): wider ones overstate errors (`python -m bench.calibrate_fits`).
+    A fit that is nearly one of absolute residuals passes through as many rows as it has parameters, the `spent` ones:
+    their residuals are zero by construction and say nothing of the spread. Without this, intervals of 9 rows at a noise
+    of 2% hold the truth in 55% of tables.
     """
-    bandwidth = 1.4826 * float(np.median(np.abs(residual))) * residual.size**-0.2
+    size = np.sort(np.abs(residual))
+    left = size[min(spent, size.size - 1) :]
+    bandwidth = 1.4826 * float(np.median(left)) * residual.size**-0.2
     if bandwidth <= 0 or not np.isfinite(delta):
         return (np.abs(residual) <= delta) * side_weights(residual > 0, asymmetry)
     root = math.sqrt(2) * bandwidth

@@ -2,6 +2,7 @@
 
     python -m analysis.forecast fit.json --params 1e9 --tokens 2e10 --out forecast.json
     python -m analysis.forecast flops_fit.json --flops 1e22 --out forecast.json
+    python -m analysis.forecast fit.json --params 1e9 --tokens 2e10 --misfit --out forecast.json
 
 The file holds the prediction with its interval, the hashes of the fit and of the fit's input, the date, and a
 digest of itself; `analysis.forecast.score` compares it with the run when it has landed.
@@ -18,6 +19,7 @@ import numpy as np
 from tyro.conf import UseAppendAction, arg
 
 from analysis.commands import digest_of, read_object, write_result
+from analysis.fit.back_test import below_nominal, misfit_noise
 from analysis.fit.fit import Fit
 from analysis.laws.base import Law
 from analysis.logs.flags import Flags, TableFlags
@@ -40,6 +42,7 @@ def forecast(
     others: Mapping[str, float] | None = None,
     flops: float | None = None,
     unidentified: bool = False,
+    misfit: bool = False,
 ) -> dict[str, Any]:
     """What a fit says of one run.
 
@@ -50,12 +53,14 @@ def forecast(
       level: of the interval, in which the run itself should land: parameters and noise are both in it.
       others: further inputs of the law, e.g. unique_tokens.
       unidentified: whether a law that its table does not identify may be asked; the forecast then says so.
+      misfit: whether the interval includes the lack of fit that the fit's back-test found (analysis/fit/back_test.py).
 
     Returns:
       law, params, tokens, inputs, prediction, interval, level and warnings.
 
     Raises:
-      BadInput: no fit, one that is not identified, an input that is missing or not positive, or no interval.
+      BadInput: no fit, one that is not identified, an input that is missing or not positive, no interval, or a misfit
+        that no back-test tells.
     """
     inputs = given_inputs(params, tokens, flops, others or {})
     if not 0 < level < 1:
@@ -68,10 +73,18 @@ def forecast(
     known = inputs_of(fitted.law, inputs)
     row = {name: np.array([value]) for name, value in known.items()}
     value = float(fitted.predict(row)[0])
-    low, high = (float(end[0]) for end in fitted.predict_interval(row, level=level))
+    added = _misfit(fitted, known) if misfit else None
+    low, high = (float(end[0]) for end in fitted.predict_interval(row, level=level, misfit=added))
     if not np.isfinite([value, low, high]).all():
         raise BadInput(f"the fit gives no finite prediction with an interval at {told(inputs)}")
     warnings = [f"fit: {warning}" for warning in fitted.warnings]
+    if fitted.back_test is not None:
+        # said of the forecast itself, not as something of its fit; one with the misfit in it needs no such warning
+        narrow = below_nominal(fitted.back_test)
+        warnings = [
+            *(() if misfit else narrow),
+            *(line for line in warnings if line.removeprefix("fit: ") not in narrow),
+        ]
     if not fitted.known:
         warnings.insert(0, f"{UNIDENTIFIED} ({fitted.why_unknown})")
     if not low <= value <= high:
@@ -85,8 +98,21 @@ def forecast(
         "interval": [low, high],
         **({"signed": True} if fitted.law.shift else {}),
         "level": level,
+        **({"back_test": dict(fitted.back_test)} if fitted.back_test is not None else {}),
+        **({"misfit": float(np.std(added))} if added is not None else {}),
         "warnings": warnings,
     }
+
+
+def _misfit(fit: Fit, known: Mapping[str, float]) -> np.ndarray:
+    if fit.back_test is None:
+        raise BadInput(
+            "--misfit: the fit holds no back-test; python -m analysis.fit TABLE --back-test --out FIT makes one"
+        )
+    try:
+        return misfit_noise(fit.back_test, known)
+    except BadInput as error:
+        raise BadInput(f"--misfit: {error}") from None
 
 
 def given_inputs(
@@ -207,6 +233,7 @@ def command(
     flops: float | None = None,
     input: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=VALUE")] = (),
     level: float = 0.9,
+    misfit: bool = False,
     reading: Flags = TableFlags(),  # noqa: B008 (frozen)
     out: Path,
 ) -> None:
@@ -219,6 +246,7 @@ def command(
       flops: C of the run to come, for a law of FLOPs, or in place of one of the two
       input: another input of the law, such as unique_tokens=1e9
       level: of the interval
+      misfit: widen the interval by the lack of fit that the fit's back-test found
       reading: of the table that was fitted, from which the run's distance is taken; as it was read then if not given
       out: the JSON file to write
     """
@@ -230,7 +258,7 @@ def command(
         stored = {**stored, "columns": {**(before if isinstance(before, dict) else {}), **asked.rename}}
     stored |= {"drop_missing": True} if asked.drop_missing else {}
     try:
-        value = forecast(stored, params, tokens, level, others, flops)
+        value = forecast(stored, params, tokens, level, others, flops, misfit=misfit)
     except BadInput as error:
         raise BadInput(str(error) if str(error).startswith("--") else f"{fit}: {error}") from None
     known = {"params": value["params"], "tokens": value["tokens"], "flops": flops}

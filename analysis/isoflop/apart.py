@@ -1,10 +1,10 @@
 """Rows that do not belong to the curve of their budget (undertrained, diverged, mistyped): held apart and named.
 
-At each budget log loss is a smooth curve in log size (analysis/isoflop/curve.py). A row is held apart where leaving it out (or it and one more, so that two cannot hide each other) lowers the squares about these
-curves by more than the noise of all budgets together explains. That noise is taken with the worst rows of every budget
-left out, and what is then called more is simulated for the very design of the table, so that a clean table keeps all of
-its rows but one time in a hundred (tests/analysis/test_isoflop_apart.py). Nothing here depends on how many resamples
-are asked for.
+At each budget log loss is a smooth curve in log size (analysis/isoflop/curve.py). A row is held apart where leaving it
+out (or it and one more, so that two cannot hide each other) lowers the squares about these curves by more than the
+noise of all budgets together explains. That noise is taken with the worst rows of every budget left out, and what is
+then called more is simulated for the very design of the table, so that a clean table keeps all of its rows but one
+time in a hundred (tests/analysis/test_isoflop_apart.py). Nothing here depends on how many resamples are asked for.
 """
 
 import dataclasses
@@ -125,7 +125,9 @@ def _without_common(
                 kind_of[row] = (entry.params > best, entry.loss > entry.expected)
                 budgets.setdefault(kind_of[row], set()).add(place)
     common = {
-        kind for kind, places in budgets.items() if len(places) >= max(COMMON_BUDGETS, COMMON_SHARE * len(slices))
+        kind
+        for kind, places in budgets.items()
+        if len(places) >= max(COMMON_BUDGETS, COMMON_SHARE * len(slices))
     }
     return tuple(entry for row, entry in left_out.items() if kind_of[row] not in common)
 

@@ -21,7 +21,10 @@ FEWEST_ROWS = 8
 WORST_FIT = 0.01  # relative residual of the surface beyond which it says nothing about the table
 FINE = 4001  # sizes among which a surface's minimum is looked for, before it is refined
 MARGIN = 2.0  # log sizes beyond those of a slice
-TOLD_SIZE, TOLD_SHARE = 0.05, 0.25  # of the best size, and of half the interval of the exponent: said from here on
+TOLD_SIZE, TOLD_SHARE = (
+    0.05,
+    0.25,
+)  # of the best size, and of half the interval of the exponent: said from here on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +71,11 @@ class Bias:
         places += [
             f"{_off(off)} at {target:.3g} FLOPs" for target, off in zip(targets, at_targets, strict=True)
         ]
-        other = "--method cubic or --window 3" if method == "parabola" else "--window 3"
         return (
             f"a {method} is biased on a surface like this one (arXiv 2603.22339): with alpha = {self.alpha:.2g} and "
             f"beta = {self.beta:.2g}, fitted here, and these sizes it puts {', '.join(places)}, and the exponent "
             f"{abs(self.a_opt):.4f} too {'high' if self.a_opt > 0 else 'low'}; the intervals of growth are widened by "
-            f"that; {other} misses less, a fitted law (analysis.fit) nothing of it"
+            f"that; --window 3 misses less, a fitted law (analysis.fit) nothing of it"
         )
 
 

@@ -15,7 +15,7 @@ from analysis.isoflop.approach1 import by_envelope, by_hull
 from analysis.isoflop.bias import Bias, bias_of
 from analysis.isoflop.growth import Repeated, Valley, power_laws
 from analysis.isoflop.judge import MINIMA, Again, valley_of
-from analysis.isoflop.noise import Noise, Unit, noise_of, noises
+from analysis.isoflop.noise import RunNoise, Unit, noise_of, noises
 from analysis.isoflop.result import Isoflop, Method
 from analysis.isoflop.shape import LEVEL, cubic_test
 from analysis.isoflop.slices import FLOPS_PER_PARAM_TOKEN, Kind, Slice, flops_of, make_slices, planned_budgets
@@ -139,7 +139,7 @@ def _held_apart(
 def _judged(
     columns: Mapping[str, np.ndarray],
     slices: Sequence[Slice],
-    noise: Noise,
+    noise: RunNoise,
     generator: np.random.Generator,
     options: tuple[str, int, int, float, int],
 ) -> list[tuple[Valley, np.ndarray]]:
@@ -160,7 +160,9 @@ def _judged(
 def _repeated(slices: Sequence[Slice], judged: Sequence[tuple[Valley, np.ndarray]]) -> Repeated:
     """What every repetition says of the best size and its tokens."""
     log_params_BV = np.stack([repeated for _, repeated in judged], axis=1)
-    offsets = [_log_flops_per_param_token(piece, valley) for piece, (valley, _) in zip(slices, judged, strict=True)]
+    offsets = [
+        _log_flops_per_param_token(piece, valley) for piece, (valley, _) in zip(slices, judged, strict=True)
+    ]
     log_flops = np.log([piece.flops for piece in slices])
     return Repeated(log_params_BV, (log_flops - np.array(offsets)) - log_params_BV)
 
@@ -177,7 +179,7 @@ def _bias(
     slices: Sequence[Slice],
     valleys: Sequence[Valley],
     method: str,
-    noise: Noise,
+    noise: RunNoise,
 ) -> Bias | None:
     if method == "akima":
         return None  # it goes through the points, whatever the surface is

@@ -22,7 +22,7 @@ QUIETEST = 5e-4  # relative noise of a run below which the curve's own misfit wo
 
 
 @dataclasses.dataclass(frozen=True)
-class Noise:
+class RunNoise:
     """Of one run's loss.
 
     Attributes:
@@ -58,10 +58,10 @@ def noise_of(
     given: float | None,
     unit: Unit,
     warnings: list[str],
-) -> Noise:
+) -> RunNoise:
     """The noise that was given, or else that of repeated (params, tokens) where there are enough, or of the scatter."""
     if given is not None:
-        return Noise(given, np.inf, unit, "given")
+        return RunNoise(given, np.inf, unit, "given")
     pairs = np.stack([columns["params"], columns["tokens"]], axis=1)
     _, point_R, count_P = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
     point_R = point_R.reshape(-1)
@@ -70,7 +70,7 @@ def noise_of(
         log_loss_R = np.log(columns["loss"])
         mean_P = np.bincount(point_R, log_loss_R) / count_P
         sd = float(np.sqrt(((log_loss_R - mean_P[point_R]) ** 2).sum() / freedom))
-        return Noise(sd, float(freedom), "relative", f"repeated runs, {freedom} degrees of freedom")
+        return RunNoise(sd, float(freedom), "relative", f"repeated runs, {freedom} degrees of freedom")
     sd, effective, own = pooled_noise(slices, columns["loss"])
     for place, (its, _) in sorted(own.items()):
         warnings.append(
@@ -82,7 +82,7 @@ def noise_of(
             "the noise of a run is unknown (no repeated runs, no more sizes at a budget than a parabola has "
             "coefficients): whether a valley is deeper than noise cannot be told; --noise gives it"
         )
-    return Noise(sd, effective, "relative", "scatter about smooth curves", own)
+    return RunNoise(sd, effective, "relative", "scatter about smooth curves", own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _outlying(parts: Mapping[int, _Scatter]) -> int | None:
     return place if p <= OUTLYING else None
 
 
-def scales(noise: Noise, repetitions: int, generator: np.random.Generator) -> np.ndarray:
+def scales(noise: RunNoise, repetitions: int, generator: np.random.Generator) -> np.ndarray:
     """The noise of each repetition, (B,): what is estimated from few runs is itself uncertain, so it is drawn."""
     scale_B = np.full(repetitions, noise.sd if noise.known else 0.0)
     if np.isfinite(noise.freedom) and noise.freedom > 0:
@@ -163,7 +163,7 @@ def scales(noise: Noise, repetitions: int, generator: np.random.Generator) -> np
 def noises(
     slices: Sequence[Slice],
     size_R: np.ndarray,
-    noise: Noise,
+    noise: RunNoise,
     repetitions: int,
     generator: np.random.Generator,
     *,
@@ -172,7 +172,7 @@ def noises(
     """Noise of each slice's points in nats, (B, S); interpolated slices that share runs share their noise.
 
     Args:
-      size_R: `Noise.size_R`.
+      size_R: `RunNoise.size_R`.
       mirrored: every repetition is followed by its mirror image, so that medians do not move with the draws.
     """
     halves = 2 if mirrored else 1
@@ -189,6 +189,6 @@ def noises(
             spread_S = np.sqrt(((piece.weights_SR * size_R[piece.rows_R]) ** 2).sum(axis=1))
             its_B = scale_B
             if place in noise.own:
-                its_B = scales(Noise(*noise.own[place], noise.unit, ""), scale_B.size, generator)
+                its_B = scales(RunNoise(*noise.own[place], noise.unit, ""), scale_B.size, generator)
             noise_BS = generator.standard_normal((scale_B.size, spread_S.size)) * spread_S * its_B[:, None]
         yield np.concatenate([noise_BS, -noise_BS]) if mirrored else noise_BS

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import fdtrc
 
-from analysis.isoflop.noise import Noise
+from analysis.isoflop.noise import RunNoise
 from analysis.isoflop.slices import Slice
 
 LEVEL = 0.01
@@ -29,7 +29,7 @@ class CubicTest:
         )
 
 
-def cubic_test(slices: Sequence[Slice], loss_R: np.ndarray, noise: Noise) -> CubicTest | None:
+def cubic_test(slices: Sequence[Slice], loss_R: np.ndarray, noise: RunNoise) -> CubicTest | None:
     """The test over all budgets that have sizes to spare; None where there is none, or they lie between runs."""
     size_R = noise.size_R(loss_R)
     gain, rest, more, freedom = 0.0, 0.0, 0, 0

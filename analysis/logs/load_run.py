@@ -22,6 +22,8 @@ DEFAULT_FLOPS = "exact"
 READING = tuple(field.name for field in dataclasses.fields(Reading))
 CORE_FILES = (SPEC, ENVIRONMENT, LEDGER, RESULT, ERROR)
 
+AVERAGED = ("schedule_free",)  # optimizers that need no cooldown (training/optimizers/)
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -97,7 +99,9 @@ class Run:
 
     @property
     def cooled(self) -> bool:
-        """Whether the learning rate had come down when the final loss was measured."""
+        """Whether the learning rate had come down when the final loss was measured, or weights are averaged instead."""
+        if at(self.spec, "optim", "name") in AVERAGED:
+            return True
         schedule = at(self.spec, "optim", "schedule")
         return schedule != "constant" and not (
             schedule == "wsd" and not at(self.spec, "optim", "cooldown_tokens")

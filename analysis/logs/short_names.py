@@ -42,11 +42,13 @@ def last_parts(keys: Sequence[str]) -> dict[str, str]:
 
 
 def short_values(values: Sequence[str]) -> list[str]:
-    """Each value in at most LONGEST_VALUE characters, those that differ in different ones: paths differ at their end."""
+    """Each value in at most LONGEST_VALUE characters; those that differ differ still. Paths differ at their end."""
     cuts = [value if len(value) <= LONGEST_VALUE else LEFT_OUT + value[1 - LONGEST_VALUE :] for value in values]
     if len(set(cuts)) == len(set(values)):
         return cuts
-    starts = [value if len(value) <= LONGEST_VALUE else value[: LONGEST_VALUE - 1] + LEFT_OUT for value in values]
+    starts = [
+        value if len(value) <= LONGEST_VALUE else value[: LONGEST_VALUE - 1] + LEFT_OUT for value in values
+    ]
     return starts if len(set(starts)) == len(set(values)) else list(values)
 
 

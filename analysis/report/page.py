@@ -4,7 +4,9 @@ Both pages are templates (templates/). Whatever they are given is escaped, unles
 (Markdown).
 """
 
+import base64
 import dataclasses
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from markupsafe import Markup, escape
 from analysis.figures.style import render
 from analysis.report.formats import json_text
 from analysis.report.section import Section
-from analysis.report.sections import sections_of
+from analysis.report.sections import makers, sections_of
 from analysis.report.study import Study
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -27,7 +29,8 @@ class Page:
 
     Attributes:
       name: of the sweep. runs: how many there are. source: SHA-256 of their logs.
-      summary, warnings: one sentence or two each.
+      answer: of the sweep's question, one sentence; empty where no section gives one.
+      summary, warnings: one sentence or two each; the summary without the answer.
       sections: what is shown, by the names that links go to.
       files: names of the tables and results beside the page.
     """
@@ -35,6 +38,7 @@ class Page:
     name: str
     runs: int
     source: str
+    answer: str
     summary: Sequence[str]
     warnings: Sequence[str]
     sections: Mapping[str, Section]
@@ -58,14 +62,15 @@ def contents(study: Study) -> tuple[dict[str, str | bytes], list[str]]:
             svg, png = render(drawing.draw(), picture.name, drawing.source or study.source)
             files |= dict(zip(picture.files, (svg, png), strict=True))
             svgs[picture.name] = inline_svg(svg, picture.caption)
-    answers = [section.answer for section in sections.values() if section.answer]
+    answer = answer_of(study, sections)
     said = [sentence for section in sections.values() for sentence in section.said]
-    summary = answers[:1] + [sentence for sentence in said if sentence not in answers[:1]]
+    summary = [sentence for sentence in said if sentence != answer]
     warnings = [warning for section in sections.values() for warning in section.warnings]
     page = Page(
         name=study.sweep.name,
-        runs=len(study.sweep.runs),
+        runs=study.rows,
         source=study.source,
+        answer=answer,
         summary=summary,
         warnings=list(dict.fromkeys(warnings)),
         sections={name: section for name, section in sections.items() if section.blocks},
@@ -73,14 +78,30 @@ def contents(study: Study) -> tuple[dict[str, str | bytes], list[str]]:
     )
     files["report.html"] = to_html(page, svgs)
     files["report.md"] = to_markdown(page)
-    return files, summary
+    return files, [answer, *summary] if answer else summary
+
+
+def answer_of(study: Study, sections: Mapping[str, Section]) -> str:
+    """The sentence that answers the sweep's question: of the section that its experiment names, else of the first one.
+
+    A question that the sweep was given (`Sweep(question=...)`) is that of the sections of settings, which come first.
+    """
+    record, given = study.sweep.record, {name: one.answer for name, one in sections.items() if one.answer}
+    if record is not None and not record.get("question"):
+        asked = {
+            name for name, one in makers().items() if record.get("experiment") in getattr(one, "ANSWERS", ())
+        }
+        own = {name: answer for name, answer in given.items() if re.sub(r"-\d+$", "", name) in asked}
+        given = own or given
+    return next(iter(given.values()), "")
 
 
 def to_html(page: Page, svgs: Mapping[str, Markup]) -> str:
-    """One self-contained page: no other file, no script, no network."""
-    style = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
+    """One self-contained page: no other file, no network, and no script but its own, which it can do without."""
+    style, script = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     template = _environment(autoescape=True).get_template("page.html.jinja")
-    return template.render(vars(page), svgs=svgs, style=style)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return template.render(vars(page), svgs=svgs, style=style, script=script, script_sha256=digest)
 
 
 def to_markdown(page: Page) -> str:

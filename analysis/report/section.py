@@ -1,7 +1,8 @@
 """What a section of a report is: a question, answered from a sweep's logs in words, tables, figures and results.
 
 A section is one file of analysis/report/sections/. It holds `ORDER`, its place on the page, and
-`section(study) -> Section | None`: None where the sweep does not ask its question. It is found by its place. Names of
+`section(study) -> Section | None`: None where the sweep does not ask its question. `ANSWERS` names the experiments
+whose question it answers: its `answer` comes first on their page. It is found by its place. Names of
 its files are `File` and `Picture` constants of that file, so that what it wrote for an earlier report is known and
 removed. With `OF_EQUAL_SETTINGS = True` it is asked once for each group of runs of equal settings, never for runs that
 differ in what a law does not know (analysis/logs/groups.py).
@@ -156,6 +157,7 @@ class Maker(Protocol):
     """A file of analysis/report/sections/."""
 
     ORDER: int
+    # ANSWERS: tuple[str, ...], the experiments whose question it answers; may be left out
 
     def section(self, study: Study) -> Section | None:
         """The section, or None where the sweep does not ask its question."""

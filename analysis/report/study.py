@@ -4,12 +4,19 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import ParamSpec, TypeVar
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from analysis.fit.back_test import trust
+from analysis.fit.checks import with_derived
+from analysis.fit.clusters import INDEPENDENT, clusters_of
 from analysis.fit.fit import Fit, fit_law
+from analysis.fit.selection import RankedLaw, compare_laws
+from analysis.fit.supported import WORSE, clearly_better
 from analysis.isoflop.find import Isoflop, find_valleys
+from analysis.laws import compared_laws
 from analysis.learning_rate import RateGroup
 from analysis.learning_rate import groups_of as rate_groups_of
 from analysis.logs.files import spread
@@ -19,6 +26,7 @@ from analysis.logs.load_curves import Curves
 from analysis.logs.load_run import at
 from analysis.logs.table import OPTIONAL, Table
 from analysis.report.formats import csv_text
+from analysis.settings.varied import columns_of
 from core.errors import BadInput
 
 LAW = "chinchilla"
@@ -26,7 +34,6 @@ LEVEL = 0.95
 FEWEST_SIZES = 3  # that are not equal: from two, a floor and an exponent cannot both be told
 LEAST_RESAMPLES = 200  # of the valleys' intervals
 HULL_RESAMPLES = 300
-NEAR_STARTS = 31
 MOST_PARTS = 6  # groups of settings that get sections of their own
 
 Arguments = ParamSpec("Arguments")
@@ -41,7 +48,8 @@ class Study:
       columns: every usable run, (R,) each, in the order of `sweep.usable`; empty where no table can be made.
       single: (R,) which of them a law of size and data may take: those that read no token twice.
       table: those runs, with their names; None where there are fewer than two.
-      fit, isoflop, envelope: of those runs, or None: `why_no_fit` and `why_no_isoflop` say why.
+      fit, isoflop, envelope: of those runs, or None: `why_no_fit` and `why_no_isoflop` say why. `fit` is of LAW, the
+        form whose exponents others publish; `headline` is of the law that the runs support.
       evaluations, metrics: rows of all evals.jsonl, and of the metrics.jsonl of the runs `shown`.
       groups: runs of one shape at several learning rates, where there are any.
       settings: of the usable runs, by what a law does not know. Where they are several, this study has no table, and
@@ -77,10 +85,57 @@ class Study:
             dataclasses.replace(part, place=place) for place, part in enumerate(telling[:MOST_PARTS], 1)
         )
 
+    @functools.cached_property
+    def rivals(self) -> tuple[RankedLaw, ...]:
+        """The compared laws by least squares on log loss, best first by AICc; none where they cannot be fitted."""
+        columns = self.comparable
+        laws = compared_laws(columns)
+        options: dict[str, Any] = {"robust": "l2", "seed": self.seed, "cluster": self.clusters}
+        return tuple(attempt(compare_laws, laws, columns, **options)[0] or ())
+
+    @functools.cached_property
+    def headline(self) -> Fit | None:
+        """The law that the runs support: `fit`, unless another one is identified, clearly better by AICc and not worse
+        at predicting the largest runs."""
+        best = clearly_better(self.rivals, LAW) if self.fit is not None else None
+        if self.fit is None or best is None:
+            return self.fit
+        other, _ = attempt(fit_law, best, self.comparable, **self.options)
+        if other is None or not other.known:
+            return self.fit
+        ours, usual = (
+            trust(one.law, self.comparable, whole_fit=one, seed=self.seed, cluster=self.clusters).error
+            for one in (other, self.fit)
+        )
+        return self.fit if ours > WORSE * usual else other
+
+    @functools.cached_property
+    def clusters(self) -> np.ndarray | str:
+        """Labels of the rows that share a run, or that rows are independent."""
+        if self.table is None or "run" not in self.table.columns:
+            return INDEPENDENT
+        labels, _ = clusters_of(self.table.columns, None)
+        return INDEPENDENT if labels is None else labels
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How laws are fitted to the runs."""
+        return {"bootstrap": self.bootstrap, "seed": self.seed, "level": LEVEL, "cluster": self.clusters}
+
     @property
     def comparable(self) -> dict[str, np.ndarray]:
         """The columns of the runs that a law of size and data may take."""
         return {name: values[self.single] for name, values in self.columns.items()}
+
+    @property
+    def of_table(self) -> bool:
+        """Whether this is a table of one's own, without logs."""
+        return self.table is not None and not self.sweep.runs
+
+    @property
+    def rows(self) -> int:
+        """How many runs there are."""
+        return self.single.size if self.of_table else len(self.sweep.runs)
 
     @property
     def shown(self) -> Sequence[str]:
@@ -92,6 +147,8 @@ class Study:
     def source(self) -> str:
         """SHA-256 of all the logs that were read."""
         read = f"{self.sweep.sha256} {self.evaluations.sha256} {self.metrics.sha256}"
+        if self.of_table and self.table is not None:
+            read = f"{read} {self.table.sha256}"
         return hashlib.sha256(read.encode()).hexdigest()
 
     @property
@@ -104,11 +161,19 @@ class Study:
         """The table as a file; empty where there is none."""
         if self.table is None:
             return ""
-        values = [
-            column.tolist() if name == "run" else [repr(float(value)) for value in column]
+        values = {
+            name: column.tolist() if name == "run" else [repr(float(value)) for value in column]
             for name, column in self.table.columns.items()
-        ]
-        return csv_text(list(self.table.columns), zip(*values, strict=True))
+        }
+        runs = {run.run: run for run in self.sweep.usable}
+        if not self.of_table:
+            values |= columns_of(self.varied_keys, [runs[name] for name in values["run"]])
+        return csv_text(list(values), zip(*values.values(), strict=True))
+
+    @property
+    def varied_keys(self) -> tuple[str, ...]:
+        """Settings in which runs of the sweep differ, by dotted key."""
+        return tuple(dict.fromkeys(key for group in self.settings for key in group.settings))
 
     @property
     def input(self) -> dict[str, object]:
@@ -134,7 +199,7 @@ def study_of(sweep: SweepLogs, bootstrap: int = 1000, seed: int = 0) -> Study:
         return _tabulated(bare)
     alone = [
         _tabulated(
-            dataclasses.replace(bare, sweep=sweep.of(group), groups=(), settings=(group,), label=group.label)
+            dataclasses.replace(bare, sweep=sweep.of(group), groups=(), settings=(group,), label=group.name)
         )
         for group in sweep.groups
     ]
@@ -155,6 +220,29 @@ def _tabulated(bare: Study) -> Study:
     except BadInput as error:
         why = str(error).removeprefix(f"{sweep.path}: ")
         return dataclasses.replace(bare, why_no_fit=why, why_no_isoflop=why)
+    return _of_table(bare, every)
+
+
+def study_of_table(table: Table, bootstrap: int = 1000, seed: int = 0) -> Study:
+    """Of a table of one's own, with the columns params, tokens and loss: there are no logs beside it."""
+    path = Path(table.path)
+    sweep = SweepLogs(path.with_name(path.name.partition(".")[0]), (), lambda run, name: None)
+    columns, derived = with_derived(("flops",), table.columns)
+    _, clustered = clusters_of(table.columns, None)
+    warnings = (*table.warnings, *derived, *clustered)
+    bare = Study(
+        sweep=sweep,
+        columns={},
+        single=np.zeros(0, bool),
+        evaluations=sweep.evaluations(),
+        metrics=sweep.metrics(()),
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+    return _of_table(bare, dataclasses.replace(table, columns=columns, warnings=warnings))
+
+
+def _of_table(bare: Study, every: Table) -> Study:
     single, why = _fresh(every)
     numbers = {name: values for name, values in every.columns.items() if name not in ("run", "seed")}
     study = dataclasses.replace(bare, columns=numbers, single=single)
@@ -172,7 +260,7 @@ def _fitted(study: Study) -> Study:
         return dataclasses.replace(study, why_no_fit=why, why_no_isoflop=why)
     why_no_fit, fit = _too_few(columns), None
     if not why_no_fit:
-        fit, why_no_fit = attempt(fit_law, LAW, columns, bootstrap=study.bootstrap, seed=seed, level=LEVEL)
+        fit, why_no_fit = attempt(fit_law, LAW, columns, **study.options)
     resamples = max(study.bootstrap, LEAST_RESAMPLES)
     valleys, why_no_isoflop = attempt(find_valleys, columns, "parabola", bootstrap=resamples, seed=seed)
     envelope, _ = attempt(find_valleys, columns, "envelope", bootstrap=resamples, seed=seed)
@@ -192,15 +280,6 @@ def attempt(
         return function(*arguments, **options), ""
     except BadInput as error:
         return None, str(error)
-
-
-def near(fit: Fit) -> np.ndarray | None:
-    """Starts for a neighbouring fit: the optimum and some of its resamples, in place of thousands of a grid."""
-    best = np.array([[fit.parameters[name] for name in fit.parameter_names]])
-    if fit.draws is None:
-        return None
-    draws = fit.draws[np.isfinite(fit.draws).all(axis=1) & (fit.draws > 0).all(axis=1)]
-    return np.concatenate([best, draws[:NEAR_STARTS]])
 
 
 def tokenizers(sweep: SweepLogs) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from analysis.logs.groups import CORPUS
+from analysis.logs.groups import CORPUS, flat, text_of
 from analysis.logs.load import SweepLogs
 from analysis.logs.load_run import Run
 from analysis.settings.effects import LEVEL, Effects, effects_of
@@ -13,13 +13,9 @@ from analysis.settings.matched import Matching, matching_of
 from analysis.settings.optimum import FEWEST_VALUES, Optimum, OptimumTrend, optima, to_json, trend
 from analysis.settings.varied import Setting, Varied, varied
 from analysis.settings.verdict import Verdict, cell_label, kinds_of, verdict_of
-from core.errors import BadInput
-from core.files import read_object
 from core.numbers import number, span
-from core.reading import path_exists
 from core.records import BITS_PER_BYTE, LOSS
 
-SWEEP_FILE = "sweep.json"
 # Settings that change what is held out, so that losses are of different text.
 OTHER_TEXT = ("data.corpus", "data.domain", "data.validation_tokens", CORPUS)
 FEWEST_SHARE = 0.5  # of the runs; a setting in which fewer can be compared is not what the sweep is about
@@ -78,7 +74,9 @@ class SettingAnswer:
             return f" Over size it goes as N^{number(exponent)}; no interval can be given."
         if interval[0] <= 0 <= interval[1]:
             return f" It is not seen to move with size: N^{number(exponent)} ({span(interval)})."
-        return f" It {'rises' if exponent > 0 else 'falls'} with size, as N^{number(exponent)} ({span(interval)})."
+        return (
+            f" It {'rises' if exponent > 0 else 'falls'} with size, as N^{number(exponent)} ({span(interval)})."
+        )
 
 
 def answers_of(sweep: SweepLogs, question: str = "") -> tuple[SettingAnswer, ...]:
@@ -98,33 +96,30 @@ def answers_of(sweep: SweepLogs, question: str = "") -> tuple[SettingAnswer, ...
                 renamed = _renamed(found, one.setting, question)
                 made[place] = _answer(renamed, renamed.settings[place], sweep, question)
                 break
-    return tuple(sorted(made, key=lambda one: (not one.asked, one.verdict is None, -_range(one))))
+    return tuple(sorted(made, key=_first))
+
+
+def _first(one: SettingAnswer) -> tuple[bool, bool, bool, float]:
+    """The question, then a category that numbers were tuned for, then by how much losses differ."""
+    tuned = one.matching is not None and bool(one.matching.tuned)
+    return not one.asked, one.verdict is None, not tuned, -_range(one)
 
 
 def question_of(sweep: SweepLogs) -> str:
-    """What sweep.json says the sweep is about; "" where it does not.
-
-    Raises:
-      BadInput: the file cannot be read, or its question is no text.
-    """
-    path = sweep.path / SWEEP_FILE
-    if not path_exists(path):
-        return ""
-    question = read_object(path).get("question") or ""
-    if not isinstance(question, str):
-        raise BadInput(f"{path}: question must be text, the key of a setting such as optim.weight_decay")
-    return question
+    """What sweep.json says the sweep is about; "" where it does not, or is damaged, as the sweep's warnings say."""
+    return sweep.record.get("question", "") if sweep.record else ""
 
 
 def _renamed(found: Varied, setting: Setting, key: str) -> Varied:
     """With `key`, which always varies with `setting`, in its place."""
-    from analysis.logs.groups import text_of
 
     def value(run: Run) -> str:
         return text_of(found.trees[run.run].get(key)) or "none"
 
     placed = tuple(
-        dataclasses.replace(one, values={**{k: v for k, v in one.values.items() if k != setting.key}, key: value(one.run)})
+        dataclasses.replace(
+            one, values={**{k: v for k, v in one.values.items() if k != setting.key}, key: value(one.run)}
+        )
         for one in found.placed
     )
     numbers = {one.values[key]: found.number_of(one.run, key) for one in placed}
@@ -137,9 +132,7 @@ def _renamed(found: Varied, setting: Setting, key: str) -> Varied:
 
 def _answer(found: Varied, setting: Setting, sweep: SweepLogs, question: str) -> SettingAnswer:
     metric, label = _metric(found)
-    bare = SettingAnswer(
-        setting, metric, label, asked=setting.key == question, failed=_failed(setting, sweep)
-    )
+    bare = SettingAnswer(setting, metric, label, asked=setting.key == question, failed=_failed(setting, sweep))
     read = _loss(metric)
     matching = matching_of(found, setting, read)
     why = _not_comparable(found, setting, matching)
@@ -147,11 +140,14 @@ def _answer(found: Varied, setting: Setting, sweep: SweepLogs, question: str) ->
         return dataclasses.replace(bare, why_not=why)
     if not matching.cells:
         return dataclasses.replace(
-            bare, why_not="no two runs of one size and data size differ in it alone, so its values cannot be compared"
+            bare,
+            why_not="no two runs of one size and data size differ in it alone, so its values cannot be compared",
         )
     effects = effects_of(matching.cells, matching.values)
     verdict = verdict_of(setting, matching, effects, label)
     compared = {name for cell in matching.cells for names in cell.runs.values() for name in names}
+    if matching.tuned:  # runs that were not the best were compared, too
+        compared |= {one.run.run for one in found.placed if one.values[setting.key] in matching.values}
     share = len(compared) / max(1, len(found.trees))
     whole = dataclasses.replace(bare, matching=matching, effects=effects, verdict=verdict, share=share)
     if not setting.numeric or len(matching.values) < FEWEST_VALUES:
@@ -190,8 +186,6 @@ def _not_comparable(found: Varied, setting: Setting, matching: Matching) -> str:
 
 
 def _failed(setting: Setting, sweep: SweepLogs) -> tuple[tuple[str, int], ...]:
-    from analysis.logs.groups import flat, text_of
-
     counts: dict[str, int] = {}
     for run in sweep.runs:
         if run.status == "failed" and (sweep.chosen is None or run.run in sweep.chosen):
@@ -250,7 +244,9 @@ def _one_result(one: SettingAnswer) -> dict[str, object]:
                 "params": cell.params,
                 "tokens": cell.tokens,
                 "settings": dict(cell.rest),
-                "losses": {value: {str(seed): loss for seed, loss in own.items()} for value, own in cell.losses.items()},
+                "losses": {
+                    value: {str(seed): loss for seed, loss in own.items()} for value, own in cell.losses.items()
+                },
             }
             for cell in one.matching.cells
         ],
@@ -263,5 +259,3 @@ def _one_result(one: SettingAnswer) -> dict[str, object]:
         "against_the_best": against,
         "optimum": to_json(one.optima, one.moved) if one.optima else None,
     }
-
-

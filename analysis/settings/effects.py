@@ -83,7 +83,12 @@ class Effects:
         return int(counts.min()), int(counts.max())
 
     def difference(
-        self, value: str, other: str, cells: Sequence[int] | None = None, level: float = LEVEL, pairs: bool = True
+        self,
+        value: str,
+        other: str,
+        cells: Sequence[int] | None = None,
+        level: float = LEVEL,
+        pairs: bool = True,
     ) -> Difference:
         """Mean over cells (all, or those named) of log loss of `value` less that of `other`.
 
@@ -179,7 +184,9 @@ def of_logs(logs_CVS: np.ndarray, values: Sequence[str]) -> Effects:
     # Paired where every two values share a seed in every cell, and lose no more than half of their runs by it.
     paired = bool((2 * shared >= np.minimum(counts[:, :, None], counts[:, None, :])).all() and shared.min() > 0)
     bare = Effects(tuple(values), logs_CVS, paired, None)
-    return dataclasses.replace(bare, pooling=_least_pooling(shared if paired else None, counts, bare._residual[1]))
+    return dataclasses.replace(
+        bare, pooling=_least_pooling(shared if paired else None, counts, bare._residual[1])
+    )
 
 
 def _least_pooling(shared_CVV: np.ndarray | None, counts_CV: np.ndarray, freedom: float) -> int | None:
@@ -201,7 +208,9 @@ def critical(values: int, freedom: float, level: float) -> float:
     if values < 3:
         return float(stdtrit(freedom, 0.5 + level / 2))
     # Down to halves: an integral of a third of a second, which is then known for the next.
-    return _tukey(values, max(1.0, math.floor(2 * freedom) / 2) if freedom < 100 else 10 * (freedom // 10), level)
+    return _tukey(
+        values, max(1.0, math.floor(2 * freedom) / 2) if freedom < 100 else 10 * (freedom // 10), level
+    )
 
 
 @functools.cache

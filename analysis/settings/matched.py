@@ -96,7 +96,7 @@ def matching_of(settings: Varied, setting: Setting, loss: Callable[[Run], float 
     others = [one for one in settings.settings if one.key != setting.key]
     tuned = [] if setting.numeric else [one.key for one in others if one.numeric]
     found = _best_matching(settings, setting, placed, [one.key for one in others], tuned, loss)
-    if found.apart and others and not tuned:
+    if found.apart and others and not tuned and all(one.numeric for one in others):
         again = _best_matching(settings, setting, placed, [], [one.key for one in others], loss)
         if len(again.apart) < len(found.apart):
             return again
@@ -142,9 +142,7 @@ def _matching(
     ]
     values = _shared_values(chosen, setting.values)
     kept = [
-        {value: cell[value] for value in values}
-        for cell in chosen
-        if values and set(values) <= cell.keys()
+        {value: cell[value] for value in values} for cell in chosen if values and set(values) <= cell.keys()
     ]
     made = [_cell(settings, setting, cell, others, tuned, loss) for cell in kept]
     made.sort(key=lambda one: (one.params, one.tokens, sorted(one.rest.items())))
@@ -175,7 +173,9 @@ def _key_of(placed: Sequence[PlacedRun], what: str) -> dict[str, object]:
     within = SAME_FLOPS if what == "flops" else SAME_SIZE
     found: dict[str, object] = {}
     start, place = 0.0, -1
-    for name, value in sorted(((name, read[what](run) or 0.0) for name, run in runs.items()), key=lambda one: one[1]):
+    for name, value in sorted(
+        ((name, read[what](run) or 0.0) for name, run in runs.items()), key=lambda one: one[1]
+    ):
         if place < 0 or value > start * within:
             start, place = value, place + 1
         found[name] = place
@@ -212,13 +212,21 @@ def _at_best(
 def _shared_values(cells: Sequence[Mapping[str, object]], order: Sequence[str]) -> tuple[str, ...]:
     """The values that most cells have together: many cells with few values count like few with many."""
     sets = {frozenset(cell) for cell in cells if len(cell) >= FEWEST_TOGETHER}
-    sets |= {one & other for one, other in itertools.combinations(sorted(sets, key=sorted)[:60], 2) if len(one & other) > 1}
+    sets |= {
+        one & other
+        for one, other in itertools.combinations(sorted(sets, key=sorted)[:60], 2)
+        if len(one & other) > 1
+    }
     if not sets:
         return ()
 
     def weight(chosen: frozenset[str]) -> tuple[int, int, list[int]]:
         count = sum(chosen <= cell.keys() for cell in cells)
-        return (len(chosen) - 1) * count, len(chosen), [-order.index(value) for value in sorted(chosen, key=order.index)]
+        return (
+            (len(chosen) - 1) * count,
+            len(chosen),
+            [-order.index(value) for value in sorted(chosen, key=order.index)],
+        )
 
     best = max(sets, key=weight)
     return tuple(value for value in order if value in best)
@@ -241,7 +249,9 @@ def _cell(
     for value, members in cell.items():
         by_seed: dict[int, list[float]] = {}
         for one in members:
-            by_seed.setdefault(int(number(one.run.spec.get("seed")) or 0), []).append(math.log(loss(one.run) or 1.0))
+            by_seed.setdefault(int(number(one.run.spec.get("seed")) or 0), []).append(
+                math.log(loss(one.run) or 1.0)
+            )
         losses[value] = {seed: float(np.exp(np.mean(logs))) for seed, logs in sorted(by_seed.items())}
     x = {}
     if setting.numeric:

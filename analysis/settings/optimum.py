@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import fdtri, stdtrit
 
 from analysis.settings.effects import LEVEL, Effects
+from core.numbers import finite
 
 FEWEST_VALUES = 4
 NEIGHBOURS = 2  # on each side of the lowest
@@ -69,7 +70,9 @@ def optima(x_CV: np.ndarray, effects: Effects) -> list[Optimum | None]:
 
 def _misses(fits: "Sequence[_Parabola | None]", seeds_C: np.ndarray, noise: tuple[float, float]) -> bool:
     """Whether parabolas miss the means by more than noise does (an F test at 5%)."""
-    found = [(fit.missed * seeds, fit.spare) for fit, seeds in zip(fits, seeds_C, strict=True) if fit is not None]
+    found = [
+        (fit.missed * seeds, fit.spare) for fit, seeds in zip(fits, seeds_C, strict=True) if fit is not None
+    ]
     missed, spare = sum(one[0] for one in found), sum(one[1] for one in found)
     return bool(spare and missed / spare > noise[0] ** 2 * fdtri(spare, noise[1], 0.95))
 
@@ -127,7 +130,11 @@ class _Parabola:
         (vb, vbc), (_, vc) = variance * self.covariance
         square = reach**2
         # (b + 2 c u)^2 <= t^2 (vb + 4 u vbc + 4 u^2 vc)
-        two, one, zero = 4 * (self.c**2 - square * vc), 4 * (self.b * self.c - square * vbc), self.b**2 - square * vb
+        two, one, zero = (
+            4 * (self.c**2 - square * vc),
+            4 * (self.b * self.c - square * vbc),
+            self.b**2 - square * vb,
+        )
         if two <= 0:
             return -math.inf, math.inf
         root = math.sqrt(max(one**2 - 4 * two * zero, 0.0))
@@ -159,8 +166,11 @@ def _exp(value: float) -> float:
 
 
 def to_json(best: Sequence[Optimum | None], moved: OptimumTrend | None) -> Mapping[str, object]:
-    """For a result file."""
+    """For a result file; an end that is not known is null."""
     return {
-        "by_cell": [one and dataclasses.asdict(one) for one in best],
+        "by_cell": [
+            one and {"value": one.value, "interval": one.interval and [finite(end) for end in one.interval]}
+            for one in best
+        ],
         "exponent_of_size": moved and dataclasses.asdict(moved),
     }

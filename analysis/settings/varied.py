@@ -5,10 +5,10 @@ size. What splits runs into groups there is a setting here.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from analysis.logs.groups import DEFAULTS, FREE, SettingsGroup, flat, text_of, trees_of
+from analysis.logs.groups import SettingsGroup, text_of, trees_of
 from analysis.logs.load_run import Run
 from analysis.logs.short_names import last_parts
 from core.numbers import finite, number
@@ -92,20 +92,17 @@ def _setting(
     numbers: dict[str, list[float | None]] = {}
     for one in placed:
         numbers.setdefault(one.values[key], []).append(finite(trees[one.run.run].get(key)))
-    known = {
-        value: [one for one in found if one is not None] for value, found in numbers.items()
-    }
+    known = {value: [one for one in found if one is not None] for value, found in numbers.items()}
     numeric = all(len(known[value]) == len(numbers[value]) for value in numbers)
-    order = sorted(known, key=lambda value: (sum(known[value]) / len(known[value]), value)) if numeric else list(known)
+    order = (
+        sorted(known, key=lambda value: (sum(known[value]) / len(known[value]), value))
+        if numeric
+        else list(known)
+    )
     return Setting(key, tuple(order), numeric, short)
 
 
-def columns_of(settings: Varied, runs: Sequence[Run]) -> dict[str, list[str]]:
+def columns_of(keys: Iterable[str], runs: Sequence[Run]) -> dict[str, list[str]]:
     """What tables say of each of `runs`: its own values of the fields that varied, by dotted key."""
-    trees = {run.run: {**DEFAULTS, **flat(run.spec)} for run in runs}
-    found = {}
-    for setting in settings.settings:
-        if setting.key in FREE or not any(setting.key in tree for tree in trees.values()):
-            continue
-        found[setting.key] = [text_of(trees[run.run].get(setting.key)) for run in runs]
-    return found
+    trees = trees_of(runs)
+    return {key: [text_of(trees[run.run].get(key)) for run in runs] for key in keys}

@@ -74,8 +74,14 @@ class _Words:
     def clearly(self, best: str, second: str) -> str:
         gains = _gained(self.effects.difference(best, second))
         others = len(self.effects.values) - 2
-        worst = max(self.effects.values, key=lambda value: self.effects.mean_V[self.effects.values.index(value)])
-        more = f" and {_gained(self.effects.difference(best, worst))} over {self.shown[worst]}, the worst" if others else ""
+        worst = max(
+            self.effects.values, key=lambda value: self.effects.mean_V[self.effects.values.index(value)]
+        )
+        more = (
+            f" and {_gained(self.effects.difference(best, worst))} over {self.shown[worst]}, the worst"
+            if others
+            else ""
+        )
         return (
             f"{self.named(best)} is best {self.where(best)}: it gains {gains} over {self.shown[second]}"
             f"{', the next best,' if others else ''}{more} ({LEVEL:.0%} {'intervals' if others else 'interval'}"
@@ -88,7 +94,9 @@ class _Words:
         near = [value for value in order[1:] if not differences[value].told]
         far = [value for value in order[1:] if differences[value].told]
         most = max(_most(differences[value]) for value in near)
-        told = ", ".join(f"{_gained(differences[value])} over {self.shown[value]}" for value in far[:MOST_NAMED])
+        told = ", ".join(
+            f"{_gained(differences[value])} over {self.shown[value]}" for value in far[:MOST_NAMED]
+        )
         return (
             f"{self.named(best)} has the lowest loss {self.where(best)}, and {self.listed(near)} "
             f"{'is' if len(near) == 1 else 'are'} not told apart from it (at most {percent(most)} apart); it gains "
@@ -171,7 +179,11 @@ def kinds_of(cells: Sequence[MatchedRuns]) -> str:
     sizes = any(not _about(cell.params, cells[0].params) for cell in cells)
     data = any(not _about(cell.tokens, cells[0].tokens) for cell in cells)
     if sizes and data:
-        return "pairs of size and data size" if len({round(cell.params) for cell in cells}) < len(cells) else "sizes"
+        return (
+            "pairs of size and data size"
+            if len({round(cell.params) for cell in cells}) < len(cells)
+            else "sizes"
+        )
     return "data sizes" if data else "sizes"
 
 
@@ -230,9 +242,7 @@ def _reversal(
     return min(found, key=lambda pair: pair[0])[1:]
 
 
-def _at_an_edge(
-    setting: Setting, effects: Effects, lowest: Sequence[str], shown: dict[str, str]
-) -> list[str]:
+def _at_an_edge(setting: Setting, effects: Effects, lowest: Sequence[str], shown: dict[str, str]) -> list[str]:
     """That the grid of a number does not hold its best."""
     if not setting.numeric:
         return []
@@ -240,7 +250,11 @@ def _at_an_edge(
     for value, which in ((effects.values[0], "smallest"), (effects.values[-1], "largest")):
         hits = sum(one == value for one in lowest)
         if hits:
-            where = "" if hits == len(lowest) else f" at {hits} of {len(lowest)} {'cells' if len(lowest) > 1 else ''}"
+            where = (
+                ""
+                if hits == len(lowest)
+                else f" at {hits} of {len(lowest)} {'cells' if len(lowest) > 1 else ''}"
+            )
             found.append(
                 f"the best {setting.key}{where.rstrip()} is {shown[value]}, the {which} value that was tried: the grid "
                 "does not hold the best"

@@ -23,6 +23,15 @@ def load_epoch() -> dict[str, np.ndarray]:
     return {"params": params, "tokens": flops / (6 * params), "loss": loss, "flops": flops}
 
 
+def load_routing() -> dict[str, dict[str, np.ndarray]]:
+    """Dense models of Clark et al. 2022 and those with 64 experts, by the number of experts."""
+    rows = read_rows("routing/dense_and_64_experts.csv")
+    names = {"params": "params", "flops": "flops", "loss": "loss"}
+    return {
+        count: columns_of([row for row in rows if row["num_experts"] == count], names) for count in ("1", "64")
+    }
+
+
 def load_datablations() -> dict[str, np.ndarray]:
     """182 models of Muennighoff et al. 2023, trained on repeated C4."""
     names = {"params": "params", "tokens": "tokens", "unique_tokens": "unique_tokens", "loss": "val_loss"}

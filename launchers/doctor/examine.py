@@ -70,9 +70,9 @@ def _sweep_file(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
         remedy = "--repair puts it aside; the sweep's command writes it again, and no fit reads it"
         return [Finding(SWEEP, damage.removeprefix(f"{path}: "), remedy, functools.partial(put_aside, path))]
     absent = sorted(set(record["runs"]) - {run.name for run in runs}) if record else []
-    if not absent:
+    if record is None or not absent:
         return []
-    command = printable((record or {}).get("command") or "launch the sweep again", most=1000)
+    command = printable(record.get("command") or "launch the sweep again", most=1000)
     problem = f"names {len(absent)} runs that have no folder, such as {absent[0]}"
     return [Finding(SWEEP, problem, f"to train them: {command}")]
 

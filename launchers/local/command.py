@@ -12,6 +12,7 @@ from core.bounds import Allowed
 from core.epochs import repeated_line
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from core.rundir import SweepDirectory
+from launchers.budget import refuse_above
 from launchers.elsewhere import say_copied
 from launchers.held_back import train_in_order
 from launchers.local.launch import LocalOptions, launch
@@ -31,6 +32,7 @@ class RunFlags:
       profile: trace five steps of every run, for ui.perfetto.dev.
       pack: runs of one shape as one program: auto (as many as this device gains from; none on a CPU), off, or the most
         of a pack.
+      budget_flops: refuse to train what costs more FLOPs.
       dry_run: say what would be trained, train nothing.
     """
 
@@ -40,6 +42,7 @@ class RunFlags:
     checkpoint_seconds: Annotated[float, Allowed(1e-3, 1e9)] = 60.0
     profile: bool = False
     pack: str = "auto"
+    budget_flops: Annotated[float | None, Allowed(1, 1e40)] = None
     dry_run: bool = False
 
 
@@ -85,6 +88,8 @@ def train(
       held: run_ids of those that wait for a forecast; none where nothing is to be forecast.
       begin: is called before anything is trained, once nothing is left to be refused.
     """
+
+    refuse_above(specs, directory, flags.budget_flops)
 
     def left() -> int:
         return sum(not SweepDirectory(directory).run(spec.run_id).is_complete() for spec in specs)

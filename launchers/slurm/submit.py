@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from core.errors import BadInput, writes
+from core.errors import EXIT_COMPLETE, BadInput, writes
 from core.files import write_atomic, write_json
 from core.rundir import SweepDirectory
 from launchers.local.launch import sweep_lock
@@ -192,6 +192,12 @@ def cancel(sweep: Path) -> int:
     return len(queue)
 
 
+def cancel_and_say(sweep: Path) -> int:
+    """`cancel` as a command: 0, or BadInput."""
+    sys.stdout.write(f"{sweep}: {cancel(sweep)} runs taken out of the queue; running ones save and end\n")
+    return EXIT_COMPLETE
+
+
 def describe(submission: Submission, sweep: Path, *, dry: bool) -> str:
     """What happened, for a person."""
     lines = list(submission.lines)
@@ -232,4 +238,4 @@ def as_json(submission: Submission) -> str:
     )
 
 
-__all__ = ["Submission", "as_json", "cancel", "describe", "dry_run", "submit"]
+__all__ = ["Submission", "as_json", "cancel", "cancel_and_say", "describe", "dry_run", "submit"]

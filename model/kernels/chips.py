@@ -73,6 +73,25 @@ def chip(kind: str) -> Chip | None:
     return CHIPS[max(names, key=len)] if names and " MIG " not in f"{kind} " else None
 
 
+def short_names() -> dict[str, str]:
+    """The names of CHIPS by what people type: h100, h100-pcie, v5p."""
+    return {_short(name).replace(" ", "-"): name for name in CHIPS}
+
+
+def name_of(typed: str) -> str | None:
+    """The device that a typed name means: a short name, the one beginning of a name, or a name as `chip` takes it."""
+    wanted = _short(typed)
+    names = {_short(name): name for name in CHIPS}
+    if wanted in names:
+        return names[wanted]
+    begun = [name for short, name in names.items() if wanted and short.startswith(f"{wanted} ")]
+    return begun[0] if len(begun) == 1 else typed if chip(typed) else None
+
+
+def _short(name: str) -> str:
+    return re.sub(r"[-_\s]+", " ", name.strip().lower()).removeprefix("nvidia ").removeprefix("tpu ")
+
+
 def memory_of(kind: str) -> int | None:
     """Bytes of one device; None where unknown, or where cards of this name differ."""
     found = chip(kind)

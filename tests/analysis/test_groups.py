@@ -168,7 +168,7 @@ def test_the_report_of_a_mixed_folder_fits_each_group_and_says_so_on_top(mixed):
     fits = [json.loads((page.parent / name).read_text()) for name in ("fit.json", "fit-2.json")]
     assert [one["n"] for one in fits] == [25, 24]
     assert [one["input"]["path"] for one in fits] == ["table.csv", "table-2.csv"]
-    assert sum(sentence.startswith("model.qk_norm=false: ") for sentence in said) >= 2
+    assert sum(sentence.startswith("qk_norm=false: ") for sentence in said) >= 2
 
 
 def test_tasks_of_mixed_runs_are_told_apart(tmp_path):

@@ -210,7 +210,8 @@ def test_what_rises_is_said_in_our_words(result):
 
 def test_accuracies_are_counted(result, refused):
     judged = result("emergence", "tasks_accuracy_not_counts.csv", "--chance", "0.25", "--bootstrap", "199")
-    assert judged["tasks"][0]["verdict"] == "sharp"
+    # 10% to 90% of this rise take 1.3 decades of the 3: late, but not sharp within half of them
+    assert judged["tasks"][0]["verdict"] == "delayed onset"
     assert judged["tasks"][0]["presence"]["accuracy"] == pytest.approx(0.66, abs=0.5 / 2376)
     assert any("acc times n was taken, rounded" in line for line in judged["warnings"])
     asked = result("emergence", "tasks_accuracy_not_counts.csv", "--bootstrap", "199")
@@ -229,6 +230,17 @@ def test_accuracy_that_falls_is_inverse(result):
     assert task["verdict"] == "inverse"
     assert task["q"]["inverse"] < 1e-3
     assert "falls with params, beyond noise: from 0.52" in task["sentence"]
+
+
+def test_a_chance_of_choices_is_not_that_of_an_exact_match(result, tmp_path):
+    table = tmp_path / "exact.csv"
+    rows = [f"t,{10 ** (6 + k)},{score},500,0.5" for k, score in enumerate((0.0, 0.0, 0.01, 0.05, 0.2, 0.45))]
+    table.write_text("\n".join(["task,params,exact_match,n,chance", *rows]) + "\n")
+    judged = result("emergence", str(table), "--bootstrap", "199")
+    assert judged["tasks"][0]["verdict"] not in ("none", "inverse")  # 0.45 is above what no guess hits
+    assert any("chance 0.5 is that of a choice" in line for line in judged["warnings"])
+    table.write_text(table.read_text().replace("exact_match", "accuracy"))
+    assert result("emergence", str(table), "--bootstrap", "199")["tasks"][0]["verdict"] == "none"
 
 
 @pytest.mark.parametrize("path", sorted(INPUTS.glob("*.csv")), ids=lambda path: path.stem)

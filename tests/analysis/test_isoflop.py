@@ -16,7 +16,7 @@ from analysis.isoflop.find import Method, find_valleys
 from analysis.isoflop.hull import lower_hull
 from analysis.isoflop.noise import pooled_noise
 from analysis.isoflop.slices import Kind, make_slices, read_weights
-from analysis.isoflop.valleys import akima_minima, akima_values, cubic_minima, parabola_minima
+from analysis.isoflop.valleys import akima_minima, akima_values, parabola_minima
 from core.errors import BadInput
 
 # Hoffmann et al. 2022 (arXiv 2203.15556), eq. 10.

@@ -28,7 +28,16 @@ def inputs(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
         "depth": (0.6, 2), "tokens_per_param": (0.7, 2.7),
     }  # fmt: skip
     columns = {name: 10 ** rng.uniform(*ends, rows) for name, ends in powers.items()}
-    return {**columns, "loss": rng.uniform(2, 6, rows), "bits_per_byte": rng.uniform(0.3, 2, rows)}
+    columns |= {"loss": rng.uniform(2, 6, rows), "bits_per_byte": rng.uniform(0.3, 2, rows)}
+    columns |= {"source_loss": rng.uniform(1.5, 5, rows), "lr_fallen": rng.uniform(0, 0.4, rows)}
+    more = {
+        "batch": (5, 6.5),
+        "experts": (0, 2.7),
+        "active_params": (7, 9),
+        "total_params": (9, 10.5),
+        "lr_sum": (-2, 1),
+    }
+    return columns | {name: 10 ** rng.uniform(*ends, rows) for name, ends in more.items()}
 
 
 def truth_table(law: Law, rows: int = 120) -> dict[str, np.ndarray]:

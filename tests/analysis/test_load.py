@@ -8,10 +8,12 @@ import time
 import numpy as np
 import pytest
 
+from analysis.logs.files import read_logs
 from analysis.logs.load import load_sweep
 from analysis.logs.load_curves import EVALUATION_COLUMNS
 from analysis.logs.read import read_table
 from core.errors import BadInput
+from core.sweep_file import SweepRequest, write_sweep_file
 from tests.support.synthetic_sweep import params_of, run_name, write_run, write_sweep
 
 
@@ -315,3 +317,21 @@ def test_a_thousand_runs_are_read_in_seconds(tmp_path):
     )
     assert math.isclose(metrics.frame.height, 20_000, rel_tol=0.01)
     assert seconds < 5.0
+
+
+def test_a_run_that_sweep_json_names_and_that_is_not_there_is_a_warning(tmp_path):
+    sweep = write_sweep(tmp_path)
+    before = load_sweep(sweep)
+    runs = [run.run for run in before.runs]
+    asked = SweepRequest("python launch.py run quickstart", "quickstart", (*runs, "w8-gone"))
+    write_sweep_file(sweep, asked, "2026-01-02T03:04:05+00:00")
+    for found in (load_sweep(sweep), load_sweep(sweep, read_logs(sweep))):
+        (warning,) = set(found.table().warnings) - set(before.table().warnings)
+        assert warning.startswith("sweep.json names 1 run that has no folder: w8-gone")
+        assert "python launch.py run quickstart" in warning
+        assert found.sha256 == before.sha256
+    (sweep / "sweep.json").write_text("{torn")
+    for found in (load_sweep(sweep), load_sweep(sweep, read_logs(sweep))):
+        (warning,) = set(found.table().warnings) - set(before.table().warnings)
+        assert "sweep.json: is damaged" in warning
+        assert found.table().columns.keys() == before.table().columns.keys()

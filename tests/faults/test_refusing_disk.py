@@ -60,7 +60,7 @@ COMMANDS = {
     "plan": ["launch.py", "plan", "--budget", "1e13", "--target", "1e15", "--out", "DISK/plan.json"],
     "data.cache": ["-m", "data.cache", "--corpus", "text:CORPUS", "--root", "DISK/cache"],
     "run": ["launch.py", "run", "quickstart", "--corpus", "text:CORPUS", "--runs", "DISK", "--cache", "CACHE"]
-    + ["--set", "data.validation_tokens=1024"],
+    + ["--set", "data.validation_tokens=1024", "--name", "quickstart"],
 }
 
 

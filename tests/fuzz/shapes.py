@@ -243,7 +243,11 @@ COMMANDS = [
         ("@valleys.csv",),
         (file("--out", "@out"), number("--bootstrap", "0", "10")),
         (
-            Flag("--method", ("parabola", "akima", "hull", "envelope")),
+            Flag("--method", ("parabola", "cubic", "akima", "hull", "envelope")),
+            Flag("--noise-unit", ("relative", "nats")),
+            number("--window", "3"),
+            number("--exponent", "0.5"),
+            number("--target-flops", "1e20", "1e20 1e21"),
             number("--level", "0.9"),
             Flag("--slices", ("auto",)),
             number("--tolerance", "0.1"),

@@ -110,7 +110,7 @@ def test_one_command_trains_forecasts_trains_and_scores(capfd, tmp_path):
         f"text:{corpus}",
     ]
     flags += ["--runs", str(tmp_path / "runs"), "--cache", str(cache_folder(tmp_path))]
-    assert launch.main([*flags, "--set", "data.validation_tokens=1024"]) == 0
+    assert launch.main([*flags, "--set", "data.validation_tokens=1024", "--name", "forecast"]) == 0
     folder = tmp_path / "runs" / "forecast"
     written = json.loads(SweepDirectory(folder).forecast.read_text())
     started = [json.loads(path.read_text())["started"] for path in folder.glob("w48-*/env.json")]

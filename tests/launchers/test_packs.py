@@ -274,6 +274,8 @@ def corpus(tmp_path_factory) -> Path:
 def command(corpus: Path, runs: Path, cache: Path, *more: str) -> list[str]:
     words = [sys.executable, "launch.py", "run", "learning_rate", "--corpus", f"text:{corpus}", *LEARNING_RATE]
     words += [
+        "--name",
+        "learning_rate",
         "--set",
         "data.validation_tokens=8192",
         "--runs",

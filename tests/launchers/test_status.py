@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from analysis.logs.load_run import read_run
 from core import rundir
 from core.rundir import RunDirectory
+from core.sweep_file import SweepRequest, write_sweep_file
 from launchers.doctor.examine import examine, mend
-from launchers.status import run_status, sweep_status
+from launchers.status import run_status, show_status, sweep_status
+from launchers.sweeps import show
 from tests.support.run_records import a_result, an_environment
 from training.cost import ledger_of
 from training.records import write_spec
@@ -147,3 +149,75 @@ def test_a_folder_in_the_place_of_any_file_is_named(tmp_path):
             assert status.state == "broken" and name in status.note
         if name not in (rundir.ERROR, rundir.TASKS):  # of which doctor reads nothing
             assert any(name in finding.where for finding in examine(tmp_path / name))
+
+
+def test_runs_that_only_sweep_json_names_are_missing_and_named(tmp_path, capsys):
+    whole_run(tmp_path / "s")
+    asked = SweepRequest("python launch.py run quickstart", "quickstart", (SPEC.run_id, "w8-gone", "w9-gone"))
+    write_sweep_file(tmp_path / "s", asked, "2026-01-02T03:04:05+00:00", "a" * 40)
+    rows = sweep_status(tmp_path / "s")
+    assert [(row.run, row.state) for row in rows] == [
+        (SPEC.run_id, "complete"), ("w8-gone", "missing"), ("w9-gone", "missing"),
+    ]  # fmt: skip
+    show_status(tmp_path / "s")
+    text = capsys.readouterr().out
+    assert "2 runs are missing: sweep.json names them and they have no folder: w8-gone, w9-gone" in text
+    assert text.endswith("asked for on 2026-01-02: python launch.py run quickstart\n")
+    assert "code: aaaaaaaaaaaa; here it is" in text
+    named = [finding.problem for finding in examine(tmp_path / "s") if finding.where == "sweep.json"]
+    assert named == ["names 2 runs that have no folder, such as w8-gone"]
+
+
+def test_a_damaged_sweep_json_is_said_and_mended_and_stops_nothing(tmp_path, capsys):
+    whole_run(tmp_path / "s")
+    path = tmp_path / "s" / "sweep.json"
+    path.write_text('{"runs": 3}')
+    show_status(tmp_path / "s", as_json=True)
+    captured = capsys.readouterr()
+    assert [row["state"] for row in json.loads(captured.out)] == ["complete"]
+    assert captured.err.startswith(f"warning: {path}: is damaged")
+    (finding,) = (finding for finding in examine(tmp_path / "s") if finding.where == "sweep.json")
+    assert mend(tmp_path / "s", [finding]) == [finding]
+    assert not path.exists()
+    assert (tmp_path / "s" / "sweep.json.damaged").exists()
+
+
+def test_status_alone_lists_every_sweep(tmp_path, capsys):
+    """An old one without sweep.json, one with a failed run and one that is missing, and a damaged one."""
+    whole_run(tmp_path / "old")
+    run = whole_run(tmp_path / "new")
+    run.result.unlink()
+    run.write_error("out of memory")
+    asked = SweepRequest(
+        "python launch.py run quickstart --seeds 2", "quickstart", (SPEC.run_id, "w8-gone"), question="seed"
+    )
+    write_sweep_file(tmp_path / "new", asked, "2026-02-03T04:05:06+00:00")
+    whole_run(tmp_path / "torn")
+    (tmp_path / "torn" / "sweep.json").write_text("{torn")
+    (tmp_path / "notes").mkdir()
+    show(None, tmp_path, as_json=True)
+    new, old, torn = json.loads(capsys.readouterr().out)
+    assert [row["sweep"] for row in (new, old, torn)] == ["new", "old", "torn"]
+    keys = ("experiment", "runs", "done", "left", "failed", "missing", "created", "command", "question")
+    command = "python launch.py run quickstart --seeds 2"
+    assert [new[key] for key in keys] == [
+        "quickstart",
+        2,
+        0,
+        1,
+        1,
+        1,
+        "2026-02-03T04:05:06+00:00",
+        command,
+        "seed",
+    ]
+    assert [old[key] for key in keys] == ["", 1, 1, 0, 0, 0, "2026-01-02T03:04:05+00:00", "", ""]
+    assert (torn["done"], "is damaged" in torn["problem"]) == (1, True)
+    show(None, tmp_path, as_json=False)
+    text = capsys.readouterr().out
+    assert (
+        max(len(line) for line in text.splitlines() if not line.startswith("    ") and "/NAME" not in line)
+        <= 80
+    )
+    assert "    python launch.py run quickstart --seeds 2\n" in text
+    assert "3 sweeps in" in text

@@ -22,6 +22,7 @@ from training.records import write_spec
 from training.spec import RunSpec
 
 SMALL = ["--sizes", "1", "--no-trunk", "--tokens", "16384", "--set", "data.validation_tokens=512"]
+SMALL += ["--name", "quickstart"]
 TASK = {"prompt": "alpha ", "target": "beta", "choices": ["beta", "gamma"]}
 
 

@@ -13,7 +13,7 @@ from analysis.report.command import write_report
 from core.rundir import SweepDirectory
 from experiments import quickstart
 from experiments.command import AskedSweep
-from planning.expected import write_expected
+from planning.begin import write_expected
 from planning.noise import ASSUMED, noise_here, residual_sd
 from tests.support.small import cache_folder, launch_command, run_launch, write_corpus
 from tests.support.trained_by_law import write_runs

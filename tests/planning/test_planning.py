@@ -11,9 +11,11 @@ import model.ledger
 from experiments.command import AskedSweep
 from experiments.scaling import ScalingRule
 from experiments.spec import Sweep
+from model.kernels import chips
 from planning import throughput
 from planning.flags import PlanFlags
 from planning.plan import show
+from planning.printed import print_plan
 from planning.throughput import Measurement
 from tests.support.small import write_corpus
 from tests.test_launch import refused
@@ -52,7 +54,7 @@ def test_every_number_of_a_plan(capsys, tmp_path):
     value = json.loads(plan(capsys, tmp_path, *flags, "--json"))
     small, large = value["runs"]
     assert small["params_by_convention"] == {
-        "total": 10_896, "non_embedding": 6_800, "non_embedding_plus_head": 10_896,
+        "total": 13_144, "non_embedding": 7_000, "non_embedding_plus_head": 13_144,
     }  # fmt: skip
     assert small["batch_tokens"] == 1024
     # 327,680 tokens at 10,000 a second, half a second beside, three more evaluations of a third of the cost
@@ -62,14 +64,27 @@ def test_every_number_of_a_plan(capsys, tmp_path):
     totals = value["totals"]
     assert totals["wall_seconds"] == pytest.approx(2 + 2 * 5 + small["seconds"] + large["seconds"])
     assert totals["flops"] == pytest.approx(small["flops"] + large["flops"])
-    assert value["shapes"][0]["memory_bytes"] > 16 * 10_896
+    assert value["shapes"][0]["memory_bytes"] > 16 * 13_144
 
 
 def test_the_table_fits_a_terminal_and_calls_an_extrapolation_one(capsys, tmp_path):
     write_measurements(tmp_path / "throughput.json", widths=(16, 32))
     text = plan(capsys, tmp_path, "--price", "2")
-    assert max(map(len, text.splitlines())) <= 120
-    assert re.search(r"64x4 .*extrapolated", text)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    # One row a shape, with its runs, the range of their tokens and what they cost.
+    rows = [line.split() for line in lines if re.match(r"\d+x\d ", line)]
+    value = json.loads(plan(capsys, tmp_path, "--price", "2", "--json"))["shapes"]
+    assert (
+        [row[0] for row in rows]
+        == [shape["shape"] for shape in value]
+        == ["16x2", "32x2", "48x2", "48x4", "64x4"]
+    )
+    assert {(row[1], row[3]) for row in rows} == {("6", "328k-5.24M")}
+    assert [float(row[-1]) for row in rows] == pytest.approx([shape["cost"] for shape in value], rel=0.01)
+    assert re.search(r"64x4 .*~", text)
+    every = plan(capsys, tmp_path, "--price", "2", "--every-run")
+    assert every.count(" to train") >= 30
     assert "extrapolated, not measured: the speed of 48x2" in text
     assert "wall time" in text and "cost" in text
 
@@ -97,6 +112,11 @@ def test_what_a_sweep_would_teach(capsys, tmp_path):
         (["--price", "1"], ["--price=1", "no throughput table", "bench"]),
         (["--throughput", "/no/such.json"], ["/no/such.json", "bench"]),
         (["--device", "abacus"], ["--device=abacus", "no device"]),
+        (["--device", "h100"], ["--device=h100", "no device", "--mfu 0.4", "NVIDIA H100"]),
+        (["--device", "h10", "--mfu", "0.4"], ["--device=h10", "did you mean h100?", "v5p"]),
+        (["--device", "h100", "--mfu", "40"], ["--mfu=40"]),
+        (["--device", "h100", "--mfu", "0"], ["--mfu=0"]),
+        (["--budget-flops", "1e12"], ["--budget-flops=1e+12", "the 30 runs", "1.993e+13 FLOPs"]),
         (["--workers", "0"], ["--workers=0"]),
         (["--cores-per-worker", "0"], ["--cores-per-worker=0"]),
     ],
@@ -126,7 +146,7 @@ def test_ten_thousand_runs_count_each_shape_once(capsys, monkeypatch, tmp_path):
     for module in (cost, throughput):
         monkeypatch.setattr(module, "ledger", count)
     cost.counted.cache_clear()
-    show(AskedSweep("many", sweep, (), tmp_path, tmp_path), PlanFlags())
+    show(AskedSweep("many", sweep, (), tmp_path, tmp_path), PlanFlags(every_run=True))
     assert "and 1800 more runs" in capsys.readouterr().out
     assert len(counted) < 10 * len(shapes)
 
@@ -146,3 +166,72 @@ def test_bench_of_an_experiment_measures_its_shapes_and_plan_reads_them(capsys, 
     value = json.loads(capsys.readouterr().out)
     assert value["totals"]["wall_seconds"] > row.start_seconds
     assert {shape["basis"] for shape in value["shapes"]} == {"measured"}
+
+
+def test_the_cost_of_a_device_that_is_not_here(capsys, tmp_path):
+    """Tokens a second are mfu x peak / FLOPs a token as PaLM counts them: 6 N + 12 L H Q T, here of an H100's
+    989 TFLOP/s in bfloat16 (NVIDIA's data sheet) and 494.5 in the TensorFloat-32 of float32."""
+    more = (
+        "--device",
+        "h100",
+        "--mfu",
+        "0.4",
+        "--price",
+        "3",
+        "--sizes",
+        "2",
+        "--no-trunk",
+        "--tokens",
+        "327680",
+    )
+    for settings, peak in (((), 494.5e12), (("--set", "model.compute_dtype=bfloat16"), 989e12)):
+        value = json.loads(plan(capsys, tmp_path, *more, *settings, "--json"))
+        assert value["device"] == "NVIDIA H100"
+        for shape, run in zip(value["shapes"], value["runs"], strict=True):
+            model, length = run["spec"]["model"], run["spec"]["data"]["sequence_length"]
+            width, depth = model["width"], model["depth"]
+            norms = (2 * depth + 1) * width + 2 * depth * width // model["heads"]
+            palm = 6 * (shape["params"]["total"] - norms) + 12 * depth * width * length
+            assert shape["tokens_per_second"] == pytest.approx(0.4 * peak / palm, rel=1e-9)
+            assert shape["basis"] == "assumed"
+            evaluations = 4 * run["spec"]["data"]["validation_tokens"] / 3
+            assert run["seconds"] == pytest.approx((327_680 + evaluations) * palm / (0.4 * peak), rel=1e-9)
+            assert shape["cost"] == pytest.approx(run["seconds"] * 3 / 3600)
+    text = plan(capsys, tmp_path, *more)
+    assert "speed assumed: 40% of the peak of NVIDIA H100" in text
+
+
+def test_a_budget_allows_what_it_covers(capsys, tmp_path):
+    flops = json.loads(plan(capsys, tmp_path, "--json"))["totals"]["flops"]
+    assert (
+        json.loads(plan(capsys, tmp_path, "--json", "--budget-flops", str(flops)))["totals"]["flops"] == flops
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("h100", "NVIDIA H100"), ("H100", "NVIDIA H100"), ("h100-pcie", "NVIDIA H100 PCIe"),
+        ("gh200", "NVIDIA GH200 480GB"),
+        ("nvidia h100 nvl", "NVIDIA H100 NVL"), ("v5p", "TPU v5p"), ("tpu-v6e", "TPU v6e"), ("tpu7x", "TPU7x"),
+        ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"), ("h", None), ("", None), ("cpu", None),
+    ],
+)  # fmt: skip
+def test_devices_by_the_names_that_people_type(typed, name):
+    assert chips.name_of(typed) == name
+
+
+def test_the_table_is_narrow_for_the_largest_models_too(capsys):
+    shape = {
+        "shape": "12288x96", "runs": 24, "to_train": 16, "params": {"non_embedding_plus_head": 174_600_000_000},
+        "tokens": [105_000_000_000, 1_450_000_000_000], "flops": 1.23e24, "memory_bytes": 123 * 2**30,
+        "memory_basis": "estimated", "tokens_per_second": 12_345.0, "seconds": 1e9, "cost": 1.2e6, "basis": "assumed",
+    }  # fmt: skip
+    totals = {"shared_tokens": 0, "to_train": 0, "flops": 0.0, "wall_seconds": 0.0, "elsewhere": 0}
+    print_plan(
+        {"experiment": "x", "runs": [], "shapes": [shape], "every_run": False, "totals": totals, "collapsed": "",
+         "directory": "runs/x", "repeated_text": "", "expected": {}, "assumed": None}
+    )  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[2].split()[:4] == ["12288x96", "16/24", "175B", "105B-1.45T"]

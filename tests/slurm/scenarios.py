@@ -44,7 +44,7 @@ def trained_here(place: Path, name: str, arguments: list[str]) -> dict[str, dict
     """What every run says when it is trained here without interruption."""
     done = launch(place, "run", name, arguments)
     assert done.returncode == 0, done.stderr
-    return final_evals(place / "runs" / name)
+    return final_evals(sweep_of(place, name))
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +63,11 @@ def cluster():
         yield cluster
 
 
+def sweep_of(place: Path, name: str) -> Path:
+    """Each in a folder of sweeps of its own: a run that another sweep beside it has finished would be copied."""
+    return place / name / "runs" / name
+
+
 def launch(place: Path, verb: str, name: str, arguments: list[str], cluster: Cluster | None = None, *more: str):
     command = [
         sys.executable,
@@ -73,7 +78,15 @@ def launch(place: Path, verb: str, name: str, arguments: list[str], cluster: Clu
         f"text:{place / 'corpus'}",
         *arguments,
     ]
-    command += ["--runs", str(place / "runs"), "--cache", str(place / "cache"), "--name", name, *more]
+    command += [
+        "--runs",
+        str(sweep_of(place, name).parent),
+        "--cache",
+        str(place / "cache"),
+        "--name",
+        name,
+        *more,
+    ]
     environment = cluster.environment if cluster else None
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600
@@ -92,7 +105,7 @@ def submit(place: Path, name: str, arguments: list[str], cluster: Cluster, site:
 
 def status(place: Path, name: str, cluster: Cluster) -> dict[str, tuple[str, str]]:
     """{run: (state, note)} as `launch.py status` says."""
-    command = [sys.executable, "launch.py", "status", str(place / "runs" / name), "--json"]
+    command = [sys.executable, "launch.py", "status", str(sweep_of(place, name)), "--json"]
     done = subprocess.run(
         command, cwd=ROOT, env=cluster.environment, capture_output=True, text=True, check=True
     )
@@ -100,7 +113,7 @@ def status(place: Path, name: str, cluster: Cluster) -> dict[str, tuple[str, str
 
 
 def cancel(place: Path, name: str, cluster: Cluster) -> None:
-    command = [sys.executable, "launch.py", "cancel", str(place / "runs" / name)]
+    command = [sys.executable, "launch.py", "cancel", str(sweep_of(place, name))]
     subprocess.run(command, cwd=ROOT, env=cluster.environment, capture_output=True, text=True, check=True)
 
 
@@ -114,7 +127,7 @@ def attempts(directory: Path) -> int:
 
 def assert_same(place: Path, name: str, reference: dict) -> None:
     """Every run of the sweep ended with the numbers of the undisturbed one, to the last bit."""
-    assert final_evals(place / "runs" / name) == reference
+    assert final_evals(sweep_of(place, name)) == reference
 
 
 def rows(directory: Path) -> list[tuple[int, int]]:
@@ -130,7 +143,7 @@ def assert_trained_once(directory: Path) -> None:
 
 
 def only_run(place: Path, name: str) -> Path:
-    (spec,) = (place / "runs" / name).glob("*/spec.json")
+    (spec,) = (sweep_of(place, name)).glob("*/spec.json")
     return spec.parent
 
 
@@ -140,7 +153,7 @@ def is_training(directory: Path) -> bool:
 
 
 def complete(place: Path, name: str, count: int) -> bool:
-    return len(list((place / "runs" / name).glob("*/result.json"))) == count
+    return len(list((sweep_of(place, name)).glob("*/result.json"))) == count
 
 
 def hold_when_training(cluster: Cluster, directory: Path) -> list[int]:
@@ -170,12 +183,12 @@ def test_a_sweep_of_twelve_under_a_throttle_while_the_controller_restarts(place,
             restarted = True
             cluster.restart_controller()
             cluster.until(lambda: cluster.answers())
-        return len(final_evals(place / "runs" / "twelve")) == 12 and not cluster.queue()
+        return len(final_evals(sweep_of(place, "twelve"))) == 12 and not cluster.queue()
 
     cluster.until(done)
     assert restarted and most == 3
     assert_same(place, "twelve", twelve)
-    for result in (place / "runs" / "twelve").glob("*/result.json"):
+    for result in (sweep_of(place, "twelve")).glob("*/result.json"):
         assert attempts(result.parent) == 1
         assert_trained_once(result.parent)
     assert {state for state, _ in status(place, "twelve", cluster).values()} == {"complete"}
@@ -267,7 +280,7 @@ def test_packs_are_elements_that_save_and_come_back_together(place, cluster):
     assert [[len(element) for element in array["elements"]] for array in answer["arrays"]] == [[2], [2, 2]]
     (trunks,), branches = answer["arrays"][0]["elements"], answer["arrays"][1]["runs"]
     job, later = (array["job"] for array in answer["arrays"])
-    sweep = place / "runs" / "packs"
+    sweep = sweep_of(place, "packs")
     held = hold_when_training(cluster, sweep / trunks[0])
     assert held == trainers(sweep / trunks[1]), "one process trains both"
     states = status(place, "packs", cluster)
@@ -292,7 +305,7 @@ def test_packs_are_elements_that_save_and_come_back_together(place, cluster):
 
 def trained_by_two(place: Path, reference: Path) -> dict[str, float]:
     """The evals of a run that two processes of this machine train without interruption."""
-    directory = place / "runs" / "reference-two" / reference.name
+    directory = sweep_of(place, "reference-two") / reference.name
     directory.mkdir(parents=True)
     shutil.copy(reference / "spec.json", directory)
     with socket.socket() as server:
@@ -328,7 +341,7 @@ def test_two_tasks_over_two_nodes_train_one_run_and_are_preempted_together(place
     assert_trained_once(directory)
     environment = json.loads((directory / "env.json").read_text())
     assert [attempt["processes"] for attempt in environment["attempts"]] == [2, 2]
-    (evals,) = final_evals(place / "runs" / "two").values()
+    (evals,) = final_evals(sweep_of(place, "two")).values()
     assert evals == trained_by_two(place, directory)
 
 

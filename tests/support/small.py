@@ -55,6 +55,8 @@ def launch_command(corpus: Path, runs: Path, cache: Path, *arguments: str, verb:
         "launch.py",
         verb,
         "quickstart",
+        "--name",
+        "quickstart",
         "--corpus",
         f"text:{corpus}",
         "--runs",

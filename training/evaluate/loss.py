@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +10,8 @@ import numpy as np
 
 from data.cache import TokenCache
 from data.config import DataConfig
-from data.loader import validation_batches, validation_bytes
+from data.loader import clean_windows, validation_batches, validation_bytes
+from data.mixture import parse_mixture
 from training.spec import RunSpec
 
 
@@ -25,10 +26,17 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """The held-out slice in memory: batches of (tokens int32 (B, T+1), weights float32 (B, T)), and its bytes."""
+    """The held-out slice in memory: batches of (tokens int32 (B, T+1), weights float32 (B, T)), and its bytes.
+
+    Attributes:
+      parts: of each corpus of a mixture its own slice, by its label.
+      clean: by threshold, which sequences have no near-duplicate in the training text (S,), and their bytes.
+    """
 
     batches: tuple[tuple[np.ndarray, np.ndarray], ...]
     bytes: int
+    clean: Mapping[str, tuple[np.ndarray, int]] = dataclasses.field(default_factory=dict)
+    parts: "Mapping[str, HeldOut]" = dataclasses.field(default_factory=dict)
 
 
 def held_out(cache: TokenCache, config: DataConfig, batch_sequences: int) -> HeldOut:
@@ -39,6 +47,11 @@ def held_out(cache: TokenCache, config: DataConfig, batch_sequences: int) -> Hel
             for batch in validation_batches(cache, config, batch_sequences=batch_sequences)
         ),
         validation_bytes(cache, config),
+        {} if config.mixture else clean_windows(cache, config),  # counted within one corpus
+        {
+            part.label: held_out(own, one, batch_sequences)
+            for part, own, one in zip(parse_mixture(config.mixture), cache.mixture, config.parts(), strict=True)
+        },
     )
 
 
@@ -52,7 +65,8 @@ def evaluation_sequences(spec: RunSpec, mesh: jax.sharding.Mesh) -> int:
 def score_held_out(
     evaluation_step: Callable[[Any, Any, Any], jax.Array], params: Any, slice_: HeldOut
 ) -> dict[str, Score]:
-    """val/loss in nats per token and val/bits_per_byte.
+    """val/loss in nats per token and val/bits_per_byte, and the same of val/clean-JACCARD for the sequences without
+    near-duplicates in the training text, where some have one; of a mixture val/CORPUS/loss and so on for each corpus.
 
     Sums over sequences are float64 on the host. The standard error treats sequences as independent:
     sd(mean loss of a sequence) / sqrt(sequences).
@@ -61,13 +75,24 @@ def score_held_out(
     nats_S = np.concatenate([np.asarray(part, np.float64) for part in pending])
     counts_S = np.concatenate([weights.sum(axis=1, dtype=np.float64) for _, weights in slice_.batches])
     nats_S, counts_S = nats_S[counts_S > 0], counts_S[counts_S > 0]
+    scores = _mean_loss("val", nats_S, counts_S, slice_.bytes)
+    for name, (clean_S, size) in slice_.clean.items():
+        scores |= _mean_loss(f"val/clean-{name}", nats_S[clean_S], counts_S[clean_S], size)
+    for label, part in slice_.parts.items():
+        own = score_held_out(evaluation_step, params, part)
+        scores |= {f"val/{label}/{name.removeprefix('val/')}": score for name, score in own.items()}
+    return scores
+
+
+def _mean_loss(name: str, nats_S: np.ndarray, counts_S: np.ndarray, size: int) -> dict[str, Score]:
+    """name/loss and name/bits_per_byte over sequences with these nats, targets, and `size` bytes in all."""
     total = counts_S.sum()
     mean = nats_S.sum() / total
     residual_S = nats_S - mean * counts_S
     sequences = len(nats_S)
     stderr = math.sqrt(sequences / max(1, sequences - 1) * float(residual_S @ residual_S)) / total
-    per_byte = total / slice_.bytes / math.log(2)
+    per_byte = total / size / math.log(2)
     return {
-        "val/loss": Score(float(mean), int(total), stderr),
-        "val/bits_per_byte": Score(float(mean * per_byte), int(total), float(stderr * per_byte)),
+        f"{name}/loss": Score(float(mean), int(total), stderr),
+        f"{name}/bits_per_byte": Score(float(mean * per_byte), int(total), float(stderr * per_byte)),
     }

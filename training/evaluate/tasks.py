@@ -89,7 +89,7 @@ def _overlaps(
         problems = {
             task.name: [np.asarray(problem[0].tokens[1:]) for problem in task.problems] for task, _ in missing
         }
-        fresh = overlaps(problems, [cache.split("train").tokens, *cache.skills])
+        fresh = overlaps(problems, [*(one.split("train").tokens for one in cache.trained_on), *cache.skills])
         for task, path in missing:
             with contextlib.suppress(OSError):  # a cache that is only read: counted again the next time
                 write_json(path, dataclasses.asdict(fresh[task.name]))

@@ -17,6 +17,7 @@ from core.numbers import number, short_count, span
 
 ORDER = 100
 OF_EQUAL_SETTINGS = True
+ANSWERS = ("chinchilla",)
 RESULT = File("approaches.json")
 PICTURE = Picture(
     "approaches",
@@ -66,6 +67,7 @@ def section(study: Study) -> Section | None:
     return Section(
         title="Three approaches to the best size",
         said=(_sentence(found, target),),
+        answer=_sentence(found, target),
         blocks=(
             Paragraph(
                 "Approach 1 is the lower envelope of the sizes' loss curves, 2 the valleys of loss against size at "

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from analysis.figures.predictions import Prediction, prediction_figure
+from analysis.fit.back_test import back_test, near
 from analysis.fit.fit import Fit
-from analysis.fit.selection import back_test
+from analysis.isoflop.slices import flops_of
 from analysis.report.section import Paragraph, Picture, Section
-from analysis.report.study import LAW, Study, attempt, near
+from analysis.report.study import Study, attempt
 from core.errors import BadInput
 from core.numbers import percent, short_count
 
@@ -23,10 +24,10 @@ MOST_SHOWN = 12
 
 def section(study: Study) -> Section | None:
     """How well the law does beyond what it was fitted to, where there is a law."""
-    if study.fit is None:
+    if study.headline is None:
         return None
     title = "Back-test"
-    predictions, why = attempt(_predictions, study.fit, study.comparable, study.seed)
+    predictions, why = attempt(_predictions, study.headline, study.comparable, study)
     if not predictions:
         return Section(title, (Paragraph(f"None: {why}."),), warnings=(f"no back-test: {why}",))
     shown = predictions[-MOST_SHOWN:]
@@ -34,12 +35,14 @@ def section(study: Study) -> Section | None:
     return Section(title, (figure,), said=(_sentence(predictions),))
 
 
-def _predictions(fit: Fit, columns: Mapping[str, np.ndarray], seed: int) -> list[Prediction]:
+def _predictions(fit: Fit, columns: Mapping[str, np.ndarray], study: Study) -> list[Prediction]:
     """By increasing FLOPs, with the noise of a run in the interval."""
-    (test,) = back_test(LAW, columns, (1 - SHARE,), LEVEL, seed=seed, starts=near(fit))
+    (test,) = back_test(
+        fit.law, columns, (1 - SHARE,), LEVEL, seed=study.seed, starts=near(fit), cluster=study.clusters
+    )
     if not np.isfinite([test.low, test.high, test.predicted]).all():
         raise BadInput("the smaller runs alone do not determine an interval")
-    held = np.flatnonzero(columns["flops"] > test.cutoff)
+    held = np.flatnonzero(flops_of(columns) > test.cutoff)
     order = np.argsort(test.flops, kind="stable")
     return [
         Prediction(

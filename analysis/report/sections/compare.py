@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 
 from analysis.compare.checks import check
-from analysis.compare.compare import Choices, Comparison, compare
+from analysis.compare.compare import RecipeComparison, compare
+from analysis.compare.fitted import Choices
 from analysis.compare.metric import Metric
 from analysis.compare.result import to_json
 from analysis.compare.sentences import bracketed, crossing, floor, sentence
-from analysis.compare.side import Side
-from analysis.compare.sweeps import TUNED, SweepReading, in_order, setting_of, side_of
+from analysis.compare.side import RecipeRuns
+from analysis.compare.sweeps import TUNED, SweepReading, in_order, question_of, setting_of, side_of
 from analysis.figures.multiplier import multiplier_figure, panels_of
 from analysis.logs.groups import SettingsGroup, groups_of
 from analysis.report.section import Block, File, Paragraph, Picture, Rows, Section
@@ -42,14 +43,16 @@ def section(study: Study) -> Section | None:
     """Each value of a setting against the first of the sweep; None where no setting has two values that carry it."""
     metric = Metric.of("val/bits_per_byte" if tokenizers(study.sweep) > 1 else "val/loss")
     questions, blocks, said, refused = _questions(study), list[Block](), list[str](), list[str]()
-    first: list[Comparison] = []
-    for question in questions:
+    first: list[RecipeComparison] = []
+    asked, answer = question_of(study.sweep.path), ""
+    for question in sorted(questions, key=lambda one: one.key != asked):
         found, why = _answered(study, question, metric)
         refused += why
         if not found:
             continue
         first = first or found
         said += [sentence(one) for one in found]
+        answer = answer or (said[0] if question.key == asked or (len(questions) == 1 and not asked) else "")
         blocks += _blocks(question, found)
     if not first:
         return None
@@ -57,15 +60,14 @@ def section(study: Study) -> Section | None:
     return Section(
         title="Recipes at equal loss",
         said=tuple(said[:MOST_VALUES]),
-        answer=said[0] if len(questions) == 1 else "",
+        answer=answer,
         warnings=tuple(warnings),
         blocks=(
             Paragraph(
                 "The multiplier is the training FLOPs of the first recipe over those of another at the same loss: "
                 "above 1, the other is cheaper. Both frontiers are laws of their runs, or lower convex hulls where "
-                "runs carry no law; intervals come from a bootstrap of the runs of both, paired where they read the same "
-                "batches. "
-                "The slope is that of log10 of the multiplier over log10 of the first recipe's FLOPs."
+                "runs carry no law; intervals come from a bootstrap of the runs of both, paired where they read the "
+                "same batches. The slope is that of log10 of the multiplier over log10 of the first recipe's FLOPs."
             ),
             *blocks,
             *(Paragraph(f"Not compared: {why}.") for why in refused[:MOST_VALUES]),
@@ -91,9 +93,9 @@ def _questions(study: Study) -> list[_Question]:
     return found
 
 
-def _answered(study: Study, question: _Question, metric: Metric) -> tuple[list[Comparison], list[str]]:
+def _answered(study: Study, question: _Question, metric: Metric) -> tuple[list[RecipeComparison], list[str]]:
     """Each value against the first that has a side, and why others have none."""
-    sides, refused, found = list[Side](), list[str](), list[Comparison]()
+    sides, refused, found = list[RecipeRuns](), list[str](), list[RecipeComparison]()
     reading = SweepReading(metric=metric)
     for value in in_order(study.sweep, question.key, question.values)[: MOST_VALUES + 1]:
         label = f"{question.key.rpartition('.')[2]}={value}"
@@ -113,7 +115,7 @@ def _answered(study: Study, question: _Question, metric: Metric) -> tuple[list[C
     return found, refused
 
 
-def _blocks(question: _Question, found: Sequence[Comparison]) -> list[Block]:
+def _blocks(question: _Question, found: Sequence[RecipeComparison]) -> list[Block]:
     title = f"{question.key}, {question.rest}" if question.rest else question.key
     rows = Rows.of(
         found,
@@ -136,6 +138,6 @@ def _blocks(question: _Question, found: Sequence[Comparison]) -> list[Block]:
     return [Paragraph(f"{title}: at losses that both reach, {span}."), rows, *more]
 
 
-def _slope(one: Comparison) -> str:
+def _slope(one: RecipeComparison) -> str:
     ends = one.slope.interval
     return f"{one.slope.value:+.3f}" + ("" if ends is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]")

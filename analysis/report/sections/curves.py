@@ -52,7 +52,7 @@ def section(study: Study) -> Section:
 def _drawings(study: Study) -> Iterator[Drawing]:
     evaluations = paths_of(study, study.evaluations, "value", LOSS)
     if study.table is not None:
-        columns, predict = study.comparable, None if study.fit is None else study.fit.predict
+        columns, predict = study.comparable, None if study.headline is None else study.headline.predict
         finished = [path for path in evaluations if path[0] in columns["params"]]
         yield AGAINST_TOKENS.by(lambda: loss_curves(columns, "tokens", predict, finished))
         yield AGAINST_PARAMS.by(lambda: loss_curves(columns, "params", predict))
@@ -94,7 +94,7 @@ def rises(study: Study) -> list[str]:
     if study.table is None:
         return []
     columns = study.comparable
-    noise = study.fit.residual_sd if study.fit is not None else 0.0
+    noise = study.headline.residual_sd if study.headline is not None else 0.0
     found = []
     for along, fixed, what in (("params", "tokens", "parameters"), ("tokens", "params", "training tokens")):
         for value in np.unique(columns[fixed]):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from analysis.emergence.table import TaskTable
 
 ORDER = 130
+ANSWERS = ("emergence",)
 TABLE, RESULT = File("tasks.csv"), File("emergence.json")
 MOST_PAGES = 4  # of curves
 PICTURES = (
@@ -74,15 +75,26 @@ def section(study: Study) -> Section | None:
             Command(f"python -m analysis.emergence {TABLE} --axis {AXIS} --out {RESULT}"),
         ),
         warnings=tuple(damaged),
+        answer=_answer(result["tasks"]),
         results={TABLE: text, RESULT: result},
     )
+
+
+def _answer(entries: Sequence[Mapping[str, Any]]) -> str:
+    """How many tasks got each verdict, and which."""
+    by_verdict: dict[str, list[str]] = {}
+    for entry in entries:
+        by_verdict.setdefault(entry["verdict"], []).append(entry["task"])
+    said = [f"{len(tasks)} {verdict} ({', '.join(tasks)})" for verdict, tasks in by_verdict.items()]
+    return f"What appears with scale, of {len(entries)} tasks: {'; '.join(said)}."
 
 
 def _verdicts(result: Mapping[str, Any]) -> Iterator[Block]:
     entries, settings = result["tasks"], result["settings"]
     yield Paragraph(
         f"Does an ability depart from the smooth law in parameters, and is it the model or the metric? Sharp means "
-        f"10% to 90% of a rise within fewer than {settings['W0']:g} decades; false discovery rate "
+        f"10% to 90% of a rise within fewer than {settings['W0']:g} decades, and within half of the "
+        f"decades that the sizes span; false discovery rate "
         f"{settings['alpha']:g} over {len(entries)} tasks; {settings['bootstrap']} replicates, seed {settings['seed']}."
     )
     yield Bullets([entry["sentence"] for entry in entries])

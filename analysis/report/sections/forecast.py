@@ -22,6 +22,7 @@ from core.reading import path_exists
 from core.rundir import FORECAST, FORECAST_TABLE, SweepDirectory
 
 ORDER = 10
+ANSWERS = ("forecast",)
 FIGURE = Picture("forecast", "The held-back runs beside what was written about them before they started.")
 
 
@@ -58,6 +59,7 @@ def section(study: Study) -> Section | None:
     return Section(
         title="Forecast",
         said=(found.sentence,),
+        answer=found.sentence if found.predictions and found.honest else "",
         warnings=tuple(f"forecast: {fault}" for fault in found.faults),
         blocks=tuple(blocks),
     )

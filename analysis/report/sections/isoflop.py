@@ -10,6 +10,7 @@ from core.numbers import number, short_count, span
 
 ORDER = 90
 OF_EQUAL_SETTINGS = True
+ANSWERS = ("isoflop",)
 RESULT = File("isoflop.json")
 ISOFLOP = Picture(
     "isoflop", "Loss against size at equal compute, with the valleys, and the best size they give."
@@ -28,6 +29,7 @@ def section(study: Study) -> Section:
     return Section(
         title="isoFLOP valleys",
         said=(_sentence(study),),
+        answer=_sentence(study) if study.isoflop is not None else "",
         warnings=() if found is None else tuple(f"isoFLOP: {warning}" for warning in found.warnings),
         blocks=(
             _valleys(study),

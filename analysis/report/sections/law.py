@@ -6,23 +6,25 @@ import numpy as np
 
 from analysis.figures.parameters import sensitivity_figure
 from analysis.figures.residuals import residual_figure
+from analysis.fit.back_test import near
 from analysis.fit.fit import Fit
 from analysis.fit.identified import WORDS, said, said_interval
-from analysis.fit.selection import RankedLaw, compare_laws, sensitivity
-from analysis.laws import compared_laws
+from analysis.fit.selection import RankedLaw, sensitivity
+from analysis.fit.supported import CLEARLY
 from analysis.report.section import Block, File, Paragraph, Picture, Rows, Section
-from analysis.report.study import LAW, Study, attempt, near
+from analysis.report.study import LAW, Study
 from core.numbers import number, percent, span
 
 ORDER = 60
 OF_EQUAL_SETTINGS = True
+ANSWERS = ("quickstart", "planned")
 RESULT = File("fit.json")
 RESIDUALS = Picture("residuals", "Residuals of the fitted law against parameters and against training tokens.")
 SENSITIVITY = Picture(
     "sensitivity", "Each parameter under other choices of the analyst, beside the interval of the reported fit."
 )
 
-CLEARLY = 10.0  # Burnham and Anderson 2002, section 2.6: no support for a model this far in AIC
+MANY_ERRORS = 100.0  # a parameter that a choice moves further is not held by the runs at all
 REPORTED = "huber 0.001 on log"
 CHOICE_WORDS = {
     "N = params_total": "N = all parameters",
@@ -34,21 +36,22 @@ Choices = Sequence[tuple[str, Mapping[str, float]]]  # (label, parameters), the 
 
 def section(study: Study) -> Section:
     """The fit, or why there is none."""
-    title, fit = "The law", study.fit
+    title, fit = "The law", study.headline
     if fit is None:
         why = f"No law is fitted: {study.why_no_fit}."
         return Section(title, (Paragraph(why),), said=(why,))
     columns = study.comparable
-    choices = _choices(fit, columns, study.seed)
-    rivals, _ = attempt(compare_laws, compared_laws(columns), columns, robust="l2", seed=study.seed)
+    choices = _choices(fit, columns, study)
+    rivals = study.rivals
     residual = np.log(columns["loss"] / fit.predict(columns))
     return Section(
         title=title,
-        said=(_how_loss_falls(fit),),
+        said=(_how_loss_falls(fit, rivals),),
+        answer=_answer(fit),
         warnings=(
             *(f"fit: {warning}" for warning in fit.warnings),
             *_sensitive(fit, choices),
-            *_beaten(rivals or ()),
+            *(_beaten(rivals) if fit.law.name == LAW else ()),
         ),
         blocks=(
             Paragraph(f"{_how_it_was_fitted(fit)} {WORDS[0].upper()}{WORDS[1:]}."),
@@ -60,7 +63,7 @@ def section(study: Study) -> Section:
                     for label, values in choices
                 ],
             ),
-            *_compared(rivals or ()),
+            *_compared(rivals, fit),
             RESIDUALS.by(
                 lambda: residual_figure(columns["params"], columns["tokens"], residual, float(residual.std()))
             ),
@@ -72,9 +75,9 @@ def section(study: Study) -> Section:
     )
 
 
-def _choices(fit: Fit, columns: Mapping[str, np.ndarray], seed: int) -> Choices:
+def _choices(fit: Fit, columns: Mapping[str, np.ndarray], study: Study) -> Choices:
     """The same fit with one choice of the analyst changed at a time."""
-    tried = sensitivity(LAW, columns, seed=seed, starts=near(fit))
+    tried = sensitivity(fit.law, columns, seed=study.seed, starts=near(fit), cluster=study.clusters)
     # The reported fit comes a second time under its own objective's name.
     others = [
         (CHOICE_WORDS.get(label, label), other.parameters)
@@ -84,7 +87,7 @@ def _choices(fit: Fit, columns: Mapping[str, np.ndarray], seed: int) -> Choices:
     return [(f"{REPORTED} (reported)", fit.parameters), *others]
 
 
-def _how_loss_falls(fit: Fit) -> str:
+def _how_loss_falls(fit: Fit, rivals: Sequence[RankedLaw]) -> str:
     p, i = fit.parameters, fit.intervals
     if not fit.known:
         alpha, beta, floor = (
@@ -95,22 +98,47 @@ def _how_loss_falls(fit: Fit) -> str:
             f"floor E {floor}; in brackets {fit.level:.0%} intervals. No best size and no forecast follows from it. "
             "More sizes, more data sizes, a wider range or more seeds would narrow the intervals."
         )
+    within = (
+        f"A run lands within {percent(2 * fit.residual_sd)} of this law (two residual standard deviations)."
+    )
+    if fit.law.name != LAW:
+        usual = next(one for one in rivals if one.fit.law.name == LAW)
+        values = ", ".join(f"{name} {number(p[name])} ({span(i[name])})" for name in fit.law.names)
+        return (
+            f"These runs support the law {fit.law.name}, {fit.law.text}, and not {LAW}, whose AICc is higher by "
+            f"{usual.delta_aicc:.0f}: {values}; in brackets {fit.level:.0%} intervals. {within}"
+        )
     return (
         f"Loss falls as N^-{number(p['alpha'])} in parameters ({fit.level:.0%} interval of the exponent "
         f"{span(i['alpha'])}) and as D^-{number(p['beta'])} in training tokens ({span(i['beta'])}), towards a floor "
-        f"of {number(p['E'])} nats per token ({span(i['E'])}). A run lands within "
-        f"{percent(2 * fit.residual_sd)} of this law (two residual standard deviations)."
+        f"of {number(p['E'])} nats per token ({span(i['E'])}). {within}"
+    )
+
+
+def _answer(fit: Fit) -> str:
+    """Whether one law describes the runs, how well, and what of it is not known, with the reason."""
+    head = f"One law of size and data describes these {fit.n} runs to {percent(fit.residual_sd)}"
+    if not fit.known:
+        return f"{head}, but they do not identify all of it ({fit.why_unknown})."
+    p, i = fit.parameters, fit.intervals
+    return (
+        f"{head}: loss falls as N^-{number(p['alpha'])} ({span(i['alpha'])}) and D^-{number(p['beta'])} "
+        f"({span(i['beta'])}), towards {number(p['E'])} nats per token ({span(i['E'])})."
     )
 
 
 def _how_it_was_fitted(fit: Fit) -> str:
     how = "pair bootstrap" if fit.draws_kind == "bootstrap" else "asymptotic, profile likelihood"
     return (
-        f"L(N, D) = E + A / N^alpha + B / D^beta ({fit.law.source}), {fit.objective.robust} on {fit.objective.space} "
+        f"{_formula(fit)} ({fit.law.source}), {fit.objective.robust} on {fit.objective.space} "
         f"loss with delta {fit.objective.delta:g}, {fit.n} runs, objective {fit.value:.6g}. N counts parameters "
         f"without the embedding table and with the head. Intervals: {fit.level:.0%}, {how}. "
         f"{fit.starts.get('reached_best', '?')} of {fit.starts.get('tried', '?')} starts reached the best objective."
     )
+
+
+def _formula(fit: Fit) -> str:
+    return "L(N, D) = E + A / N^alpha + B / D^beta" if fit.law.name == LAW else fit.law.text
 
 
 def _parameters(fit: Fit, choices: Choices) -> Rows:
@@ -136,7 +164,7 @@ def _exponents(fit: Fit) -> str:
     return ", ".join(f"{name} {said(fit.law, name, fit.parameters[name])}" for name in named)
 
 
-def _compared(rivals: Sequence[RankedLaw]) -> Sequence[Block]:
+def _compared(rivals: Sequence[RankedLaw], fit: Fit) -> Sequence[Block]:
     if not rivals:
         return ()
     table = Rows.of(
@@ -151,7 +179,24 @@ def _compared(rivals: Sequence[RankedLaw]) -> Sequence[Block]:
             "exponents": lambda one: _exponents(one.fit),
         },
     )
-    return Paragraph("Laws compared by least squares on log loss; lower AICc is better."), table
+    why = f"The law above is {fit.law.name}: {_why(rivals, fit)}."
+    return Paragraph(f"Laws compared by least squares on log loss; lower AICc is better. {why}"), table
+
+
+def _why(rivals: Sequence[RankedLaw], fit: Fit) -> str:
+    """Why this law stands on top."""
+    best, name = rivals[0], fit.law.name
+    if name != LAW:
+        return f"its AICc is lower by more than {CLEARLY:.0f}, and it predicts the largest runs no worse"
+    if best.fit.law.name != name:
+        return (
+            f"{best.fit.law.name} has the lower AICc, but not clearly (by more than {CLEARLY:.0f}), or it is not "
+            "identified, or it predicts the largest runs worse"
+        )
+    others = [one.delta_aicc for one in rivals[1:] if np.isfinite(one.delta_aicc)]
+    if others and min(others) > CLEARLY:
+        return "the runs clearly prefer it"
+    return "the usual law, since the runs do not clearly prefer another"
 
 
 def _beaten(rivals: Sequence[RankedLaw]) -> list[str]:
@@ -168,13 +213,19 @@ def _beaten(rivals: Sequence[RankedLaw]) -> list[str]:
     ]
 
 
+def _moved_by(errors: float) -> str:
+    """In standard errors as far as that says anything: beyond, the parameter runs away."""
+    return f"by {errors:.2g} standard errors" if errors < MANY_ERRORS else "without bound"
+
+
 def _sensitive(fit: Fit, choices: Choices) -> list[str]:
     """Parameters that a choice of the analyst moves by more than their standard error."""
     moved = []
     for name, error in fit.standard_errors.items():
         values = [(abs(values[name] - fit.parameters[name]), label) for label, values in choices[1:]]
         if values and np.isfinite(error) and max(values)[0] > error > 0:
-            moved.append(f"{name} by {max(values)[0] / error:.2g} standard errors ({max(values)[1]})")
+            away, label = max(values)
+            moved.append(f"{name} {_moved_by(away / error)} ({label})")
     if not moved:
         return []
     return [f"a choice of the analyst moves {'; '.join(moved)}: the standard error alone understates the doubt"]

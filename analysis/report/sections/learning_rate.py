@@ -9,6 +9,7 @@ from analysis.report.study import Study
 from core.numbers import short_count
 
 ORDER = 120
+ANSWERS = ("lr_transfer", "learning_rate", "tune")
 RESULT = File("learning_rate.json")
 PICTURE = Picture("learning_rate", "Final loss against peak learning rate, one line a width.")
 
@@ -25,6 +26,7 @@ def section(study: Study) -> Section | None:
     return Section(
         title="Learning rate",
         said=tuple(sentences(groups)),
+        answer=" ".join(sentences(groups)),
         blocks=(
             Paragraph(words),
             *(_rows(members) for members in families(groups).values()),

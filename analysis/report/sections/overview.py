@@ -26,6 +26,12 @@ def section(study: Study) -> Section:
 
 
 def _what_ran(study: Study) -> str:
+    if study.of_table:
+        columns = {name: values.tolist() for name, values in study.columns.items()}
+        return (
+            f"{study.rows} rows of a table: {_range(columns['params'])} parameters, {_range(columns['tokens'])} "
+            f"training tokens, up to {max(columns['flops']):.3g} FLOPs a run."
+        )
     usable, trunks = study.sweep.usable, len(study.sweep.trunks)
     total = len(study.sweep.runs) - trunks
     if not usable:
@@ -43,6 +49,8 @@ def _what_ran(study: Study) -> str:
 
 def _how_often_read(study: Study) -> list[str]:
     """Epochs of the usable runs."""
+    if study.of_table:
+        return []
     readings = [run.reading for run in study.sweep.usable if run.reading is not None]
     if not readings or len(readings) < len(study.sweep.usable):
         return []

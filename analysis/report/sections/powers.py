@@ -18,6 +18,7 @@ from core.numbers import number, percent, short_count, span
 
 ORDER = 110
 OF_EQUAL_SETTINGS = True
+ANSWERS = ("kaplan",)
 RESULT = File("powers.json")
 PICTURE = Picture(
     "powers",
@@ -85,6 +86,7 @@ def section(study: Study) -> Section | None:
     return Section(
         title="Power laws in one variable",
         said=(_sentence(found),),
+        answer=_sentence(found),
         blocks=(
             Paragraph(
                 "L = A / x^alpha by least squares on log loss, and with a floor E where there are 5 points or more "

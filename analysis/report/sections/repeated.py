@@ -17,6 +17,7 @@ from core.numbers import finite, number, percent, short_count, span
 
 ORDER = 30
 OF_EQUAL_SETTINGS = True
+ANSWERS = ("data_constrained",)
 RESULT = File("repeated.json")
 PICTURE = Picture(
     "repeated",
@@ -57,6 +58,7 @@ def section(study: Study) -> Section | None:
     return Section(
         title="Repeated data",
         said=(_sentence(cells), *([] if fit is None else [_law_sentence(fit)])),
+        answer=_sentence(cells),
         blocks=(
             Paragraph(
                 "Loss of runs that repeat a limited text, and how far it lies above the loss of the same model on as "

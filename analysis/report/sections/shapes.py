@@ -14,6 +14,7 @@ from analysis.report.study import Study
 from core.numbers import percent, short_count
 
 ORDER = 40
+ANSWERS = ("depth_width",)
 RESULT = File("shapes.json")
 PICTURE = Picture(
     "shapes", "Loss above that of the best shape of the same size and tokens, against width over depth."
@@ -47,6 +48,7 @@ def section(study: Study) -> Section | None:
     return Section(
         title="Depth against width",
         said=tuple(_sentence(group) for group in _longest(groups)),
+        answer=_sentence(_longest(groups)[-1]),
         blocks=(
             Paragraph(
                 f"Shapes whose parameters agree within {SAME_SIZE - 1:.0%}, each group on the same number of tokens. "

@@ -15,6 +15,7 @@ from core.numbers import percent, short_count
 from core.records import BITS_PER_BYTE
 
 ORDER = 20
+ANSWERS = ("tokenizer",)
 RESULT = File("tokenizers.json")
 PICTURE = Picture(
     "tokenizers",
@@ -60,6 +61,7 @@ def section(study: Study) -> Section | None:
     return Section(
         title="Tokenizers at equal compute",
         said=(_sentence(runs, budgets[-1]),) if budgets else (),
+        answer=_sentence(runs, budgets[-1]) if budgets else "",
         blocks=(
             Paragraph(
                 "Held-out bits per byte, the lower the better: nats per token are not comparable. FLOPs are those of "

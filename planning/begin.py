@@ -1,6 +1,6 @@
-"""What is written beside a sweep's runs before the first of them: what was asked for, and what it is to teach.
+"""Before the first run of a sweep: what was asked for and what it is to teach are written beside its runs.
 
-The report says what came.
+The report says what came. With --dry-run both are shown and nothing is written.
 """
 
 from core.errors import BadInput
@@ -8,7 +8,16 @@ from core.files import write_json
 from core.rundir import SweepDirectory
 from experiments.command import AskedSweep
 from launchers.asked import put_down
+from launchers.local.command import RunFlags
 from planning.flags import PlanFlags
+
+
+def show_as_run(study: AskedSweep, flags: RunFlags) -> int:
+    """The plan of what `run` would train with these flags; returns the exit status."""
+    from planning.plan import show  # NumPy
+
+    alike = ("workers", "cores_per_worker", "pack", "mesh", "budget_flops")
+    return show(study, PlanFlags(**{name: getattr(flags, name) for name in alike}))
 
 
 def write_down(study: AskedSweep) -> None:
