@@ -4,7 +4,6 @@ python launch.py plan quickstart            what it would train, cost and teach
 python launch.py plan --budget 1e18 --target 1e21       the grid to forecast it
 python launch.py plan runs/quickstart --next 5 --target 1e15   what to add next
 python launch.py run quickstart      trains it here; again = resume, skip done
-python launch.py run quickstart --help          its claim, cost and arguments
 python launch.py run quickstart --set model.width=96    any field of every run
 python launch.py submit quickstart --backend slurm        the same on a cluster
 python launch.py status              every sweep and the command that resumes it
@@ -72,15 +71,9 @@ def submit(arguments: Sequence[str]) -> int:
 
 def bench(arguments: Sequence[str]) -> int:
     """Measure training speed here: of an experiment's shapes, or beside PyTorch."""
-    if not arguments or arguments[0].startswith("-"):
-        from bench import speed
+    from bench.command import main as measure
 
-        return speed.main(list(arguments))
-    from experiments.command import choose
-    from planning.bench import BenchFlags, measure_and_keep
-
-    study, flags = choose("bench", arguments, BenchFlags, cli.about(bench, __doc__))
-    return measure_and_keep(study.name, study.specs, study.cache, flags)
+    return measure(arguments, cli.about(bench, __doc__))
 
 
 def backfill(arguments: Sequence[str]) -> int:

@@ -25,7 +25,7 @@ from data.tokenizers import MOST_BYTES, ByteTokenizer, Tokenizer
 from data.tokenizers import load as load_tokenizer
 from model.config import ModelConfig
 from model.decode.controls import Controls
-from model.decode.generate import Generated, Request, before_stop, generate, stop_texts
+from model.decode.generate import Generated, Prompt, before_stop, generate, stop_texts
 from model.kernels.device import products_as
 from model.transformer import Transformer
 from training.checkpoint import Checkpoints
@@ -127,7 +127,7 @@ class Trained:
         if unknown := sorted(set(controls) - known):
             raise BadInput(f"{unknown[0]}: no such control; there are {', '.join(sorted(known))}")
         asked = [prompts] if isinstance(prompts, str) else list(prompts)
-        requests = [Request(ids, number) for ids in map(self.tokens, asked) for number in range(samples)]
+        requests = [Prompt(ids, number) for ids in map(self.tokens, asked) for number in range(samples)]
         with jax.set_mesh(self.mesh):
             written = generate(
                 self.config,

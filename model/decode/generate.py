@@ -50,17 +50,17 @@ class Generated:
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
-    """One row: a prompt in tokens, and which of its samples it is."""
+class Prompt:
+    """One row: the tokens that a text goes on from, and which of its samples it is."""
 
-    prompt: np.ndarray
+    tokens: np.ndarray
     sample: int = 0
 
 
 def generate(
     config: ModelConfig,
     params: Parameters,
-    requests: Sequence[Request],
+    requests: Sequence[Prompt],
     controls: Controls,
     *,
     most_tokens: int,
@@ -82,7 +82,7 @@ def generate(
       batch: rows computed at once; else by memory.
     """
     kept.check(config.architecture)
-    longest = max((len(one.prompt) for one in requests), default=1)
+    longest = max((len(one.tokens) for one in requests), default=1)
     width = _padded(longest)
     capacity = width + -(-most_tokens // STEPS) * STEPS
     rows = batch or max(1, min(ROWS, MOST_BYTES // cache_bytes(config, 1, capacity)))
@@ -101,16 +101,16 @@ def _padded(length: int) -> int:
 
 
 def _batch(
-    config: ModelConfig, params: Parameters, requests: list[Request], controls: Controls, rows: int, width: int,
+    config: ModelConfig, params: Parameters, requests: list[Prompt], controls: Controls, rows: int, width: int,
     capacity: int, most_tokens: int, seed: int, end: int | None, known: int | None, stops: Stops,
 ) -> list[Generated]:  # fmt: skip
     asked = len(requests)
     requests = requests + [requests[0]] * (rows - asked)
-    lengths_B = np.array([len(one.prompt) for one in requests], np.int32)
+    lengths_B = np.array([len(one.tokens) for one in requests], np.int32)
     prompts_BP = np.zeros((rows, width), np.int32)
     for row, one in enumerate(requests):
-        prompts_BP[row, : len(one.prompt)] = one.prompt
-    words = np.array([zlib.crc32(np.asarray(one.prompt, "<i4").tobytes()) for one in requests], np.uint32)
+        prompts_BP[row, : len(one.tokens)] = one.tokens
+    words = np.array([zlib.crc32(np.asarray(one.tokens, "<i4").tobytes()) for one in requests], np.uint32)
     samples = np.array([one.sample for one in requests], np.uint32)
     used, values = controls.used, controls.values
     if known is not None and known < config.vocabulary:

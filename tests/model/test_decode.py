@@ -19,7 +19,7 @@ from model.config import ModelConfig
 from model.decode import cache as kept
 from model.decode import generate as generation
 from model.decode.controls import Controls
-from model.decode.generate import Request, before_stop, generate, stop_texts
+from model.decode.generate import Prompt, before_stop, generate, stop_texts
 from model.decode.size import cache_bytes
 from model.initialize import init
 from model.transformer import Transformer
@@ -88,9 +88,9 @@ PROGRAM = """
 import json, jax, numpy as np
 from model import sharding
 from model.decode.controls import Controls
-from model.decode.generate import Request, generate
+from model.decode.generate import Prompt, generate
 from tests.model.test_decode import NETWORKS, perturbed
-prompts = [Request(np.array(ids, np.int32)) for ids in ([1, 2, 3], [4], [5, 6, 7, 8, 9])]
+prompts = [Prompt(np.array(ids, np.int32)) for ids in ([1, 2, 3], [4], [5, 6, 7, 8, 9])]
 answer = {}
 for name in ("grouped", "mup"):
     config, params = NETWORKS[name], perturbed(NETWORKS[name])
@@ -133,7 +133,7 @@ def texts(found):
 )
 def test_a_text_does_not_depend_on_its_batch(controls):
     params = perturbed(SMALL)
-    requests = [Request(prompt, sample) for prompt in PROMPTS for sample in range(2)]
+    requests = [Prompt(prompt, sample) for prompt in PROMPTS for sample in range(2)]
     ask = {"most_tokens": 20, "seed": 5}
     together = texts(generate(SMALL, params, requests, controls, **ask, batch=16))
     by_one = [texts(generate(SMALL, params, [one], controls, **ask, batch=1))[0] for one in requests]
@@ -149,7 +149,7 @@ def test_a_text_does_not_depend_on_its_batch(controls):
 
 def test_greedy_text_is_the_argmax_of_the_forward_pass_and_logprobs_are_its_own():
     params = perturbed(SMALL)
-    found = generate(SMALL, params, [Request(one) for one in PROMPTS], Controls(temperature=0), most_tokens=18)
+    found = generate(SMALL, params, [Prompt(one) for one in PROMPTS], Controls(temperature=0), most_tokens=18)
     for prompt, one in zip(PROMPTS, found, strict=True):
         whole = np.concatenate([prompt, one.tokens])
         logits = Transformer(SMALL, params)(jnp.asarray(whole[None, :-1]))[0, len(prompt) - 1 :]
@@ -161,7 +161,7 @@ def test_greedy_text_is_the_argmax_of_the_forward_pass_and_logprobs_are_its_own(
 
 def test_an_end_token_and_a_stop_text_end_a_text():
     params = perturbed(SMALL)
-    request, ask = Request(PROMPTS[1]), {"most_tokens": 40, "seed": 1}
+    request, ask = Prompt(PROMPTS[1]), {"most_tokens": 40, "seed": 1}
     (free,) = generate(SMALL, params, [request], Controls(), **ask)
     end = int(free.tokens[10])
     first = free.tokens.tolist().index(end)
@@ -182,7 +182,7 @@ def test_an_end_token_and_a_stop_text_end_a_text():
 
 
 def test_rows_of_the_table_that_stand_for_no_token_are_never_drawn():
-    params, requests = perturbed(SMALL), [Request(one) for one in PROMPTS]
+    params, requests = perturbed(SMALL), [Prompt(one) for one in PROMPTS]
     for controls in (Controls(), Controls(temperature=0)):
         drawn = texts(generate(SMALL, params, requests, controls, most_tokens=20, known=9))
         assert max(map(max, drawn)) <= 8
@@ -234,7 +234,7 @@ def bigram(monkeypatch):
     ],
 )
 def test_penalties_are_what_a_hand_computes(bigram, settings, expected):
-    (found,) = bigram([Request(np.array([1, 1], np.int32))], Controls(temperature=0, **settings), most_tokens=4)
+    (found,) = bigram([Prompt(np.array([1, 1], np.int32))], Controls(temperature=0, **settings), most_tokens=4)
     assert found.tokens.tolist() == expected
 
 
