@@ -77,8 +77,8 @@ def refused(capsys, arguments: list[str]) -> str:
         (["status", "--runs", "no-such-runs"], ["no-such-runs", "no such folder of sweeps"]),
         (["status", "runs/no-such-sweep"], ["runs/no-such-sweep"]),
         (["status", "tests/stored/runs/stroed"], ["stroed", "did you mean tests/stored/runs/stored?"]),
-        (["run", "quickstart", "--budget-flops", "1e6"], ["--budget-flops=1e+06", "1.993e+13"]),
-        (["submit", "quickstart", "--budget-flops", "1e6"], ["--budget-flops=1e+06", "1.993e+13"]),
+        (["run", "quickstart", "--budget-flops", "1e6"], ["--budget-flops=1e+06", "1.366e+13"]),
+        (["submit", "quickstart", "--budget-flops", "1e6"], ["--budget-flops=1e+06", "8.521e+12"]),
         (["bench", "--no-such-flag"], ["--no-such-flag"]),
     ],
 )
@@ -175,8 +175,8 @@ def test_a_missing_run_directory_is_refused(tmp_path):
 def test_plan_prints_every_run_and_trains_nothing(capsys, tmp_path):
     assert launch.main(["plan", "quickstart", "--runs", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert len(re.findall(r"^\d+x\d+ ", text, re.MULTILINE)) == 5
-    assert "30 to train" in text
+    assert len(re.findall(r"^\d+x\d+ ", text, re.MULTILINE)) == 6
+    assert "31 to train" in text
     assert "FLOPs" in text
     assert not list(tmp_path.iterdir())
     assert launch.main(["run", "quickstart", "--dry-run", "--runs", str(tmp_path)]) == 0

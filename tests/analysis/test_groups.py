@@ -16,7 +16,7 @@ from analysis.report.command import write_report
 from analysis.task_table import task_table
 from core.codec import to_json
 from data.config import DataConfig
-from experiments import quickstart, registry
+from experiments import registry
 from experiments.command import settings
 from experiments.grids import distinct_models, over_tokens
 from experiments.scaling import ScalingRule
@@ -27,11 +27,16 @@ from tests.support.trained_by_law import write_runs
 from training.spec import OptimConfig, RunSpec
 
 TOKENS = (65_536, 131_072, 262_144)
+SHAPES = ((16, 2), (32, 2), (48, 2), (48, 4), (64, 4))
 SIZES = (1e4, 2e4, 4e4, 9e4, 2e5)
 
 
 def grid(sizes=4, tokens=TOKENS, trunk=False):
-    return quickstart.sweep(sizes=sizes, tokens=tokens, trunk=trunk)
+    rule = ScalingRule(data=DataConfig(validation_tokens=65_536))
+    models = [rule.shape(width, depth) for width, depth in SHAPES[:sizes]]
+    if trunk:
+        return Sweep(run for model in models for run in rule.trunk_and_branches(0, tokens, 0, model))
+    return Sweep(run for model in models for run in over_tokens(rule, model, tokens, 0, trunk=False))
 
 
 def found(folder, *sweeps):
@@ -41,7 +46,7 @@ def found(folder, *sweeps):
 
 
 # How many groups an experiment's runs make by themselves: one, unless it is about a setting.
-ABOUT_A_SETTING = {"learning_rate": 5, "lr_transfer": 12, "tune": 6, "tokenizer": 5, "depth_width": 4}
+ABOUT_A_SETTING = {"learning_rate": 5, "lr_transfer": 12, "tune": 6, "tokenizer": 5, "depth_width": 4, "mixtures": 4, "optimizers": 20}
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -61,9 +61,9 @@ def test_names_are_safe_short_and_different(tmp_path):
 
 def test_a_sweep_that_began_in_the_experiments_folder_goes_on_there(tmp_path, capsys):
     """Before it had one of its own it was trained there."""
-    words = ["quickstart", "--sizes", "1", "--runs", str(tmp_path), "--set", "model.width=24"]
+    words = ["quickstart", "--sizes", "1", "--runs", str(tmp_path), "--set", "model.width=48"]
     study, _ = choose("plan", words, PlanFlags, "")
-    assert study.directory.name == "quickstart-width-24"
+    assert study.directory.name == "quickstart-width-48"
     write_spec(tmp_path / "quickstart" / study.specs[0].run_id, study.specs[0])
     study, _ = choose("plan", words, PlanFlags, "")
     assert study.directory.name == "quickstart"
@@ -76,7 +76,7 @@ def test_runs_of_the_plain_experiment_draw_no_other_settings_into_its_folder(tmp
     study, _ = choose("plan", ["quickstart", "--sizes", "1", "--runs", str(tmp_path)], PlanFlags, "")
     for spec in study.specs:
         write_spec(tmp_path / "quickstart" / spec.run_id, spec)
-    assert directory_of(tmp_path, "--set", "model.width=24") == "quickstart-width-24"
+    assert directory_of(tmp_path, "--set", "model.width=48") == "quickstart-width-48"
 
 
 def test_what_is_asked_for_can_be_put_down(tmp_path):

@@ -24,10 +24,10 @@ from training import cost
 RULE = ScalingRule()
 
 
-def write_measurements(path, rate=10_000.0, widths=(16, 64)):
+def write_measurements(path, rate=10_000.0, widths=(16, 64), depth=2, head=16):
     rows = [
         Measurement(
-            device=throughput.device_here(), threads=1, workers=2, model=RULE.shape(width, 2), sequence_length=128,
+            device=throughput.device_here(), threads=1, workers=2, model=RULE.shape(width, depth, head), sequence_length=128,
             batch_tokens=1024, tokens_per_second=rate, compile_seconds=5.0, load_seconds=1.0, run_seconds=0.5,
             start_seconds=2.0,
         )
@@ -49,7 +49,7 @@ def test_a_plan_without_measurements_says_which_command_makes_them(capsys, tmp_p
 
 
 def test_every_number_of_a_plan(capsys, tmp_path):
-    write_measurements(tmp_path / "throughput.json")
+    write_measurements(tmp_path / "throughput.json", widths=(24, 64), depth=1, head=8)
     flags = ("--sizes", "2", "--tokens", "327680", "--no-trunk", "--workers", "1", "--price", "3.6")
     value = json.loads(plan(capsys, tmp_path, *flags, "--json"))
     small, large = value["runs"]
@@ -116,7 +116,7 @@ def test_what_a_sweep_would_teach(capsys, tmp_path):
         (["--device", "h10", "--mfu", "0.4"], ["--device=h10", "did you mean h100?", "v5p"]),
         (["--device", "h100", "--mfu", "40"], ["--mfu=40"]),
         (["--device", "h100", "--mfu", "0"], ["--mfu=0"]),
-        (["--budget-flops", "1e12"], ["--budget-flops=1e+12", "the 30 runs", "1.993e+13 FLOPs"]),
+        (["--budget-flops", "1e12"], ["--budget-flops=1e+12", "the 31 runs", "1.366e+13 FLOPs"]),
         (["--workers", "0"], ["--workers=0"]),
         (["--cores-per-worker", "0"], ["--cores-per-worker=0"]),
     ],
