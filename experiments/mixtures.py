@@ -7,7 +7,7 @@ Run     python launch.py run mixtures --widths 16 32
         python launch.py run mixtures --widths 48 --name mixtures_large
 Cost    about 6 minutes on 2 CPU cores
 Expect  a best share of code above 0.5 at every size, since code is what is judged, and below 1 if documentation helps.
-        Stated before any run
+        Stated before any run: docs/results/mixtures.md
 
 Every run is judged on the same held-out code, and on each domain apart (val/pysource:docs/loss and so on).
 """

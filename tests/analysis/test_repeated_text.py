@@ -37,14 +37,14 @@ def test_the_report_fits_the_fresh_rows_and_says_on_top_how_often_text_was_read(
     page, said = write_report(read_often, bootstrap=0)
     text = page.with_name("report.md").read_text()
     warnings = text[text.index("## Warnings") : text.index("## Curves")]
-    assert json.loads((page.parent / "fit.json").read_text())["n"] == 15
+    assert json.loads((page.parent / "fit.json").read_text())["n"] == 18
     epochs = TOKENS[-1] / ((SPLIT - 1) // 128 * 128)
     (sentence,) = [one for one in said if "read their training text more than once" in one]
     assert (
-        sentence.startswith("10 of 25 runs")
+        sentence.startswith("12 of 30 runs")
         and f"up to {epochs:.3g} epochs of 300k distinct tokens" in sentence
     )
-    assert "10 of 25 runs read their text more than once" in warnings and "leave them out" in warnings
+    assert "12 of 30 runs read their text more than once" in warnings and "leave them out" in warnings
     assert "## Repeated data" in text
 
 

@@ -34,7 +34,7 @@ def test_the_example_experiment_is_one_short_file_and_plans_what_it_says(checkou
 
 @pytest.mark.slow
 def test_the_example_trains_and_ends_in_a_figure(checkout):
-    done = run(f"python launch.py run heads --heads 1 4 --seeds 1 {SMALL}", checkout)
+    done = run(f"python launch.py run heads --heads 1 4 --seeds 1 --name heads {SMALL}", checkout)
     assert done.returncode == 0, done.stderr
     results = [json.loads(path.read_text()) for path in (checkout / "runs" / "heads").glob("*/result.json")]
     assert len(results) == 2

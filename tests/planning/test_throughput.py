@@ -35,7 +35,7 @@ def test_the_table_keeps_the_last_measurement_of_each_shape(tmp_path):
         SMALL: 2000.0, LARGE: 10.0,
     }  # fmt: skip
     stored = json.loads(path.read_text())["rows"][0]
-    assert stored["params"]["non_embedding_plus_head"] == 13_144  # the first size of quickstart
+    assert stored["params"]["non_embedding_plus_head"] == 10_896
     assert stored["peak_bytes"] == 5
 
 

@@ -18,7 +18,7 @@ THRESHOLDS = ("0.5", "0.75", "0.9")  # those of data/near_duplicates.py
 
 def section(study: Study) -> Section | None:
     """One row a threshold at which every run has a loss; None where none has."""
-    if study.table is None:
+    if study.table is None or study.of_table:
         return None
     named = {run.run: run for run in study.sweep.usable}
     runs = [named[str(name)] for name in study.table.columns["run"]]

@@ -121,6 +121,9 @@ def _answer(fit: Fit) -> str:
     if not fit.known:
         return f"{head}, but they do not identify all of it ({fit.why_unknown})."
     p, i = fit.parameters, fit.intervals
+    if fit.law.name != LAW:
+        known = ", ".join(f"{name} {number(p[name])} ({span(i[name])})" for name in fit.parameter_names)
+        return f"{head}: {fit.law.name}, with {known}."
     return (
         f"{head}: loss falls as N^-{number(p['alpha'])} ({span(i['alpha'])}) and D^-{number(p['beta'])} "
         f"({span(i['beta'])}), towards {number(p['E'])} nats per token ({span(i['E'])})."
