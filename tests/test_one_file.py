@@ -36,7 +36,7 @@ KINDS = (
     Kind(
         "experiments",
         "python launch.py run --help && python launch.py plan {name}",
-        ("{name}  ", "{name}: 2 shapes"),
+        ("{name}  ", "{name}: 4 runs of 2 shapes"),
     ),
     Kind("data/tasks", PLAN + "data.skills={name}@0.1", ("{name}@0.1",)),
     Kind(

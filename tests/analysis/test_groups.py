@@ -46,7 +46,15 @@ def found(folder, *sweeps):
 
 
 # How many groups an experiment's runs make by themselves: one, unless it is about a setting.
-ABOUT_A_SETTING = {"learning_rate": 5, "lr_transfer": 12, "tune": 6, "tokenizer": 5, "depth_width": 4, "mixtures": 4, "optimizers": 20}
+ABOUT_A_SETTING = {
+    "learning_rate": 5,
+    "lr_transfer": 12,
+    "tune": 6,
+    "tokenizer": 5,
+    "depth_width": 4,
+    "mixtures": 4,
+    "optimizers": 20,
+}
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -71,7 +71,7 @@ def test_the_table_fits_a_terminal_and_calls_an_extrapolation_one(capsys, tmp_pa
     write_measurements(tmp_path / "throughput.json", widths=(16, 32))
     text = plan(capsys, tmp_path, "--price", "2")
     lines = text.splitlines()
-    assert max(map(len, lines)) <= 80
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
     # One row a shape, with its runs, the range of their tokens and what they cost.
     rows = [line.split() for line in lines if re.match(r"\d+x\d ", line)]
     value = json.loads(plan(capsys, tmp_path, "--price", "2", "--json"))["shapes"]

@@ -63,7 +63,9 @@ def test_canonical_json_holds_every_field_sorted():
     tree = json.loads(canonical_json(spec))
     # These are at their defaults here: they stand in the name of a run only where they are set.
     assert list(tree) == sorted({field.name for field in dataclasses.fields(RunSpec)} - {"objective"})
-    assert list(tree["data"]) == sorted({field.name for field in dataclasses.fields(DataConfig)} - {"mixture", "near_duplicates"})
+    assert list(tree["data"]) == sorted(
+        {field.name for field in dataclasses.fields(DataConfig)} - {"mixture", "near_duplicates"}
+    )
 
 
 def test_fields_of_tasks_and_skills_name_a_run_only_where_they_are_set():
