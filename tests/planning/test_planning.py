@@ -28,8 +28,8 @@ def write_measurements(path, rate=10_000.0, widths=(16, 64), depth=2, head=16):
     rows = [
         Measurement(
             device=throughput.device_here(), threads=1, workers=2, model=RULE.shape(width, depth, head),
-            sequence_length=128, batch_tokens=1024, tokens_per_second=rate, compile_seconds=5.0, load_seconds=1.0, run_seconds=0.5,
-            start_seconds=2.0,
+            sequence_length=128, batch_tokens=1024, tokens_per_second=rate, compile_seconds=5.0,
+            load_seconds=1.0, run_seconds=0.5, start_seconds=2.0,
         )
         for width in widths
     ]  # fmt: skip
