@@ -11,14 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from core import rundir
 from core.epochs import CACHE_META
 from core.files import open_lock
 
 CACHE_FORMAT = 1  # raised when the same corpus and tokenizer would give other bytes on disk
 META = CACHE_META
-TOKENIZER = "tokenizer.json"
+TOKENIZER: Final = rundir.TOKENIZER  # of the same name as in a run
 
 _BLOCK = 4096
 _BLOCKS = 64
