@@ -9,7 +9,8 @@ from core import bounds
 from core.bounds import INT32, Allowed
 from core.errors import BadInput
 
-COMPUTE_DTYPES = ("float32", "bfloat16")
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+COMPUTE_DTYPES = tuple(ITEM_BYTES)
 CHOICES = {
     "activation": ("swiglu", "gelu"),
     "compute_dtype": COMPUTE_DTYPES,

@@ -4,14 +4,13 @@ import dataclasses
 import math
 from typing import Literal
 
-from model.config import ModelConfig
+from model.config import ITEM_BYTES, ModelConfig
 from model.kernels import choose
 from model.parameters import layout, leaves
 from training.spec import RunSpec
 
 FLOAT32_BYTES = 4
 MOMENTS = 2  # of an optimizer that does not say how many
-ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 
 Mesh = tuple[int, int, int]  # devices along data, fsdp, tensor
 ONE_DEVICE: Mesh = (1, 1, 1)

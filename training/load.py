@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from core import bounds
 from core.errors import BadInput
 from core.rundir import RunDirectory
 from data.cache import open_or_build
 from data.tokenizers import MOST_BYTES, ByteTokenizer, Tokenizer
 from data.tokenizers import load as load_tokenizer
 from model.config import ModelConfig
-from model.decode.controls import Controls
+from model.decode.controls import NAMES, Controls, MostTokens, Samples
 from model.decode.generate import Generated, Prompt, before_stop, generate, stop_texts
 from model.kernels.device import products_as
 from model.transformer import Transformer
@@ -34,9 +35,6 @@ from training.processes.mesh import choose_mesh
 from training.records import read_spec
 from training.spec import RunSpec
 from training.step import abstract_state
-
-MOST_TOKENS = 1_000_000
-MOST_SAMPLES = 100_000
 
 
 class NoCheckpoint(Exception):
@@ -99,10 +97,10 @@ class Trained:
         self,
         prompts: str | Sequence[str],
         *,
-        max_tokens: int = 128,
+        max_tokens: MostTokens = 128,
         stop: Sequence[str] = (),
         seed: int = 0,
-        samples: int = 1,
+        samples: Samples = 1,
         batch: int | None = None,
         **controls: Any,
     ) -> list[Sample]:
@@ -119,13 +117,12 @@ class Trained:
         Raises:
           BadInput: a control out of its range, or more text than positions can be counted.
         """
-        _in_range("max_tokens", max_tokens, MOST_TOKENS)
-        _in_range("samples", samples, MOST_SAMPLES)
+        for name, value in (("max_tokens", max_tokens), ("samples", samples)):
+            bounds.refuse(name, value, bounds.ranges(type(self).sample)[name])
         if "" in stop:
             raise BadInput("stop='': a stop text must have a character")
-        known = {field.name for field in dataclasses.fields(Controls)}
-        if unknown := sorted(set(controls) - known):
-            raise BadInput(f"{unknown[0]}: no such control; there are {', '.join(sorted(known))}")
+        if unknown := sorted(set(controls) - set(NAMES)):
+            raise BadInput(f"{unknown[0]}: no such control; there are {', '.join(sorted(NAMES))}")
         asked = [prompts] if isinstance(prompts, str) else list(prompts)
         requests = [Prompt(ids, number) for ids in map(self.tokens, asked) for number in range(samples)]
         with jax.set_mesh(self.mesh):
@@ -152,11 +149,6 @@ class Trained:
 def _logits(config: ModelConfig, params: Params, tokens_BT: jax.Array) -> jax.Array:
     with products_as(config):
         return Transformer(config, params)(tokens_BT)
-
-
-def _in_range(name: str, value: int, most: int) -> None:
-    if not 1 <= value <= most:
-        raise BadInput(f"{name}={value}: must be between 1 and {most}")
 
 
 def load(run: str | os.PathLike, *, tokens: int | None = None, cache: str | os.PathLike = "cache") -> Trained:

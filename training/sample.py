@@ -5,13 +5,26 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional
 
 from core.bounds import INT32, Allowed
 from core.cli import parse
 from core.errors import EXIT_COMPLETE
+from model.decode.controls import (
+    NAMES,
+    Controls,
+    Counted,
+    MinP,
+    MostTokens,
+    Penalty,
+    Repetition,
+    Samples,
+    Temperature,
+    TopK,
+    TopP,
+)  # fmt: skip
 from training.processes.start import configure_jax
 
 if TYPE_CHECKING:
@@ -34,29 +47,29 @@ class Arguments:
     """runs/<sweep>/<run>"""
     prompt: tuple[str, ...] = ("",)
     """what the model goes on from; several are written on together"""
-    max_tokens: Annotated[int, Allowed(1, 1_000_000)] = 128
+    max_tokens: MostTokens = 128
     """of each text"""
-    temperature: Annotated[float, Allowed(1e-4, 1e4, zero="the likeliest token")] = 1.0
+    temperature: Temperature = Controls.temperature
     """above 1 more even, below 1 more certain"""
-    top_k: Annotated[int, Allowed(1, INT32, zero="all tokens")] = 0
+    top_k: TopK = Controls.top_k
     """draw among the k likeliest"""
-    top_p: Annotated[float, Allowed(1e-9, 1)] = 1.0
+    top_p: TopP = Controls.top_p
     """among the fewest that hold this probability"""
-    min_p: Annotated[float, Allowed(0, 1)] = 0.0
+    min_p: MinP = Controls.min_p
     """among those at least this share as likely as the likeliest"""
     stop: tuple[str, ...] = ()
     """texts that end the answer and are left out"""
-    frequency_penalty: Annotated[float, Allowed(-1000, 1000)] = 0.0
+    frequency_penalty: Penalty = Controls.frequency_penalty
     """taken off a token's score each time it was there"""
-    presence_penalty: Annotated[float, Allowed(-1000, 1000)] = 0.0
+    presence_penalty: Penalty = Controls.presence_penalty
     """taken off a token's score once it was there"""
-    repetition_penalty: Annotated[float, Allowed(1e-3, 1e3)] = 1.0
+    repetition_penalty: Repetition = Controls.repetition_penalty
     """divides scores of tokens of prompt and answer; 1 is none"""
-    penalty_counts: Literal["generated", "all"] = "generated"
+    penalty_counts: Counted = Controls.penalty_counts
     """where frequency and presence are counted: what was generated (as OpenAI and vLLM), or the prompt too"""
     seed: Annotated[int, Allowed(0, INT32)] = 0
     """the same gives the same text"""
-    samples: Annotated[int, Allowed(1, 100_000)] = 1
+    samples: Samples = 1
     """texts of each prompt"""
     tokens: Annotated[int, Allowed(0, 1 << 62)] | None = None
     """of the checkpoint; else the last"""
@@ -76,10 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from training.load import load  # here: JAX loads slowly, and a bad flag is refused before
 
     model = load(options.run, tokens=options.tokens, cache=options.cache)
-    names = (
-        "max_tokens", "stop", "seed", "samples", "temperature", "top_k", "top_p", "min_p", "frequency_penalty",
-        "presence_penalty", "repetition_penalty", "penalty_counts",
-    )  # fmt: skip
+    names = ("max_tokens", "stop", "seed", "samples", *NAMES)
     written = model.sample(options.prompt, **{name: getattr(options, name) for name in names})
     longest = max(len(model.tokens(prompt)) for prompt in options.prompt) + options.max_tokens
     if longest > model.spec.data.sequence_length:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from analysis.logs.groups import DEFAULTS, SettingsGroup, flat, groups_of, sente
 from analysis.logs.load import SweepLogs
 from analysis.logs.load_run import DEFAULT_FLOPS, Run, at, number
 from core.errors import BadInput
-from core.sweep_file import known_sweep_file
 
 TUNED = ("optim.learning_rate",)
 
@@ -80,7 +78,7 @@ def sides_of_sweep(sweep: SweepLogs, reading: SweepReading, by: str = "") -> lis
 def in_order(sweep: SweepLogs, key: str, values: Mapping[str, object]) -> list[str]:
     """Values of a setting as the sweep lists its runs; else numbers ascending, and words as they sort."""
     by_run = {run.run: setting_of(run, key) for run in sweep.runs}
-    listed = list(dict.fromkeys(by_run[name] for name in listed_runs(sweep.path) if name in by_run))
+    listed = list(dict.fromkeys(by_run[name] for name in sweep.listed if name in by_run))
     rest = sorted((value for value in values if value not in listed), key=lambda value: (_number(value), value))
     return [value for value in listed if value in values] + rest
 
@@ -90,18 +88,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return float("inf")
-
-
-def listed_runs(path: Path) -> list[str]:
-    """Names of the runs that a sweep is to have, where its own file says."""
-    record, _ = known_sweep_file(path)
-    return [] if record is None else record["runs"]
-
-
-def question_of(path: Path) -> str:
-    """The setting that a sweep is about, by dotted key; "" where its own file does not say."""
-    record, _ = known_sweep_file(path)
-    return "" if record is None else record.get("question", "")
 
 
 def _chosen(sweep: SweepLogs, where: Mapping[str, str]) -> list[Run]:
@@ -192,11 +178,9 @@ def _luck(run: Run) -> str:
 
 
 def _missing(sweep: SweepLogs) -> list[str]:
-    there = {run.run for run in sweep.runs}
-    absent = [name for name in listed_runs(sweep.path) if name not in there]
     found = [warning for warning in sweep.warnings if " missing from the fits " in warning]
-    if absent:
-        found.append(f"{len(absent)} runs of sweep.json were never started, such as {absent[0]}")
+    if sweep.absent:
+        found.append(f"{len(sweep.absent)} runs of sweep.json were never started, such as {sweep.absent[0]}")
     return found
 
 

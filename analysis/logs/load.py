@@ -60,6 +60,22 @@ class SweepLogs:
     def name(self) -> str:
         return self.path.name or self.path.resolve().name
 
+    @property
+    def question(self) -> str:
+        """The setting that the sweep is about, by dotted key; "" where sweep.json does not say."""
+        return self.record.get("question", "") if self.record else ""
+
+    @property
+    def listed(self) -> list[str]:
+        """Names of the runs that the sweep is to have, in order; none where sweep.json does not say."""
+        return self.record["runs"] if self.record else []
+
+    @functools.cached_property
+    def absent(self) -> list[str]:
+        """Those of them that have no folder."""
+        there = {run.run for run in self.runs}
+        return [name for name in self.listed if name not in there]
+
     @functools.cached_property
     def sha256(self) -> str:
         """Over name and core files of every run (of a part, its runs): the same logs, the same hash anywhere."""
@@ -283,7 +299,7 @@ def _missing_warning(sweep: SweepLogs) -> list[str]:
     """Runs that sweep.json names and that are not on the disk."""
     if sweep.record is None:
         return [sweep.damage] if sweep.damage else []
-    missing = sorted(set(sweep.record["runs"]) - {run.run for run in sweep.runs})
+    missing = sorted(set(sweep.absent))
     if not missing:
         return []
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""

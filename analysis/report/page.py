@@ -87,7 +87,7 @@ def answer_of(study: Study, sections: Mapping[str, Section]) -> str:
     A question that the sweep was given (`Sweep(question=...)`) is that of the sections of settings, which come first.
     """
     record, given = study.sweep.record, {name: one.answer for name, one in sections.items() if one.answer}
-    if record is not None and not record.get("question"):
+    if record is not None and not study.sweep.question:
         asked = {
             name for name, one in makers().items() if record.get("experiment") in getattr(one, "ANSWERS", ())
         }

@@ -105,11 +105,6 @@ def _first(one: SettingAnswer) -> tuple[bool, bool, bool, float]:
     return not one.asked, one.verdict is None, not tuned, -_range(one)
 
 
-def question_of(sweep: SweepLogs) -> str:
-    """What sweep.json says the sweep is about; "" where it does not, or is damaged, as the sweep's warnings say."""
-    return sweep.record.get("question", "") if sweep.record else ""
-
-
 def _renamed(found: Varied, setting: Setting, key: str) -> Varied:
     """With `key`, which always varies with `setting`, in its place."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from analysis.commands import write_result
 from analysis.logs.load import load_sweep
-from analysis.settings.answers import answers_of, question_of, result_of
+from analysis.settings.answers import answers_of, result_of
 from analysis.settings.verdict import noise_words
 from core import cli
 from core.errors import BadInput
@@ -24,7 +24,7 @@ def show(sweep: Path, /, *, question: str | None = None, out: Path | None = None
       out: write everything that was found here, as JSON.
     """
     loaded = load_sweep(sweep)
-    answers = answers_of(loaded, question_of(loaded) if question is None else question)
+    answers = answers_of(loaded, loaded.question if question is None else question)
     if not answers:
         raise BadInput(f"{sweep}: its {len(loaded.usable)} finished runs differ in no setting")
     if question and not any(one.asked for one in answers):

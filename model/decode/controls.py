@@ -1,20 +1,19 @@
-"""What is done to the scores of the next token before one is drawn.
-
-In this order, as the library transformers does it: penalties, temperature, top-k, top-p, min-p. Frequency and presence
-penalties are OpenAI's, who count what was generated; `penalty_counts` says whether the prompt counts too.
-"""
+"""How the next token may be chosen: numbers and their ranges. Pure values, no JAX: a command line has them as flags."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
-
-import jax
-import jax.numpy as jnp
+from typing import Annotated, Literal, get_args
 
 from core import bounds
 from core.bounds import INT32, Allowed
 from core.errors import BadInput
 
+Temperature = Annotated[float, Allowed(1e-4, 1e4, zero="the likeliest token")]
+TopK = Annotated[int, Allowed(1, INT32, zero="all tokens")]
+TopP = Annotated[float, Allowed(1e-9, 1)]
+MinP = Annotated[float, Allowed(0, 1)]
 Penalty = Annotated[float, Allowed(-1000, 1000)]
+Repetition = Annotated[float, Allowed(1e-3, 1e3)]
+Counted = Literal["generated", "all"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,18 +35,18 @@ class Controls:
         prompt's as well.
     """
 
-    temperature: Annotated[float, Allowed(1e-4, 1e4, zero="the likeliest token")] = 1.0
-    top_k: Annotated[int, Allowed(1, INT32, zero="all tokens")] = 0
-    top_p: Annotated[float, Allowed(1e-9, 1)] = 1.0
-    min_p: Annotated[float, Allowed(0, 1)] = 0.0
+    temperature: Temperature = 1.0
+    top_k: TopK = 0
+    top_p: TopP = 1.0
+    min_p: MinP = 0.0
     frequency_penalty: Penalty = 0.0
     presence_penalty: Penalty = 0.0
-    repetition_penalty: Annotated[float, Allowed(1e-3, 1e3)] = 1.0
-    penalty_counts: Literal["generated", "all"] = "generated"
+    repetition_penalty: Repetition = 1.0
+    penalty_counts: Counted = "generated"
 
     def __post_init__(self) -> None:
         bounds.check(self, "")
-        if self.penalty_counts not in ("generated", "all"):
+        if self.penalty_counts not in get_args(Counted):
             raise BadInput(f"penalty_counts={self.penalty_counts!r}: must be generated or all")
 
     @property
@@ -70,76 +69,6 @@ class Controls:
         return {name: value for name, value in numbers.items() if not isinstance(value, str)}
 
 
-def penalized(
-    logits_BV: jax.Array, counts_BV: jax.Array, seen_BV: jax.Array, used: frozenset[str], values: dict[str, Any]
-) -> jax.Array:
-    """Scores with the three penalties.
-
-    Args:
-      counts_BV: how often each token was there, as `penalty_counts` says; seen_BV: whether it was in prompt or answer.
-    """
-    if "repetition_penalty" in used:
-        factor = values["repetition_penalty"]
-        scaled_BV = jnp.where(logits_BV < 0, logits_BV * factor, logits_BV / factor)
-        logits_BV = jnp.where(seen_BV, scaled_BV, logits_BV)
-    if "frequency_penalty" in used:
-        logits_BV -= counts_BV * values["frequency_penalty"]
-    if "presence_penalty" in used:
-        logits_BV -= (counts_BV > 0) * values["presence_penalty"]
-    return logits_BV
-
-
-def warped(logits_BV: jax.Array, used: frozenset[str], values: dict[str, Any]) -> jax.Array:
-    """Scores divided by the temperature, and -inf for tokens that top-k, top-p or min-p take away."""
-    if "temperature" in used:
-        logits_BV = logits_BV / values["temperature"]
-    if "top_k" in used:
-        vocabulary = logits_BV.shape[-1]
-        ascending_BV = jnp.sort(logits_BV, axis=-1)
-        kth = vocabulary - jnp.minimum(values["top_k"], vocabulary)
-        logits_BV = _without(logits_BV, logits_BV < jnp.take(ascending_BV, kth, axis=-1)[..., None])
-    if "top_p" in used:
-        order_BV = jnp.argsort(logits_BV, axis=-1)
-        ascending_BV = jnp.take_along_axis(jax.nn.softmax(logits_BV, axis=-1), order_BV, axis=-1)
-        below_BV = jnp.cumsum(ascending_BV, axis=-1) <= 1 - values["top_p"]
-        below_BV = below_BV.at[..., -1].set(False)  # the likeliest stays
-        logits_BV = _without(logits_BV, jnp.take_along_axis(below_BV, jnp.argsort(order_BV, axis=-1), axis=-1))
-    if "min_p" in used:
-        probabilities_BV = jax.nn.softmax(logits_BV, axis=-1)
-        least_B1 = values["min_p"] * probabilities_BV.max(axis=-1, keepdims=True)
-        logits_BV = _without(logits_BV, probabilities_BV < least_B1)
-    return logits_BV
-
-
-def _without(logits_BV: jax.Array, dropped_BV: jax.Array) -> jax.Array:
-    return jnp.where(dropped_BV, -jnp.inf, logits_BV)
-
-
-def draw(
-    logits_BV: jax.Array, counts_BV: jax.Array, seen_BV: jax.Array, keys_B: jax.Array, used: frozenset[str],
-    values: dict[str, Any],
-) -> dict[str, jax.Array]:  # fmt: skip
-    """One token a row: "token", its "probability" among those that were left, how many were "kept", and the "logprob"
-    that the network itself gives it (nats)."""
-    allowed_BV = logits_BV
-    if "known" in used:  # rows of the table that stand for no token of the tokenizer
-        allowed_BV = _without(logits_BV, jnp.arange(logits_BV.shape[-1]) >= values["known"])
-    scores_BV = penalized(allowed_BV, counts_BV, seen_BV, used, values)
-    if "greedy" in used:
-        token_B = jnp.argmax(scores_BV, axis=-1)
-        probability_B, kept_B = jnp.ones(token_B.shape), jnp.ones(token_B.shape, jnp.int32)
-    else:
-        scores_BV = warped(scores_BV, used, values)
-        token_B = jax.vmap(jax.random.categorical)(keys_B, scores_BV)
-        probability_B = _at(jax.nn.softmax(scores_BV, axis=-1), token_B)
-        kept_B = jnp.isfinite(scores_BV).sum(axis=-1)
-    return {
-        "token": token_B.astype(jnp.int32),
-        "probability": probability_B,
-        "kept": kept_B,
-        "logprob": _at(jax.nn.log_softmax(logits_BV, axis=-1), token_B),
-    }
-
-
-def _at(array_BV: jax.Array, token_B: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(array_BV, token_B[:, None], axis=-1)[:, 0]
+MostTokens = Annotated[int, Allowed(1, 1_000_000)]  # of a text
+Samples = Annotated[int, Allowed(1, 100_000)]  # texts of a prompt
+NAMES = tuple(field.name for field in dataclasses.fields(Controls))

@@ -18,7 +18,8 @@ import numpy as np
 
 from model.config import ModelConfig
 from model.decode import cache as kept
-from model.decode.controls import Controls, draw
+from model.decode.controls import Controls
+from model.decode.draw import draw
 from model.decode.size import cache_bytes
 from model.kernels.device import products_as
 from model.parameters import Parameters
@@ -67,7 +68,7 @@ def generate(
     seed: int = 0,
     end: int | None = None,
     known: int | None = None,
-    stops: Stops = lambda tokens: None,
+    stops: Stops | None = None,
     batch: int | None = None,
 ) -> list[Generated]:
     """What follows each prompt, in the order asked.
@@ -102,7 +103,7 @@ def _padded(length: int) -> int:
 
 def _batch(
     config: ModelConfig, params: Parameters, requests: list[Prompt], controls: Controls, rows: int, width: int,
-    capacity: int, most_tokens: int, seed: int, end: int | None, known: int | None, stops: Stops,
+    capacity: int, most_tokens: int, seed: int, end: int | None, known: int | None, stops: Stops | None,
 ) -> list[Generated]:  # fmt: skip
     asked = len(requests)
     requests = requests + [requests[0]] * (rows - asked)
@@ -119,25 +120,26 @@ def _batch(
     advance = _steps(config, used)
     parts: list[dict[str, np.ndarray]] = []
     open_rows = set(range(asked))
-    for _ in range(0, most_tokens, STEPS):
+    while open_rows and len(parts) * STEPS < most_tokens:
         state, drawn = advance(params, state, values)
         parts.append({name: np.asarray(value) for name, value in drawn.items()})
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        for row in list(open_rows):
-            tokens = joined["token"][:, row]
-            if (end is not None and end in tokens) or stops(tokens) is not None:
-                open_rows.remove(row)
-        if not open_rows:
-            break
+        open_rows = {row for row in open_rows if not _has_ended(parts, row, end, stops)}
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return [_cut(joined, row, most_tokens, end, stops) for row in range(asked)]
 
 
-def _cut(joined: dict[str, np.ndarray], row: int, most: int, end: int | None, stops: Stops) -> Generated:
+def _has_ended(parts: list[dict[str, np.ndarray]], row: int, end: int | None, stops: Stops | None) -> bool:
+    if end is not None and end in parts[-1]["token"][:, row]:
+        return True
+    return stops is not None and stops(np.concatenate([part["token"][:, row] for part in parts])) is not None
+
+
+def _cut(joined: dict[str, np.ndarray], row: int, most: int, end: int | None, stops: Stops | None) -> Generated:
     tokens = joined["token"][:most, row]
     length, why = len(tokens), "length"
     if end is not None and (found := np.flatnonzero(tokens == end)).size:
         length, why = int(found[0]), "end"
-    if (stop := stops(tokens[:length])) is not None:
+    if stops is not None and (stop := stops(tokens[:length])) is not None:
         length, why = stop, "stop"
     token, logprob, probability, kept_ = (
         joined[name][:length, row] for name in ("token", "logprob", "probability", "kept")
@@ -208,8 +210,8 @@ def _steps(config: ModelConfig, used: frozenset[str]) -> Callable[..., tuple[dic
     return jax.jit(steps, donate_argnums=1)
 
 
-def stop_texts(texts: Sequence[str], decode: Callable[[Sequence[int]], str]) -> Stops:
-    """A `stops` of `generate`: as many tokens as it takes to spell the first of `texts`.
+def stop_texts(texts: Sequence[str], decode: Callable[[Sequence[int]], str]) -> Stops | None:
+    """A `stops` of `generate`, where there is a text: as many tokens as it takes to spell the first of `texts`.
 
     They are looked for in the text, not among tokens: a stop may begin or end within a token.
     """
@@ -219,11 +221,11 @@ def stop_texts(texts: Sequence[str], decode: Callable[[Sequence[int]], str]) -> 
             text = decode(tokens[:count].tolist())
             return any(stop in text for stop in texts)
 
-        if not texts or not spelled(len(tokens)):
+        if not spelled(len(tokens)):
             return None
         return next(count for count in range(1, len(tokens) + 1) if spelled(count))
 
-    return stops
+    return stops if texts else None
 
 
 def before_stop(text: str, texts: Sequence[str]) -> str:

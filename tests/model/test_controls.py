@@ -7,7 +7,8 @@ import pytest
 import scipy.stats
 
 from core.errors import BadInput
-from model.decode.controls import Controls, draw, warped
+from model.decode.controls import Controls
+from model.decode.draw import draw, warped
 
 
 def softmax(scores):

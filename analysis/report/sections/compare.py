@@ -10,7 +10,7 @@ from analysis.compare.metric import Metric
 from analysis.compare.result import to_json
 from analysis.compare.sentences import bracketed, crossing, floor, sentence
 from analysis.compare.side import RecipeRuns
-from analysis.compare.sweeps import TUNED, SweepReading, in_order, question_of, setting_of, side_of
+from analysis.compare.sweeps import TUNED, SweepReading, in_order, setting_of, side_of
 from analysis.figures.multiplier import multiplier_figure, panels_of
 from analysis.logs.groups import SettingsGroup, groups_of
 from analysis.report.section import Block, File, Paragraph, Picture, Rows, Section
@@ -44,7 +44,7 @@ def section(study: Study) -> Section | None:
     metric = Metric.of("val/bits_per_byte" if tokenizers(study.sweep) > 1 else "val/loss")
     questions, blocks, said, refused = _questions(study), list[Block](), list[str](), list[str]()
     first: list[RecipeComparison] = []
-    asked, answer = question_of(study.sweep.path), ""
+    asked, answer = study.sweep.question, ""
     for question in sorted(questions, key=lambda one: one.key != asked):
         found, why = _answered(study, question, metric)
         refused += why

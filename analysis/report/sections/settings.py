@@ -12,7 +12,7 @@ from analysis.logs.short_names import short_values
 from analysis.report.section import Block, File, Paragraph, Picture, Rows, Section
 from analysis.report.sections.powers import Power, pure_power
 from analysis.report.study import Study, attempt
-from analysis.settings.answers import FEWEST_SHARE, SettingAnswer, answers_of, question_of, result_of
+from analysis.settings.answers import FEWEST_SHARE, SettingAnswer, answers_of, result_of
 from analysis.settings.effects import LEVEL, Difference
 from analysis.settings.matched import MatchedRuns
 from analysis.settings.verdict import cell_label, kinds_of, noise_words
@@ -37,7 +37,7 @@ def section(study: Study) -> Section | None:
         return None
     question, unread = "", []
     try:
-        question = question_of(study.sweep)
+        question = study.sweep.question
     except BadInput as error:
         unread = [f"the sweep's question is not known: {error}"]
     answers = answers_of(study.sweep, question)
