@@ -5,21 +5,15 @@
 
 Brandfonbrener et al. 2024 (arXiv 2411.12925): L_1 = K (L_0 - E_0)^kappa + E_1 (analysis/laws/loss_to_loss.py). Two
 tables are matched by size and data: train to train. One table with two columns: train to test, or test to test. The
-floors are
-fitted; the paper takes them from a law of each corpus, as `--fix` does. `analysis.downstream LOSS_FIT link.json` chains
-this law with a law of the source loss.
+floors are fitted; the paper takes them from a law of each corpus, as `--fix` does. `analysis.downstream LOSS_FIT
+link.json` chains this law with a law of the source loss.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-from tyro.conf import UseAppendAction, arg
-
-from analysis.fit.objectives import Robust
 from analysis.laws import get_law
-from analysis.logs.flags import Flags, TableFlags
-from analysis.pairs import MATCHED_BY, pairs_of, report_pairs
+from analysis.pairs import Matched, PairFlags, report_pairs
 from core import cli
 
 
@@ -35,15 +29,7 @@ def command(
     *,
     source: str = "loss",
     target: str = "loss",
-    match: tuple[str, ...] = MATCHED_BY,
-    robust: Robust = "l2",
-    bootstrap: int = 0,
-    level: float = 0.95,
-    seed: int = 0,
-    fix: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=VALUE")] = (),
-    at: float | None = None,
-    reading: Flags = TableFlags(),  # noqa: B008 (frozen)
-    out: Path | None = None,
+    how: Matched = PairFlags(),  # noqa: B008 (frozen)
 ) -> None:
     """The loss on one corpus from the loss on another.
 
@@ -52,20 +38,8 @@ def command(
       other: table with the target loss
       source: column of the loss that is known
       target: column of the loss that is predicted
-      match: columns that say which rows of two tables belong together
-      robust: Huber, absolute or squared residuals
-      bootstrap: resamples; without, asymptotic and profile intervals
-      level: of the intervals
-      seed: of starts and resamples
-      fix: hold a parameter at a value, such as the floors E_0 and E_1 of two laws
-      at: source loss of a run to come
-      out: write the fit here
     """
-    pairs = pairs_of(table, other, source, target, match, reading.reading())
-    options = {
-        "robust": robust, "bootstrap": bootstrap, "level": level, "seed": seed, "fixed": cli.numbers(fix, "--fix")
-    }  # fmt: skip
-    report_pairs(get_law("loss_to_loss"), pairs, options, (source, target), at, out)
+    report_pairs(get_law("loss_to_loss"), table, other, source, target, how)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,22 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from rich.console import Console
+from tyro.conf import UseAppendAction, arg
 
 from analysis.commands import write_result
 from analysis.fit.command import described
 from analysis.fit.fit import Fit, fit_law
+from analysis.fit.objectives import Robust
 from analysis.laws.base import Law
+from analysis.logs.flags import Flags, TableFlags
 from analysis.logs.read import read_table
 from analysis.logs.settings import groups_of_rows
 from analysis.logs.table import Table, TableReading
+from core import cli
 from core.errors import BadInput
 
 MATCHED_BY = ("params", "tokens")  # what tells models apart where nothing else is said
@@ -98,32 +102,60 @@ def fitted_pairs(law: Law, pairs: MetricPairs, options: Mapping[str, Any]) -> Fi
     return fit_law(law, columns, table_warnings=pairs.warnings, **options)
 
 
-def report_pairs(
-    law: Law,
-    pairs: MetricPairs,
-    options: Mapping[str, Any],
-    names: tuple[str, str],
-    at: float | None,
-    out: Path | None,
-) -> None:
-    """Fit, print, and write what `analysis.downstream` takes as its second fit."""
-    fit = fitted_pairs(law, pairs, options)
+@dataclass(frozen=True)
+class PairFlags:
+    """How pairs are matched and fitted.
+
+    Attributes:
+      match: columns that say which rows of two tables belong together
+      robust: Huber, absolute or squared residuals
+      bootstrap: resamples; without, asymptotic and profile intervals
+      level: of the intervals
+      seed: of starts and resamples
+      fix: hold a parameter at a value, such as a floor or the chance level
+      at: source metric of a run to come
+      out: write the fit here
+    """
+
+    match: tuple[str, ...] = MATCHED_BY
+    robust: Robust = "l2"
+    bootstrap: int = 0
+    level: float = 0.95
+    seed: int = 0
+    fix: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=VALUE")] = ()
+    at: float | None = None
+    reading: Flags = TableFlags()
+    out: Path | None = None
+
+
+Matched = Annotated[PairFlags, arg(name="")]
+
+
+def report_pairs(law: Law, table: Path, other: Path | None, source: str, target: str, how: PairFlags) -> None:
+    """Fit, print, and write what `analysis.downstream` takes as its second fit.
+
+    Raises:
+      BadInput: what `pairs_of` and `fitted_pairs` refuse.
+    """
+    pairs = pairs_of(table, other, source, target, how.match, how.reading.reading())
+    options = {name: getattr(how, name) for name in ("robust", "bootstrap", "level", "seed")}
+    fit = fitted_pairs(law, pairs, {**options, "fixed": cli.numbers(how.fix, "--fix")})
     console = Console(soft_wrap=True)
     for part in described(fit, None):
         console.print(part)
-    result: dict[str, Any] = {**fit.to_json(), "source_metric": names[0], "target_metric": names[1]}
+    result: dict[str, Any] = {**fit.to_json(), "source_metric": source, "target_metric": target}
     result["input"] = pairs.inputs[0] if len(pairs.inputs) == 1 else list(pairs.inputs)
-    if at is not None:
-        row = {law.inputs[0]: np.array([at])}
+    if how.at is not None:
+        row = {law.inputs[0]: np.array([how.at])}
         value = float(fit.predict(row)[0])
         low, high = (float(end[0]) for end in fit.predict_interval(row, fit.level))
-        result["at"] = {"source": at, "prediction": value, "interval": [low, high], "level": fit.level}
+        result["at"] = {"source": how.at, "prediction": value, "interval": [low, high], "level": fit.level}
         sys.stdout.write(
-            f"{names[1]} {value:.4f}, {fit.level:.0%} interval {low:.4f} to {high:.4f}, at {names[0]} {at:g}\n"
+            f"{target} {value:.4f}, {fit.level:.0%} interval {low:.4f} to {high:.4f}, at {source} {how.at:g}\n"
         )
-        if not pairs.source.min() <= at <= pairs.source.max():
-            sys.stdout.write(f"warning: {names[0]} {at:g} lies outside of the pairs' {pairs.source.min():g} to "
+        if not pairs.source.min() <= how.at <= pairs.source.max():
+            sys.stdout.write(f"warning: {source} {how.at:g} lies outside of the pairs' {pairs.source.min():g} to "
                              f"{pairs.source.max():g}\n")  # fmt: skip
-    if out is not None:
-        write_result(out, result)
-        sys.stdout.write(f"written: {out}\n")
+    if how.out is not None:
+        write_result(how.out, result)
+        sys.stdout.write(f"written: {how.out}\n")
