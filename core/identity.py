@@ -46,23 +46,22 @@ MOST_MISSING = 3  # with more of them missing it is a spec that someone else wro
 
 def _missing(spec: Mapping[str, Any]) -> list[str]:
     """Fields of `ALWAYS` that are not there."""
-    trees = {section: spec.get(section, {}) if section else spec for section in ALWAYS}
+    trees = {section: spec.get(section) if section else spec for section in ALWAYS}
     return [
         f"{section}.{name}".lstrip(".")
         for section, names in ALWAYS.items()
         for name in names
-        if name not in trees[section]
+        if not isinstance(tree := trees[section], Mapping) or name not in tree
     ]
 
 
 def digest_of(spec: Mapping[str, Any]) -> str | None:
     """The 8 hex digits that end the name of a spec's run; None where a field is missing, so that nobody can tell."""
+    if _missing(spec):
+        return None
     kept: dict[str, Any] = {}
-    for section, names in ALWAYS.items():
-        tree = spec.get(section) if section else spec
-        if not isinstance(tree, Mapping) or any(name not in tree for name in names):
-            return None
-        later = UNLESS[section]
+    for section, later in UNLESS.items():
+        tree = spec[section] if section else spec
         own = {
             key: value
             for key, value in tree.items()

@@ -41,7 +41,10 @@ def shingles(text: str) -> np.ndarray:
     """Hashes of the different n-grams of a document, sorted; of a shorter one, of the whole. uint64 (n,)"""
     payload = np.frombuffer(text.encode(), np.uint8)
     length = min(SHINGLE, len(payload))
-    return np.unique(hashes_of(payload, [length])[length]) if length else np.zeros(0, np.uint64)
+    if not length:
+        return np.zeros(0, np.uint64)
+    found = np.sort(hashes_of(payload, [length])[length])  # np.unique asks a hash table first: three times as slow
+    return found[np.concatenate([[True], found[1:] != found[:-1]])]
 
 
 def jaccard(one: np.ndarray, other: np.ndarray) -> float:
