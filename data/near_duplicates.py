@@ -43,7 +43,9 @@ def shingles(text: str) -> np.ndarray:
     length = min(SHINGLE, len(payload))
     if not length:
         return np.zeros(0, np.uint64)
-    found = np.sort(hashes_of(payload, [length])[length])  # np.unique asks a hash table first: three times as slow
+    found = np.sort(
+        hashes_of(payload, [length])[length]
+    )  # np.unique asks a hash table first: three times as slow
     return found[np.concatenate([[True], found[1:] != found[:-1]])]
 
 
