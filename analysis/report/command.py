@@ -29,7 +29,6 @@ from analysis.report.folder import Made, write
 from core.cli import parse
 from core.errors import BadInput, exit_on_bad_input
 from core.rundir import REPORT as FOLDER
-from core.sweep_file import known_sweep_file
 
 SOURCES = (".py", ".jinja", ".css", ".js")
 MOST_RESAMPLES = 1_000_000
@@ -72,9 +71,6 @@ def write_report(path: str | os.PathLike, bootstrap: int = 1000, seed: int = 0) 
     logs = read_logs(path)
     folder = logs.path / FOLDER
     origin = {"logs_sha256": logs.sha256, "code_sha256": code_sha256(), "bootstrap": bootstrap, "seed": seed}
-    record, _ = known_sweep_file(logs.path)
-    if record and record.get("question"):
-        origin["question"] = record["question"]
     earlier = Made.read(folder)
     if earlier.is_current(folder, origin):
         return folder / "report.html", list(earlier.summary)
