@@ -75,10 +75,19 @@ def test_a_forecast_that_was_edited_or_is_about_others_does_not_count(held):
 
 
 def test_other_arguments_cannot_hold_back_other_runs_in_the_same_folder(held):
-    directory, specs, _ = held
+    directory, specs, large = held
     hold_back(directory, specs, forecast.held_back(specs))
+    run = SweepDirectory(directory).run(large[1].run_id)
+    run.path.mkdir()
+    run.environment.write_text("{}")  # it has started
     with pytest.raises(BadInput, match="another --name"):
         hold_back(directory, specs, forecast.held_back(specs)[1:])
+
+
+def test_the_list_may_change_until_a_run_of_it_starts(held):
+    directory, specs, large = held
+    hold_back(directory, specs, forecast.held_back(specs)[1:])
+    assert len(json.loads((directory / HELD_BACK).read_text())["runs"]) < len(large)
 
 
 def test_submit_sends_only_the_small_runs_first(capsys, tmp_path):

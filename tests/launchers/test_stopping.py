@@ -113,7 +113,9 @@ def test_between_the_phases_of_a_held_back_sweep(place, tmp_path):
     corpus, cache = place
     flags = ["--sizes", "3", "--tokens", "8192", "12288", "20480", "40960"]
     command = launch_command(corpus, tmp_path / "runs", cache, *flags, "--set", "data.validation_tokens=1024")
-    command[3] = "forecast"
+    command = [
+        "forecast" if word == "quickstart" else word for word in command
+    ]  # the experiment, and its --name
     sweep = SweepDirectory(tmp_path / "runs" / "forecast")
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     small = 10  # two sizes, a trunk and four lengths of each
