@@ -23,8 +23,10 @@ from core import begin
 if __name__ == "__main__":
     begin.verb(sys.argv[1:], resumed=("run", "backfill"))
 
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from core import cli
 from core.errors import EXIT_COMPLETE, exit_on_bad_input
@@ -76,20 +78,6 @@ def bench(arguments: Sequence[str]) -> int:
     return measure(arguments, cli.about(bench, __doc__))
 
 
-def backfill(arguments: Sequence[str]) -> int:
-    """Score held-out tasks on the complete runs of a sweep."""
-    from training.evaluate.backfill import main as score
-
-    return score(arguments)
-
-
-def sample(arguments: Sequence[str]) -> int:
-    """Write text with a trained run."""
-    from training.sample import main as write
-
-    return write(arguments)
-
-
 def status(directory: Path | None = None, /, *, runs: Path = Path("runs"), json: bool = False) -> int:
     """Show where every run of a sweep stands; alone, every sweep.
 
@@ -127,7 +115,9 @@ def doctor(directory: Path, /, *, repair: bool = False, json: bool = False) -> i
     return examine_and_show(directory, repair=repair, as_json=json)
 
 
-OF_EXPERIMENTS = {verb.__name__: verb for verb in (plan, run, submit, bench, backfill, sample)}
+OF_EXPERIMENTS = {verb.__name__: verb for verb in (plan, run, submit, bench)}
+# Verbs that are the `main` of a module, which reads its own flags.
+OF_MODULES = {"backfill": "training.evaluate.backfill", "sample": "training.sample"}
 OF_SWEEPS: dict[str, Callable[..., int]] = {verb.__name__: verb for verb in (status, cancel, doctor)}
 
 
@@ -140,8 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_COMPLETE
     if verb in OF_EXPERIMENTS:
         return OF_EXPERIMENTS[verb](rest)
+    if verb in OF_MODULES:
+        return cast(int, importlib.import_module(OF_MODULES[verb]).main(rest))
     if verb not in OF_SWEEPS:
-        raise unknown("command", verb, [*OF_EXPERIMENTS, *OF_SWEEPS])
+        raise unknown("command", verb, [*OF_EXPERIMENTS, *OF_MODULES, *OF_SWEEPS])
     of_sweep = OF_SWEEPS[verb]
     return cli.parse(of_sweep, rest, f"python launch.py {verb}", about=cli.about(of_sweep, __doc__))
 
