@@ -10,6 +10,7 @@ from typing import Annotated
 from core.bounds import Allowed
 from core.codec import flat_keys, to_json, with_settings
 from core.errors import BadInput
+from core.order import generations
 from core.reading import printable
 from core.suggest import did_you_mean
 from training.spec import OptimConfig, RunSpec
@@ -98,9 +99,10 @@ class Sweep:
         return self.each(lambda run: run.located())
 
     def each(self, change: Callable[[RunSpec], RunSpec]) -> "Sweep":
-        """Every run changed; branches follow their trunks' new names."""
+        """Every run changed; branches and later stages follow the new names of what they begin with."""
         changed: dict[str, RunSpec] = {}
-        for run in sorted(self.runs, key=lambda run: run.parent is not None):
+        generation = generations(self.runs)
+        for run in sorted(self.runs, key=lambda run: generation[run.run_id]):
             following = change(run)
             if following.parent in changed:
                 following = dataclasses.replace(following, parent=changed[following.parent].run_id)

@@ -25,6 +25,7 @@ from training.hooks.evaluate import Evaluate
 from training.hooks.profile import Profile
 from training.hooks.save import Save
 from training.hooks.stop import Stop
+from training.lineage import lineage_of
 from training.log import Clock, MetricsLog
 from training.lost import Lost, lost_rows
 from training.member import Member
@@ -84,7 +85,10 @@ def _begin(
     files = RunDirectory(directory)
     corpus = corpus_record(spec, cache)
     group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
-    attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit(), pack))
+    attempt = group.decide(
+        "attempt",
+        lambda: start_attempt(directory, corpus, mesh, git_commit(), pack, lineage_of(spec, directory)),
+    )
     reader = objectives.load(spec.objective).reader(
         cache,
         spec.data,

@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 
 # A run's name is a folder in its sweep and nothing else: never a path, never an option, never hidden.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+STARTS = ("", "weights")
 
 NUMBERS_OF_SOME = ("beta1", "beta2", "epsilon", "momentum")  # fields of OptimConfig that some optimizers read
 
@@ -144,11 +145,14 @@ class RunSpec:
       evaluation_marks: token counts at which the held-out slice is evaluated, besides the end; 0 is before the first
         step.
       checkpoint_marks: token counts whose checkpoints are kept for good: where branches may start.
-      parent: run_id of the trunk that a branch starts from, in the same sweep.
+      parent: run_id of the trunk that a branch starts from, in the same sweep; with start=weights the run whose final
+        weights this one begins with, in the same sweep, or SWEEP/RUN in another one beside it.
       branch_at_tokens: token count of the trunk's checkpoint that a branch starts from.
       tasks: held-out tasks that are scored at every evaluation mark and at the end (data/tasks/).
       task_items: problems of each task.
       objective: what is learned, a file of training/objectives/.
+      start: weights begins with the final weights of `parent` and a fresh optimizer: a later stage, whose tokens count
+        from 0. Empty for random weights, or the checkpoint that a branch starts from.
     """
 
     model: ModelConfig = ModelConfig()
@@ -166,6 +170,7 @@ class RunSpec:
         default=500, metadata={"identity": "if set"}
     )
     objective: str = dataclasses.field(default="next_token", metadata={"identity": "if set"})
+    start: Literal["", "weights"] = dataclasses.field(default="", metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         discover.check("objective", self.objective, HERE / "objectives")
@@ -214,12 +219,27 @@ class RunSpec:
                     )
             if tuple(sorted(set(marks))) != marks:
                 raise BadInput(f"{key}={list(marks)}: must be strictly increasing")
-        if (self.parent is None) != (self.branch_at_tokens is None):
+        if self.start not in STARTS:
+            raise BadInput(f"start={self.start!r}: must be weights, or empty")
+        if self.start == "weights":
+            self._check_start()
+        elif (self.parent is None) != (self.branch_at_tokens is None):
             raise BadInput("parent and branch_at_tokens: a branch needs both, another run neither")
-        if self.parent is not None and not RUN_NAME.fullmatch(self.parent):
+        elif self.parent is not None and not RUN_NAME.fullmatch(self.parent):
             raise BadInput(f"parent={self.parent!r}: must be the name of a run: letters, digits, dots, dashes")
         if self.branch_at_tokens is not None:
             self._check_branch(self.branch_at_tokens)
+
+    def _check_start(self) -> None:
+        if self.branch_at_tokens is not None:
+            raise BadInput(
+                f"branch_at_tokens={self.branch_at_tokens}: with start=weights a run begins at 0 tokens; must be null"
+            )
+        names = (self.parent or "").split("/")
+        if len(names) > 2 or not all(RUN_NAME.fullmatch(name) for name in names):
+            raise BadInput(
+                f"parent={self.parent!r}: with start=weights must be the name of a run, or SWEEP/RUN of another sweep"
+            )
 
     def _check_branch(self, start: int) -> None:
         stable_until = self.tokens - self.optim.cooldown_tokens
@@ -242,6 +262,16 @@ class RunSpec:
     def trained_tokens(self) -> int:
         """Tokens that this run itself trains on: all but those that a branch shares with its trunk."""
         return self.tokens - (self.branch_at_tokens or 0)
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether it begins with a checkpoint of its trunk, whose tokens count as its own."""
+        return self.branch_at_tokens is not None
+
+    @property
+    def kind(self) -> str:
+        """trunk, branch, stage (begins with the final weights of another run) or run."""
+        return "trunk" if self.is_trunk else "branch" if self.is_branch else "stage" if self.start else "run"
 
     @property
     def is_trunk(self) -> bool:
