@@ -60,7 +60,8 @@ class Sweep:
     question: str = ""
 
     def __init__(self, runs: Iterable[RunSpec], question: str = ""):
-        """Raises BadInput where there is no run, or the question is no field or one in which runs do not differ."""
+        """Raises BadInput where there is no run, the question is no field or one in which runs do not differ, or a
+        later stage does not fit the run that it begins with."""
         listed = list(itertools.islice(runs, MOST_RUNS + 1))
         if len(listed) > MOST_RUNS:
             raise BadInput(f"the sweep has more than {MOST_RUNS} runs: its arguments ask for too many")
@@ -70,6 +71,9 @@ class Sweep:
         object.__setattr__(self, "runs", tuple(unique.values()))
         object.__setattr__(self, "given", Counter(run.run_id for run in listed))
         object.__setattr__(self, "question", question)
+        for run in self.runs:
+            if run.start and run.parent in unique:
+                run.check_begins_with(unique[run.parent])
         _check_question(question, self.runs)
 
     @property

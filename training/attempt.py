@@ -85,9 +85,12 @@ def _begin(
     files = RunDirectory(directory)
     corpus = corpus_record(spec, cache)
     group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
+    tokenizer = cache.tokenizer.to_json()
     attempt = group.decide(
         "attempt",
-        lambda: start_attempt(directory, corpus, mesh, git_commit(), pack, lineage_of(spec, directory)),
+        lambda: start_attempt(
+            directory, corpus, mesh, git_commit(), pack, lineage_of(spec, directory, cache.tokenizer.to_json())
+        ),
     )
     reader = objectives.load(spec.objective).reader(
         cache,
@@ -124,7 +127,7 @@ def _begin(
     hooks += [save, Stop(spec)]
     if group.is_leader:
         files.write_ledger(counts)
-        files.write_tokenizer(cache.tokenizer.to_json())
+        files.write_tokenizer(tokenizer)
     member = Member(
         spec,
         directory,

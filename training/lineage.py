@@ -3,7 +3,6 @@
 The optimizer begins anew, and tokens count from 0. What the weights come from is in env.json as `lineage`.
 """
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -15,16 +14,13 @@ from core.errors import BadInput
 from core.files import read_object
 from core.records import StageRecord
 from core.rundir import RunDirectory
-from model.config import ModelConfig
+from data.tokenizers import MOST_BYTES
 from training.checkpoint import Checkpoints
 from training.checksums import ARRAYS, DamagedCheckpoint
 from training.records import read_spec
 from training.spec import RunSpec
 from training.stages import parent_of
 from training.step import abstract_state
-
-# How a network is computed; weights fit whatever these are.
-COMPUTED = ("scan", "remat", "compute_dtype", "matmul_precision")
 
 
 def read_parent(spec: RunSpec, directory: Path) -> tuple[RunDirectory, RunSpec]:
@@ -37,30 +33,17 @@ def read_parent(spec: RunSpec, directory: Path) -> tuple[RunDirectory, RunSpec]:
     if not parent.is_run():
         raise BadInput(f"parent={spec.parent}: no such run ({parent.path}); train it first")
     its = read_spec(parent.path)
-    check_network(spec, its.model)
-    if spec.data.tokenizer != its.data.tokenizer:
-        raise BadInput(
-            f"data.tokenizer={spec.data.tokenizer!r}: parent={spec.parent} reads {its.data.tokenizer!r}; a later stage "
-            "must read the same tokens"
-        )
+    spec.check_begins_with(its)
     if not parent.is_complete():
         raise BadInput(f"parent={spec.parent}: is not complete; train it first")
     return parent, its
 
 
-def check_network(spec: RunSpec, its: ModelConfig) -> None:
-    """Raises BadInput where the weights of `its` are not those of the run's network, naming the field."""
-    for field in dataclasses.fields(ModelConfig):
-        mine, other = getattr(spec.model, field.name), getattr(its, field.name)
-        if field.name not in COMPUTED and mine != other:
-            raise BadInput(
-                f"model.{field.name}={mine}: parent={spec.parent} has {other}; a run that begins with its weights must "
-                "have the same network"
-            )
-
-
-def lineage_of(spec: RunSpec, directory: Path) -> list[StageRecord] | None:
+def lineage_of(spec: RunSpec, directory: Path, tokenizer: str) -> list[StageRecord] | None:
     """The stages behind a run that is to begin, the first one first; None where it goes on from its own checkpoint.
+
+    Args:
+      tokenizer: its tokenizer.json, as text; empty for bytes.
 
     Raises:
       BadInput: the parent cannot be begun with.
@@ -68,6 +51,11 @@ def lineage_of(spec: RunSpec, directory: Path) -> list[StageRecord] | None:
     if not spec.start or RunDirectory(directory).checkpoint_tokens():
         return None
     parent, its = read_parent(spec, directory)
+    if (parent.read_tokenizer(MOST_BYTES) or "") != tokenizer:
+        raise BadInput(
+            f"data.tokenizer={spec.data.tokenizer!r}: parent={spec.parent} has learned another from its own text; must "
+            f"be file:{parent.tokenizer}"
+        )
     before = parent.read_environment().get("lineage", []) if its.start else []
     own: StageRecord = {
         "run": str(spec.parent),

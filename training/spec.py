@@ -18,7 +18,7 @@ from core.codec import canonical_json
 from core.errors import BadInput
 from core.numbers import short_count
 from core.reading import shown
-from data.config import DataConfig
+from data.config import FILE, DataConfig
 from model.config import ModelConfig
 
 HERE = Path(__file__).resolve().parent
@@ -26,6 +26,12 @@ HERE = Path(__file__).resolve().parent
 # A run's name is a folder in its sweep and nothing else: never a path, never an option, never hidden.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 STARTS = ("", "weights")
+COMPUTED = (
+    "scan",
+    "remat",
+    "compute_dtype",
+    "matmul_precision",
+)  # how a network is computed: weights fit all of it
 
 NUMBERS_OF_SOME = ("beta1", "beta2", "epsilon", "momentum")  # fields of OptimConfig that some optimizers read
 
@@ -251,6 +257,21 @@ class RunSpec:
         if start == self.tokens or self.optim.schedule == "cosine":
             raise BadInput(
                 f"branch_at_tokens={start}: a branch needs tokens to train and schedule wsd or constant"
+            )
+
+    def check_begins_with(self, parent: "RunSpec") -> None:
+        """Raises BadInput where the weights of `parent` do not fit this run, naming the field."""
+        for field in dataclasses.fields(ModelConfig):
+            mine, its = getattr(self.model, field.name), getattr(parent.model, field.name)
+            if field.name not in COMPUTED and mine != its:
+                raise BadInput(
+                    f"model.{field.name}={mine}: parent={self.parent} has {its}; a run that begins with its weights "
+                    "must have the same network"
+                )
+        own, its = self.data.tokenizer, parent.data.tokenizer
+        if own != its and not own.startswith(FILE):  # what is in a file is compared when the run begins
+            raise BadInput(
+                f"data.tokenizer={own!r}: parent={self.parent} reads {its!r}; a later stage must read the same tokens"
             )
 
     @property
