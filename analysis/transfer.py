@@ -3,9 +3,9 @@
     python -m analysis.transfer runs/transfer --out transfer.json
 
 For each size, runs from scratch give log L as a parabola in log D. A run that began with other weights and has loss L
-after D_F tokens stands for D_E(L) tokens from scratch, of which D_T = D_E - D_F were transferred (Hernandez et al. 2021,
-arXiv 2102.01293, section 2). The law is their equation 1.1, D_T = k D_F^alpha N^beta, by least squares of logarithms.
-Intervals: the spread of seeds, pooled over all cells, drawn anew on every loss, and everything computed again.
+after D_F tokens stands for D_E(L) tokens from scratch, of which D_T = D_E - D_F were transferred (Hernandez et al.
+2021, arXiv 2102.01293). The law is theirs, D_T = k D_F^alpha N^beta, by least squares of logarithms. Intervals: the
+spread of seeds, pooled over all cells, drawn anew on every loss, and everything computed again.
 """
 
 import dataclasses
@@ -242,14 +242,10 @@ def sentences(found: Transfer) -> list[str]:
         return [f"{found.base}: runs from scratch do not reach the losses of what trains on."]
     above = [cell for cell in told if cell.interval[0] > 0]
     below = [cell for cell in told if cell.interval[1] < 0]
+    beyond = len(found.cells) - len(told)
     lines = [
-        f"{found.base}: transferred data is above 0 in {len(above)} of {len(found.cells)} cells, below 0 in {len(below)}"
-        + (
-            f", beyond the runs from scratch in {len(found.cells) - len(told)}"
-            if len(told) < len(found.cells)
-            else ""
-        )
-        + "."
+        f"{found.base}: transferred data is above 0 in {len(above)} of {len(found.cells)} cells, below 0 in "
+        f"{len(below)}{f', beyond the runs from scratch in {beyond}' if beyond else ''}."
     ]
     if found.law:
         said = {

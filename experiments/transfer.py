@@ -1,15 +1,15 @@
 """What is pretraining worth in tokens of the task?  Training on from other text against training from scratch.
 
 Claim   the data that pretraining stands for grows as a power law in the tokens of fine-tuning and in the size
-        (Hernandez et al. 2021, arXiv 2102.01293: D_T = k D_F^alpha N^beta; from English to Python alpha 0.18, beta 0.38)
+        (Hernandez et al. 2021, arXiv 2102.01293: D_T = k D_F^alpha N^beta; English to Python: alpha 0.18, beta 0.38)
 Run     python launch.py run transfer
         python -m analysis.transfer runs/transfer
 Cost    about 6 minutes on 2 CPU cores
-Expect  stated before any run in docs/results/transfer.md: documentation to code gives D_T above 0 at every size, with
-        alpha between 0 and 1 (each further token of code has more of its own to say) and beta above 0. The control is a
-        base of 16 steps, which has read next to nothing: its D_T must be near 0
+Expect  stated before any run in docs/results/transfer.md: documentation to code gives D_T above 0 at every size, alpha
+        between 0 and 1 (each further token of code has more of its own to say) and beta above 0. The control is a base
+        of 16 steps, which has read next to nothing: its D_T must be near 0
 
-Every model is trained on documentation (`pysource:docs`), then on code with D_F tokens from its final weights and a fresh
+Every model is trained on documentation (`pysource:docs`), then on D_F tokens of code from its final weights with a fresh
 optimizer, and from scratch on code over a range that reaches further. Every loss is of the same held-out code. All is
 read once, so that unlike in Hernandez et al. no run is trained until it overfits: D_F is tokens seen.
 """
