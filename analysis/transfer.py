@@ -46,9 +46,6 @@ class Losses:
         params, tokens, loss = np.array(rows, float).reshape(-1, 3).T
         return cls(params, tokens, loss)
 
-    def with_loss(self, loss: np.ndarray) -> "Losses":
-        return dataclasses.replace(self, loss=loss)
-
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -87,26 +84,27 @@ class Transfer:
     why: str = ""
 
 
-def inverse(scratch: Losses, params: float, loss: np.ndarray) -> np.ndarray:
-    """D_E: tokens from scratch that give these losses at a size, (n,); nan beyond the data sizes that were trained.
+def inverse(tokens: np.ndarray, loss_RS: np.ndarray, wanted_RC: np.ndarray) -> np.ndarray:
+    """D_E: tokens from scratch that give the wanted losses at one size, (R, C); nan beyond what was trained.
+
+    Args:
+      tokens: D of the S runs from scratch. loss_RS: their losses in each of R draws.
+      wanted_RC: losses of C cells.
 
     Raises:
-      BadInput: fewer data sizes of that size than a parabola needs, or a parabola that does not fall.
+      BadInput: fewer data sizes than a parabola needs.
     """
-    own = np.isclose(scratch.params, params, rtol=0.02)
-    x, y = np.log(scratch.tokens[own]), np.log(scratch.loss[own])
-    if np.unique(x).size < LEAST_SCRATCH:
-        raise BadInput(
-            f"{short_count(params)} parameters: {np.unique(x).size} data sizes from scratch; at least {LEAST_SCRATCH}"
-        )
-    centre = x.mean()
-    curve = np.polynomial.Polynomial.fit(x - centre, y, 2)
-    grid = np.linspace(x.min(), x.max(), 2001)
-    along = curve(grid - centre)
-    falls = np.minimum.accumulate(along)  # where it turns, the least loss so far
-    wanted = np.log(loss)
-    found = np.interp(-wanted, -falls, grid)
-    return np.where((wanted > falls[0]) | (wanted < falls[-1]), np.nan, np.exp(found))
+    if np.unique(tokens).size < LEAST_SCRATCH:
+        raise BadInput(f"{np.unique(tokens).size} data sizes from scratch; at least {LEAST_SCRATCH}")
+    centre = np.log(tokens).mean()
+    x = np.log(tokens) - centre
+    design = np.stack([x**2, x, np.ones_like(x)])
+    a_R1, b_R1, c_R1 = np.split(np.log(loss_RS) @ np.linalg.pinv(design), 3, axis=1)
+    above = c_R1 - np.log(wanted_RC)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # The root where the parabola falls, in the form that stays exact for a straight line.
+        root = 2 * above / (-b_R1 + np.sqrt(b_R1**2 - 4 * a_R1 * above))
+        return np.where((root < x.min()) | (root > x.max()), np.nan, np.exp(root + centre))
 
 
 def spread(*kinds: Losses) -> tuple[float, int]:
@@ -121,35 +119,51 @@ def spread(*kinds: Losses) -> tuple[float, int]:
 
 
 def transfer_of(
-    base: str, scratch: Losses, later: Losses, deviation: float, level: float, draws: int = DRAWS, seed: int = 0
+    base: str,
+    scratch: Losses,
+    later: Losses,
+    deviation: float,
+    level: float,
+    draws: int = DRAWS,
+    seed: int = 0,
+    freedom: int = 0,
 ) -> Transfer:
     """Effective data of every cell, and the law.
 
     Args:
-      deviation: of a run's log loss.
+      deviation: of a run's log loss. freedom: degrees of freedom that it was found with; 0 where it is known.
     """
     keys = np.unique(np.stack([later.params, later.tokens]), axis=1).T
     generator = np.random.default_rng(seed)
-
-    def effective(scratch: Losses, later: Losses) -> np.ndarray:
-        means = [
-            np.exp(np.log(later.loss[(later.params == size) & (later.tokens == own)]).mean())
-            for size, own in keys
-        ]
-        return np.array(
-            [inverse(scratch, size, np.array([mean]))[0] for (size, _), mean in zip(keys, means, strict=True)]
+    scale = np.sqrt(freedom / generator.chisquare(freedom, size=(draws, 1))) if freedom else 1.0
+    noise = [
+        np.concatenate(
+            [
+                np.zeros((1, one.loss.size)),
+                deviation * scale * generator.normal(size=(draws, one.loss.size)),
+            ]
         )
-
-    point = effective(scratch, later)
-    drawn = np.stack([
-        effective(*(
-            one.with_loss(one.loss * np.exp(deviation * generator.normal(size=one.loss.size)))
-            for one in (scratch, later)
-        ))
-        for _ in range(draws)
-    ])  # fmt: skip
-    ends = np.quantile(np.where(np.isnan(drawn), np.inf, drawn), [(1 - level) / 2, (1 + level) / 2], axis=0)
-    ends = np.where(np.isinf(ends), np.nan, ends)
+        for one in (scratch, later)
+    ]
+    curves, reached = (np.log(one.loss) + own for one, own in zip((scratch, later), noise, strict=True))
+    effective = np.empty((draws + 1, len(keys)))  # the first row is without noise
+    for size in np.unique(keys[:, 0]):
+        own, places = np.isclose(scratch.params, size, rtol=0.02), np.flatnonzero(keys[:, 0] == size)
+        means = [
+            reached[:, (later.params == size) & (later.tokens == keys[place, 1])].mean(axis=1)
+            for place in places
+        ]
+        try:
+            found = inverse(scratch.tokens[own], np.exp(curves[:, own]), np.exp(np.stack(means, axis=1)))
+        except BadInput as error:
+            raise BadInput(f"{short_count(size)} parameters: {error}") from None
+        effective[:, places] = found
+    point, drawn = effective[0], effective[1:]
+    # Draws beyond the runs from scratch count as more than all, and ends among them are not known.
+    ends = np.quantile(
+        np.where(np.isnan(drawn), 1e300, drawn), [(1 - level) / 2, (1 + level) / 2], axis=0, method="nearest"
+    )
+    ends = np.where(ends >= 1e300, np.nan, ends)
     cells = tuple(
         Cell(size, own, value, (low - own, high - own))
         for (size, own), value, low, high in zip(keys, point, *ends, strict=True)

@@ -9,9 +9,9 @@ Expect  stated before any run in docs/results/transfer.md: documentation to code
         between 0 and 1 (each further token of code has more of its own to say) and beta above 0. The control is a base
         of 16 steps, which has read next to nothing: its D_T must be near 0
 
-Every model is trained on documentation (`pysource:docs`), then on D_F tokens of code from its final weights with a fresh
-optimizer, and from scratch on code over a range that reaches further. Every loss is of the same held-out code. All is
-read once, so that unlike in Hernandez et al. no run is trained until it overfits: D_F is tokens seen.
+Every model is trained on documentation (`pysource:docs`), then on D_F tokens of code from its final weights with a
+fresh optimizer, and from scratch on code over a range that reaches further. Every loss is of the same held-out code.
+All is read once, so that unlike in Hernandez et al. no run is trained until it overfits: D_F is tokens seen.
 """
 
 import dataclasses
