@@ -61,7 +61,7 @@ def lineage_of(spec: RunSpec, directory: Path, tokenizer: str) -> list[StageReco
         "run": str(spec.parent),
         "objective": its.objective,
         "tokens": its.tokens,
-        "corpus": its.data.mixture or its.data.corpus,
+        "corpus": its.data.mixture or f"{its.data.corpus} ({its.data.domain})",
         "weights": weights_digest(parent, its),
     }
     return [*before, own]

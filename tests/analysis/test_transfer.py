@@ -127,3 +127,19 @@ def test_a_sweep_without_later_stages_is_refused(tmp_path, capsys):
         main([str(tmp_path / "plain")])
     assert caught.value.code == 2
     assert "no finished run has start=weights" in capsys.readouterr().err
+
+
+def test_the_report_answers_with_it(tmp_path):
+    from analysis.report.sections.transfer import section
+    from tests.analysis.test_sections import known
+
+    sweep = tmp_path / "transfer"
+    write_planted(sweep)
+    study = known(sweep)
+    found = section(study)
+    assert found.answer.startswith(
+        "next_token on docs, 1.05M tokens: transferred data is above 0 in 8 of 8 cells"
+    )
+    rows = found.blocks[2].rows
+    assert len(rows) == 16 and all(len(row) == 5 for row in rows)
+    assert found.blocks[1].draw() is not None
