@@ -4,7 +4,7 @@ Claim   the data that pretraining stands for grows as a power law in the tokens 
         (Hernandez et al. 2021, arXiv 2102.01293: D_T = k D_F^alpha N^beta; English to Python: alpha 0.18, beta 0.38)
 Run     python launch.py run transfer
         python -m analysis.transfer runs/transfer
-Cost    about 6 minutes on 2 CPU cores
+Cost    9 minutes of processor time on a CPU
 Expect  stated before any run in docs/results/transfer.md: documentation to code gives D_T above 0 at every size, alpha
         between 0 and 1 (each further token of code has more of its own to say) and beta above 0. The control is a base
         of 16 steps, which has read next to nothing: its D_T must be near 0
