@@ -30,20 +30,20 @@ lint: setup
 check: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not long and not walk" $$($(BIN)/python -m tests.support.changed)
 
-# Before you stop, at most eight minutes on two cores.
+# Before you stop. Compiled programs are kept in .pytest_cache: the first call on a machine is the longest.
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long and not walk"
 
 # Kills, disk faults, several processes, published tables with resampling, the guides' code blocks.
 test-long: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal -m long
-	$(BIN)/python -m pytest -x -rP tests/faults/fifty_kills.py
+	FAULT_KILLS=20 $(BIN)/python -m pytest -x -rP tests/faults/fifty_kills.py
 
 # A sweep on a real Slurm of three nodes on the loopback address: needs root and apt, installs what is missing.
 test-slurm: setup
 	$(BIN)/python -m pytest -x tests/slurm/scenarios.py
 
-# kill -9 of run, worker and launcher fifty times over a sweep; `make test` does it ten times.
+# kill -9 of run, worker and launcher fifty times over a sweep; `make test-long` does it twenty times.
 test-faults: setup
 	$(BIN)/python -m pytest -x -rP tests/faults/fifty_kills.py
 

@@ -33,7 +33,6 @@ def how_often(place: str) -> pytest.MarkDecorator:
     return pytest.mark.slow if place in OFTEN else pytest.mark.long if place in LESS_OFTEN else pytest.mark.walk
 
 
-
 @pytest.fixture(scope="module")
 def locales(tmp_path_factory) -> Path:
     """Locales that few machines have, made here."""

@@ -54,7 +54,8 @@ KINDS = (
         "analysis/report/sections",
         "cat runs/few/report/report.md",
         ("## Slowest runs",),
-        before="mkdir runs/few && cp -r runs/quickstart/w8-* runs/few && python -m analysis.report runs/few --bootstrap 0",
+        before="mkdir runs/few && cp -r runs/quickstart/w8-* runs/few"
+        " && python -m analysis.report runs/few --bootstrap 0",
     ),
     Kind("training/optimizers", PLAN + "optim.name={name}", ('"name": "{name}"',)),
     Kind("training/objectives", PLAN + "objective={name}", ('"{name}"',)),
