@@ -116,7 +116,7 @@ def _of_ours(found: HuggingFaceFolder, original: RunSpec, beside: Path, sweep: P
             )
     kind = original.data.tokenizer.partition(":")[0]
     try:
-        content = undecorated(found.tokenizer_json, kind)
+        content = undecorated(found.tokenizer_json, original.data.tokenizer)
     except BadInput as error:
         raise BadInput(f"{beside.parent}/{error}") from None
     except ValueError as error:

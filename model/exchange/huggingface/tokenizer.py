@@ -134,16 +134,17 @@ def byte_letters() -> list[str]:
     return [chr(byte if byte in seen else next(others)) for byte in range(256)]
 
 
-def undecorated(content: str, kind: str) -> str:
+def undecorated(content: str, specification: str) -> str:
     """The tokenizer.json of a run from that of its export; empty for bytes.
 
     Args:
-      content: what `tokenizer_files` wrote for a tokenizer of this kind.
+      content: what `tokenizer_files` wrote.
+      specification: `data.tokenizer` of the run.
 
     Raises:
       BadInput: it is something else.
     """
-    description = json.loads(content)
+    description, kind = json.loads(content), specification.partition(":")[0]
     if kind == "byte":
         expected = decorated(bytes_json(), kind, 0)[0]
         if description != expected:
