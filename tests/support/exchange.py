@@ -43,7 +43,7 @@ def perturbed(config: ModelConfig, seed: int = 0, spread: float = 0.15) -> dict:
 
     def leaf(one):
         start = np.ones(one.shape) if one.scales.deviation is None else 0.0
-        scale = spread if one.scales.deviation is None else 1.2 * one.scales.deviation
+        scale = spread if one.scales.deviation is None else 1.5 * one.scales.deviation
         return (start + scale * draw.normal(size=one.shape)).astype(np.float32)
 
     return jax.tree.map(leaf, layout(config), is_leaf=lambda node: hasattr(node, "scales"))
