@@ -131,6 +131,7 @@ def _of_ours(found: HuggingFaceFolder, original: RunSpec, beside: Path, sweep: P
         data=data,
         parent=None,
         branch_at_tokens=None,
+        start="",
         evaluation_marks=(),
         checkpoint_marks=(),
         tasks=(),
