@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.txt | cksum | cut -d' ' -f1)
 
-.PHONY: setup quickstart check test test-long test-slurm test-faults test-walks test-scale test-skypilot test-lowest test-chips \
+.PHONY: setup quickstart check test test-long test-slurm test-faults test-walks test-scale test-skypilot test-lowest test-chips test-exchange \
 	lint bench docs clean
 
 setup: $(INSTALLED)
@@ -69,6 +69,13 @@ test-chips:
 	$(PYTHON) -m venv .venv-chips
 	.venv-chips/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt "jax[cuda12,tpu]" -c requirements.lock
 	.venv-chips/bin/python -m pytest -q -rP -p no:cacheprovider --noconftest tests/chips/compilers.py
+
+# Beside transformers, peft and lm-evaluation-harness, in an environment of their own; it needs no JAX.
+test-exchange: setup
+	$(PYTHON) -m venv .venv-exchange
+	.venv-exchange/bin/python -m pip install --quiet --disable-pip-version-check torch "transformers>=5,<6" peft accelerate \
+		"lm-eval>=0.4.11,<0.5"
+	HF_PYTHON=$(CURDIR)/.venv-exchange/bin/python $(BIN)/python -m pytest -rP -p no:cacheprovider tests/model/exchange/test_parity.py
 
 # The oldest versions that requirements.txt allows, in an environment of their own.
 test-lowest:

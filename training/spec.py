@@ -33,6 +33,8 @@ COMPUTED = (
     "matmul_precision",
 )  # how a network is computed: weights fit all of it
 
+SHA256 = re.compile("[0-9a-f]{64}")
+
 NUMBERS_OF_SOME = ("beta1", "beta2", "epsilon", "momentum")  # fields of OptimConfig that some optimizers read
 
 # The step is taken in float32, so ranges say what is left of a number there.
@@ -157,6 +159,7 @@ class RunSpec:
       tasks: held-out tasks that are scored at every evaluation mark and at the end (data/tasks/).
       task_items: problems of each task.
       objective: what is learned, a file of training/objectives/.
+      imported: SHA-256 of the weights that `launch.py import` read from a folder; "" for a run that is trained here.
       start: weights begins with the final weights of `parent` and a fresh optimizer: a later stage, whose tokens count
         from 0. Empty for random weights, or the checkpoint that a branch starts from.
     """
@@ -176,12 +179,17 @@ class RunSpec:
         default=500, metadata={"identity": "if set"}
     )
     objective: str = dataclasses.field(default="next_token", metadata={"identity": "if set"})
+    imported: str = dataclasses.field(default="", metadata={"identity": "if set"})
     start: Literal["", "weights"] = dataclasses.field(default="", metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         discover.check("objective", self.objective, HERE / "objectives")
         length = self.data.sequence_length
         bounds.check(self)
+        if self.imported and not SHA256.fullmatch(self.imported):
+            raise BadInput(
+                f"imported={shown(self.imported)}: must be the SHA-256 of weights, which only import writes"
+            )
         if self.model.parametrization == "mup" and not self.optim.declared.get("MUP", False):
             raise BadInput(
                 f"model.parametrization=mup: how the learning rate of optim.name={self.optim.name} must follow the "
@@ -283,6 +291,14 @@ class RunSpec:
     def trained_tokens(self) -> int:
         """Tokens that this run itself trains on: all but those that a branch shares with its trunk."""
         return self.tokens - (self.branch_at_tokens or 0)
+
+    def refuse_imported(self) -> None:
+        """Raises BadInput where the weights come from a folder: there is nothing to train."""
+        if self.imported:
+            raise BadInput(
+                f"imported={self.imported}: the weights of {self.run_id} came from a folder and are not trained; "
+                "to have them again: python launch.py import"
+            )
 
     @property
     def is_branch(self) -> bool:
