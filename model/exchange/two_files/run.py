@@ -1,10 +1,8 @@
-"""A language model in two files, this one and model.npz; numpy is all they need.
+"""A language model in two files, this one and model.npz: python run.py --prompt A B --temperature 0.8 --seed 1
 
-python run.py --prompt A B --samples 3 --temperature 0.8 --top-p 0.95 --seed 1
-
-Everything is float32, one text at a time; keys and values of earlier positions are kept. A seed gives the same random
-numbers as the program that trained the model: Threefry-2x32 (Salmon et al. 2011), keyed by seed, prompt, sample and
-position. As a module: Model("model.npz").write("def main(", max_tokens=60).
+numpy is all they need. Everything is float32, one text at a time; keys and values of earlier positions are kept. A seed
+gives the same random numbers as the program that trained the model: Threefry-2x32 (Salmon et al. 2011), keyed by seed,
+prompt, sample and position. As a module: Model("model.npz").write("def main(", max_tokens=60).
 """
 
 import argparse
@@ -91,7 +89,8 @@ class Tokenizer:  # text to tokens and back
 
 class Model:  # axes: T new positions, G key heads, R query heads of each, K width of a head
     def __init__(self, path):
-        self.weights = dict(np.load(path, allow_pickle=False))
+        file = np.load(path, allow_pickle=False).items()  # bfloat16 lies there as uint16
+        self.weights = {name: (x.astype("u4") << 16).view("f4") if x.dtype == "u2" else x for name, x in file}
         self.about = json.loads(self.weights["about"].tobytes())
         self.tokenizer = Tokenizer(self.about["tokenizer"], self.weights)
         stacks = {name[7:]: stack for name, stack in self.weights.items() if name.startswith("blocks.")}
