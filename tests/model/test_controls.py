@@ -92,6 +92,7 @@ def test_a_hundred_thousand_draws_have_the_distribution(controls):
     np.testing.assert_allclose(found["probability"], expected[found["token"]], rtol=1e-5)
     np.testing.assert_allclose(found["logprob"], np.log(shares)[found["token"]], atol=1e-5)
     assert set(np.asarray(found["kept"]).tolist()) == {int(present.sum())}
+    np.testing.assert_allclose(found["removed"], shares[~present].sum(), atol=1e-6)
 
 
 def test_entropy_rises_with_temperature():

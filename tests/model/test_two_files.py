@@ -15,13 +15,15 @@ import pytest
 from core.errors import BadInput
 from data.tokenizers import make
 from model.decode.controls import Controls
-from model.decode.generate import Prompt, before_stop, generate, stop_texts
+from model.decode.generate import Prompt
+from model.decode.stops import before_stop, stop_texts
 from model.exchange import Exported, load
 from model.exchange.two_files import PROGRAM, run
 from model.exchange.two_files.tokenizer import tables
 from model.transformer import Transformer
-from tests.model.test_decode import NETWORKS, perturbed
+from tests.model.test_decode import NETWORKS, generate, perturbed
 
+pytestmark = pytest.mark.slow
 KINDS = ("byte", "char", "word:200", "bpe:400")
 TEXT = "def main(x):\n    return x  # naïve café, don't, we'll: ½ ² \t\r\n 一二三 مرحبا\n"
 DOCUMENTS = [TEXT, PROGRAM.read_text(), "the cat sat on the mat, and it's there. " * 3]
@@ -68,8 +70,7 @@ ASKED = {
 }  # fmt: skip
 
 
-TRIED = [(name, "greedy") for name in NETWORKS]
-TRIED += [("plain", "drawn"), ("grouped", "every control"), ("gelu, no qk-norm", "stopped")]
+TRIED = dict(zip(NETWORKS, ("greedy", "every control", "drawn", "stopped"), strict=False))
 
 
 def written_here(config, params, tokenizer, asked):
@@ -112,7 +113,7 @@ json.dump([said, sorted(used & {"jax", "flax", "tokenizers", "scipy", "core", "m
 
 def test_with_numpy_alone_the_text_is_the_same(models, folders):
     asked, expected = [], []
-    for name, how in TRIED:
+    for name, how in TRIED.items():
         config, params, _, tokenizer = models[name]
         settings = ASKED[how]
         flags = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items() if key != "stop"]
