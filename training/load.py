@@ -7,10 +7,12 @@ print(model.sample("def main(", max_tokens=40, temperature=0.8)[0].text)
 print(model.logprobs("def main():"))
 """
 
+import contextlib
 import dataclasses
 import functools
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,12 +145,24 @@ def load(run: str | os.PathLike, *, tokens: int | None = None, cache: str | os.P
         raise BadInput(f"{directory}: no such run directory")
     spec = read_spec(directory)
     mesh = choose_mesh("", spec)
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), _quiet():
         try:
             params = parameters(directory, spec, mesh, tokens)
         except NoCheckpoint as error:
             raise BadInput(str(error)) from None
     return Trained(spec, params, tokenizer_of(directory, spec, Path(cache)), mesh)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Orbax's warnings that a folder is only read."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def parameters(directory: Path, spec: RunSpec, mesh: jax.sharding.Mesh, tokens: int | None = None) -> Params:

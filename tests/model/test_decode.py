@@ -92,7 +92,10 @@ import json, jax, numpy as np
 from model import sharding
 from model.decode.controls import Controls
 from model.decode.generate import Prompt
-from tests.model.test_decode import NETWORKS, generate, perturbed
+from model.transformer import Transformer
+from tests.model.test_decode import NETWORKS, generate, perturbed, token_by_token
+tokens_BT = np.random.default_rng(0).integers(0, 32, (8, 12)).astype(np.int32)
+first = np.array([1, 5, 9, 3, 2, 8, 7, 4], np.int32)
 prompts = [Prompt(np.array(ids, np.int32)) for ids in ([1, 2, 3], [4], [5, 6, 7, 8, 9])]
 answer = {}
 for name in ("grouped", "mup"):
@@ -104,13 +107,17 @@ for name in ("grouped", "mup"):
         with jax.set_mesh(mesh):
             placed = jax.device_put(params, sharding.parameter_shardings(config, mesh))
             found = [one.tokens.tolist() for one in generate(config, placed, prompts, Controls(), **ask)]
+            logits = token_by_token(config, placed, tokens_BT, first) if shape != (8, 1, 1) else None
         answer[f"{name} {shape}"] = found == alone
+        if logits is not None:
+            whole = np.asarray(jax.jit(Transformer(config, params))(tokens_BT))
+            answer[f"{name} {shape}, logits"] = bool(np.abs(logits - whole).max() <= 1e-5 * np.abs(whole).max())
 print(json.dumps(answer))
 """
 
 
 @pytest.mark.slow
-def test_on_a_mesh_the_same_text():
+def test_on_a_mesh_the_same_text_and_logits():
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
         "JAX_PLATFORMS": "cpu",
@@ -121,7 +128,7 @@ def test_on_a_mesh_the_same_text():
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
-    assert len(answer) == 6 and all(answer.values()), answer
+    assert len(answer) == 10 and all(answer.values()), answer
 
 
 PROMPTS = [np.arange(1, 1 + length, dtype=np.int32) % 29 for length in (1, 7, 3, 11, 2, 5, 9, 4)]
