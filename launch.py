@@ -14,6 +14,7 @@ python launch.py backfill runs/quickstart --tasks copying   more held-out tasks
 python launch.py bench quickstart     its speed here; alone: beside PyTorch
 python launch.py sample runs/quickstart/RUN --prompt "def "      what it writes
 python launch.py export runs/quickstart/RUN --format huggingface --out DIR
+python launch.py import DIR --name NAME       such a folder as a run to start from
 python -m analysis.report runs/quickstart    every fit and figure, from the logs
 """
 
@@ -122,6 +123,7 @@ OF_MODULES = {
     "backfill": "training.evaluate.backfill",
     "sample": "training.sample",
     "export": "training.export",
+    "import": "training.import_run",
 }
 OF_SWEEPS: dict[str, Callable[..., int]] = {verb.__name__: verb for verb in (status, cancel, doctor)}
 

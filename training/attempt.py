@@ -59,6 +59,7 @@ def begin(
     Raises:
       BadInput: data, trunk or devices do not fit the run.
     """
+    spec.refuse_imported()
     cache, slice_ = group.leader_first(
         "data", lambda: _open_data(spec.data, execution.cache_root, evaluation_sequences(spec, mesh))
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import secrets
 import shutil
@@ -21,7 +22,9 @@ from core.reading import path_exists
 from core.rundir import LEDGER, SPEC, RunDirectory
 from data.tokenizers import MOST_BYTES
 from model import exchange
+from training.cost import ledger_of
 from training.processes.start import configure_jax
+from training.provenance import FILE, card, provenance
 from training.records import read_spec
 from training.spec import RunSpec
 
@@ -115,9 +118,14 @@ def exported(run: Path, spec: RunSpec, tokens: int, cache: Path) -> exchange.Exp
             params: dict[str, Any] = jax.tree.map(np.asarray, parameters(run, spec, mesh, tokens))
         except NoCheckpoint as error:
             raise BadInput(str(error)) from None
-    tokenizer = tokenizer_of(run, spec, cache)
+    tokenizer, said = tokenizer_of(run, spec, cache), provenance(run, tokens)
+    beside = {
+        SPEC: to_text(said.get("spec")),
+        LEDGER: to_text(ledger_of(spec)),
+        FILE: to_text(said),
+    }
     return exchange.Exported(
-        name=spec.run_id,
+        name=str(said["run"]),
         config=spec.model,
         params=params,
         context=spec.data.sequence_length,
@@ -125,8 +133,13 @@ def exported(run: Path, spec: RunSpec, tokens: int, cache: Path) -> exchange.Exp
         tokenizer_json=files.read_tokenizer(MOST_BYTES) or tokenizer.to_json(),
         vocabulary=tokenizer.vocabulary,
         end=tokenizer.separator,
-        beside={name: payload for name in (SPEC, LEDGER) if (payload := files.read(name)) is not None},
+        card=card(said),
+        beside=beside,
     )
+
+
+def to_text(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
 
 
 def refuse_incomplete(run: Path) -> None:

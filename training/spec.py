@@ -26,6 +26,8 @@ HERE = Path(__file__).resolve().parent
 # A run's name is a folder in its sweep and nothing else: never a path, never an option, never hidden.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
+SHA256 = re.compile("[0-9a-f]{64}")
+
 NUMBERS_OF_SOME = ("beta1", "beta2", "epsilon", "momentum")  # fields of OptimConfig that some optimizers read
 
 # The step is taken in float32, so ranges say what is left of a number there.
@@ -149,6 +151,7 @@ class RunSpec:
       tasks: held-out tasks that are scored at every evaluation mark and at the end (data/tasks/).
       task_items: problems of each task.
       objective: what is learned, a file of training/objectives/.
+      imported: SHA-256 of the weights that `launch.py import` read from a folder; "" for a run that is trained here.
     """
 
     model: ModelConfig = ModelConfig()
@@ -166,11 +169,16 @@ class RunSpec:
         default=500, metadata={"identity": "if set"}
     )
     objective: str = dataclasses.field(default="next_token", metadata={"identity": "if set"})
+    imported: str = dataclasses.field(default="", metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         discover.check("objective", self.objective, HERE / "objectives")
         length = self.data.sequence_length
         bounds.check(self)
+        if self.imported and not SHA256.fullmatch(self.imported):
+            raise BadInput(
+                f"imported={shown(self.imported)}: must be the SHA-256 of weights, which only import writes"
+            )
         if self.model.parametrization == "mup" and not self.optim.declared.get("MUP", False):
             raise BadInput(
                 f"model.parametrization=mup: how the learning rate of optim.name={self.optim.name} must follow the "
@@ -242,6 +250,14 @@ class RunSpec:
     def trained_tokens(self) -> int:
         """Tokens that this run itself trains on: all but those that a branch shares with its trunk."""
         return self.tokens - (self.branch_at_tokens or 0)
+
+    def refuse_imported(self) -> None:
+        """Raises BadInput where the weights come from a folder: there is nothing to train."""
+        if self.imported:
+            raise BadInput(
+                f"imported={self.imported}: the weights of {self.run_id} came from a folder and are not trained; "
+                "to have them again: python launch.py import"
+            )
 
     @property
     def is_trunk(self) -> bool:

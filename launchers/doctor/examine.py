@@ -17,7 +17,7 @@ from core.rundir import SWEEP, RunDirectory, SweepDirectory
 from core.sweep_file import known_sweep_file, put_aside
 from launchers.doctor import devices
 from launchers.doctor.checkpoints import quiet, unchecked
-from launchers.doctor.checks import SETTLED_SECONDS, examine_run
+from launchers.doctor.checks import SETTLED_SECONDS, examine_run, remove
 from launchers.doctor.finding import Finding
 from launchers.status import RunStatus, join_queue, sweep_status
 from training.records import RunIsLocked, read_spec, run_lock
@@ -57,7 +57,12 @@ def _sweep(sweep: Path) -> list[Finding]:
     for path in sorted(sweep.glob(".*.tmp")):
         if time.time() - path.stat().st_mtime > SETTLED_SECONDS:
             found.append(
-                Finding(path.name, "is what a killed write left behind", "--repair removes it", path.unlink)
+                Finding(
+                    path.name,
+                    "is what a killed write left behind",
+                    "--repair removes it",
+                    functools.partial(remove, path),
+                )
             )
     return found
 

@@ -26,16 +26,8 @@ def tokenizer_files(model: Exported) -> tuple[str, dict[str, Any]]:
       BadInput: the tokenizer has no token of the id that ends a document, and another has its place.
     """
     kind = model.tokenizer.partition(":")[0]
-    description = bytes_json() if kind == "byte" else json.loads(model.tokenizer_json)
-    end = _named(description, model.end)
-    if kind in SPLIT_BY_TYPE:
-        description["decoder"] = decoder()
-    description["added_tokens"] = [
-        *(one for one in description.get("added_tokens") or [] if one.get("id") != model.end),
-        _special(model.end, end),
-    ]
-    description["added_tokens"].sort(key=lambda one: one["id"])
-    description["post_processor"] = in_front(model.end, end)
+    plain = bytes_json() if kind == "byte" else json.loads(model.tokenizer_json)
+    description, end = decorated(plain, kind, model.end)
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": end,
@@ -45,6 +37,17 @@ def tokenizer_files(model: Exported) -> tuple[str, dict[str, Any]]:
         "clean_up_tokenization_spaces": False,
     }
     return json.dumps(description, ensure_ascii=False, separators=(",", ":")) + "\n", settings
+
+
+def decorated(plain: Mapping[str, Any], kind: str, end: int) -> tuple[dict[str, Any], str]:
+    """A tokenizer.json that writes the end token in front and decodes, and the text of that token."""
+    text = _named(plain, end)
+    others = [one for one in plain.get("added_tokens") or [] if one.get("id") != end]
+    added = sorted([*others, _special(end, text)], key=lambda one: one["id"])
+    description = {**plain, "added_tokens": added, "post_processor": in_front(end, text)}
+    if kind in SPLIT_BY_TYPE:
+        description["decoder"] = decoder()
+    return description, text
 
 
 def _named(description: Mapping[str, Any], identifier: int) -> str:
@@ -129,3 +132,29 @@ def byte_letters() -> list[str]:
     seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = iter(range(0x100, 0x200))
     return [chr(byte if byte in seen else next(others)) for byte in range(256)]
+
+
+def undecorated(content: str, specification: str) -> str:
+    """The tokenizer.json of a run from that of its export; empty for bytes.
+
+    Args:
+      content: what `tokenizer_files` wrote.
+      specification: `data.tokenizer` of the run.
+
+    Raises:
+      BadInput: it is something else.
+    """
+    description, kind = json.loads(content), specification.partition(":")[0]
+    if kind == "byte":
+        expected = decorated(bytes_json(), kind, 0)[0]
+        if description != expected:
+            raise BadInput(f"{TOKENIZER}: is not the one of bytes, which spec.json names")
+        return ""
+    if not isinstance(description, dict) or not isinstance(description.get("model"), dict):
+        raise BadInput(f"{TOKENIZER}: not a tokenizer.json (it has no model)")
+    description["post_processor"] = None
+    if kind in SPLIT_BY_TYPE:
+        description["decoder"] = None
+    if kind == "char":
+        description["added_tokens"] = []
+    return json.dumps(description, ensure_ascii=False, separators=(",", ":"))
