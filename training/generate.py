@@ -1,8 +1,8 @@
 """Text from a network and its tokenizer: the door for experiments, which sample while they train or measure.
 
-from training.generate import Network, generate
+from training.generate import LanguageModel, generate
 
-texts = generate(Network(config, params, tokenizer), ["1+2=", "3+4="], Controls(), max_tokens=8, samples=4)
+texts = generate(LanguageModel(config, params, tokenizer), ["1+2=", "3+4="], Controls(), max_tokens=8, samples=4)
 reward = [float(one.text == answer) for one, answer in zip(texts, answers)]
 
 A tool writes into the text where the network calls it, and the network reads on:
@@ -31,7 +31,7 @@ Tool = Callable[[str], str | None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class LanguageModel:
     """What writes: a network's shape, its parameters (of a pack with a leading member axis), and its tokenizer."""
 
     config: ModelConfig
@@ -92,7 +92,7 @@ class _Row:
 
 
 def generate(
-    network: Network,
+    network: LanguageModel,
     prompts: str | Sequence[str],
     controls: Controls | None = None,
     *,
@@ -123,7 +123,7 @@ def generate(
 
 
 def generate_with_members(
-    network: Network,
+    network: LanguageModel,
     members: int,
     prompts: str | Sequence[str],
     controls: Controls | None = None,
@@ -170,7 +170,7 @@ class _Asked:
 
 
 def _generate(
-    network: Network, members: int, prompts: str | Sequence[str], asked: _Asked
+    network: LanguageModel, members: int, prompts: str | Sequence[str], asked: _Asked
 ) -> list[list[Sample]]:
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     rows = [

@@ -30,7 +30,7 @@ from model.decode.controls import MostTokens, Samples
 from model.kernels.device import products_as
 from model.transformer import Transformer
 from training.checkpoint import Checkpoints
-from training.generate import Network, Sample, Tool, controls_of, generate
+from training.generate import LanguageModel, Sample, Tool, controls_of, generate
 from training.objectives import Params
 from training.processes.mesh import choose_mesh
 from training.records import read_spec
@@ -63,9 +63,9 @@ class Trained:
         return self.spec.model
 
     @property
-    def network(self) -> Network:
+    def network(self) -> LanguageModel:
         """What `training.generate` takes."""
-        return Network(self.config, self.params, self.tokenizer)
+        return LanguageModel(self.config, self.params, self.tokenizer)
 
     def tokens(self, text: str) -> np.ndarray:
         """What the network reads of a text that begins a document: the end token of the one before, and the text's."""

@@ -170,7 +170,7 @@ def random_text(generator):
 def test_its_tokenizer_is_the_library_s_on_any_text(kind):
     tokenizer, generator = make(kind, DOCUMENTS), random.Random(0)
     found = tables(kind.partition(":")[0], tokenizer.to_json(), tokenizer.vocabulary, "key")
-    program = run.Tokenizer(found.about, found.arrays)
+    program = run.TableTokenizer(found.about, found.arrays)
     texts = [
         *DOCUMENTS,
         *(random_text(generator) for _ in range(200)),

@@ -12,7 +12,7 @@ from data.tokenizers import ByteTokenizer
 from model.decode import cache, program
 from model.decode.controls import Controls
 from tests.model.test_decode import SMALL, perturbed
-from training.generate import Network, generate, generate_with_members
+from training.generate import LanguageModel, generate, generate_with_members
 
 NEXT = {"=": "<", "<": "1", "1": "+", "+": "2", "2": ">", ">": "?", "3": ";", ";": "\0", "?": "?", "!": "<"}
 
@@ -38,7 +38,7 @@ def writer(monkeypatch):
     for cached in (program.start, program.advance):
         cached.cache_clear()
     config = dataclasses.replace(SMALL, vocabulary=256)
-    yield Network(config, {}, ByteTokenizer())
+    yield LanguageModel(config, {}, ByteTokenizer())
     for cached in (program.start, program.advance):
         cached.cache_clear()
 
@@ -84,13 +84,22 @@ def test_a_stop_text_before_a_call_ends_the_text(writer):
 
 
 def test_members_write_what_each_writes_alone_tools_included():
+    def measure(text):
+        return f"[{len(text)}]"
+
     config = dataclasses.replace(SMALL, vocabulary=256)
     trees = [perturbed(config, seed) for seed in range(2)]
-    packed = Network(config, jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), ByteTokenizer())
-    ask = {"max_tokens": 24, "seed": 2, "samples": 2, "batch": 4, "tools": {"e": lambda text: f"[{len(text)}]"}}
+    packed = LanguageModel(config, jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), ByteTokenizer())
+    ask = {
+        "max_tokens": 24,
+        "seed": 2,
+        "samples": 2,
+        "batch": 4,
+        "tools": dict.fromkeys("abcdefghijkl", measure),
+    }
     together = generate_with_members(packed, 2, ["ab", "c"], **ask)
     for params, found in zip(trees, together, strict=True):
-        alone = generate(Network(config, params, ByteTokenizer()), ["ab", "c"], **ask)
+        alone = generate(LanguageModel(config, params, ByteTokenizer()), ["ab", "c"], **ask)
         assert [one.text for one in found] == [one.text for one in alone]
         assert [one.calls for one in found] == [one.calls for one in alone]
         for one, other in zip(found, alone, strict=True):

@@ -54,7 +54,7 @@ def softmax(x):
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-class Tokenizer:  # text to tokens and back
+class TableTokenizer:  # text to tokens and back
     def __init__(self, about, arrays):
         ends, text = [0, *arrays["token_ends"].tolist()], arrays["token_text"].tobytes()
         self.about, self.texts = about, [text[start:end] for start, end in pairwise(ends)]
@@ -92,7 +92,7 @@ class Model:  # axes: T new positions, G key heads, R query heads of each, K wid
         file = np.load(path, allow_pickle=False).items()  # bfloat16 lies there as uint16
         self.weights = {name: (x.astype("u4") << 16).view("f4") if x.dtype == "u2" else x for name, x in file}
         self.about = json.loads(self.weights["about"].tobytes())
-        self.tokenizer = Tokenizer(self.about["tokenizer"], self.weights)
+        self.tokenizer = TableTokenizer(self.about["tokenizer"], self.weights)
         stacks = {name[7:]: stack for name, stack in self.weights.items() if name.startswith("blocks.")}
         self.layers = [{name: one[at] for name, one in stacks.items()} for at in range(self.about["depth"])]
 
