@@ -101,7 +101,7 @@ class StageRecord(TypedDict):
 
 
 class Environment(TypedDict):
-    """env.json: started is of the first attempt, commit of the last.
+    """env.json: started is of the first attempt, commit of the last. imported is of a run that came from a folder.
 
     imported is of a run that came from a folder.
     lineage is of a run that begins with the weights of another: that one last, what it began with itself before it.
