@@ -71,7 +71,7 @@ class Arguments:
     """the same gives the same text"""
     samples: Samples = 1
     """texts of each prompt"""
-    tokens: Annotated[int, Allowed(0, 1 << 62)] | None = None
+    tokens: Annotated[int | None, Allowed(0, 1 << 62)] = None
     """of the checkpoint; else the last"""
     verbose: bool = False
     """each token with its probability, and how many tokens the controls left"""

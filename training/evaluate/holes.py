@@ -16,8 +16,9 @@ from core.records import TaskRecord
 from core.rundir import EVALUATIONS, SPEC, TASK_ITEMS, TASKS, RunDirectory, SweepDirectory
 from data.tasks.registry import located
 from training.checksums import DamagedCheckpoint
-from training.evaluate.score import METRICS, PreparedTask, score_tasks, write_scores
+from training.evaluate.score import METRICS, PreparedTask, score_tasks
 from training.evaluate.tasks import held_out_tasks, write_records
+from training.evaluate.write import write_scores
 from training.load import NoCheckpoint, parameters
 from training.processes.mesh import choose_mesh
 from training.records import RunIsLocked, read_spec, run_lock

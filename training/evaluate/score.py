@@ -18,7 +18,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,8 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from core.errors import BadInput
-from core.files import JsonLines
-from core.rundir import RunDirectory
 from data.tasks.protocol import Task
 from data.tokenizers import Tokenizer
 from model import sharding
@@ -369,28 +366,3 @@ def score_tasks(
         vocabulary=config.vocabulary,
         shards=mesh.shape["data"] * mesh.shape["fsdp"],
     )
-
-
-def write_scores(
-    log: JsonLines, directory: Path, tasks: Sequence[PreparedTask], scores: Sequence[ItemScores], **row: Any
-) -> None:
-    """Append task/<name>/<metric> to the log of evaluations, and every problem's scores to task_items.jsonl.
-
-    Args:
-      log: evals.jsonl of the run.
-      directory: of the run.
-      row: tokens and attempt.
-    """
-    for task, own in zip(tasks, scores, strict=True):
-        for metric, score in summarize(task, own).items():
-            log.append({"name": f"task/{task.name}/{metric}", **dataclasses.asdict(score), **row})
-    with JsonLines(RunDirectory(directory).task_items) as items:
-        for task, own in zip(tasks, scores, strict=True):
-            columns = {field.name: getattr(own, field.name) for field in dataclasses.fields(own)}
-            rounded = {name: [_rounded(value) for value in column] for name, column in columns.items()}
-            items.append({"task": task.name, "fingerprint": task.fingerprint, **row, **rounded})
-
-
-def _rounded(value: float) -> float | None:
-    """Six digits; null where a problem has no such score."""
-    return None if math.isnan(value) else float(f"{value:.6g}")

@@ -48,9 +48,7 @@ def serve(read: Callable[[Path], Sequence[Item]], path: Path) -> None:
         with contextlib.suppress(ValueError, OSError):  # a lower limit is there already
             resource.setrlimit(kind, (most, most))
     try:
-        answer: object = [
-            [item.prompt, item.target, item.distractors, item.delimiter] for item in read(path)
-        ]
+        answer: object = [[item.prompt, item.target, item.distractors, item.delimiter] for item in read(path)]
     except BadInput as error:
         answer = str(error)
     except (MemoryError, RecursionError) as error:

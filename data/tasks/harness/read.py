@@ -3,9 +3,9 @@
 Output types multiple_choice, generate_until, loglikelihood and loglikelihood_rolling. Prompts are put together as the
 harness does it (description, solved examples, doc_to_text; an answer is target_delimiter and the choice or target, and
 of loglikelihood the target alone), except that the solved examples are the first ones of their split, so that problems
-repeat. Scores are this project's own: choice accuracy is the harness's `acc`, choice_accuracy_norm its `acc_norm`; exact
-match means that greedy decoding writes delimiter, target and, for generate_until, the first stop string. Templates run in jinja2's sandbox (template.py), and all of it in a process with
-limits (limits.py).
+repeat. Scores are this project's own: choice_accuracy is the harness's `acc`, choice_accuracy_norm its `acc_norm`;
+exact match means that greedy decoding writes delimiter, target and, for generate_until, the first stop string.
+Templates run in jinja2's sandbox (template.py), and all of it in a process with limits (limits.py).
 """
 
 import ast
@@ -134,9 +134,7 @@ def _description(definition: Mapping[str, Any], document: Mapping[str, Any], whe
     return str(_value(definition.get("description") or "", document, f"{where}: description"))
 
 
-def _item(
-    definition: Mapping[str, Any], kind: str, own: _Parts, shown: list[_Parts], description: str
-) -> Item:
+def _item(definition: Mapping[str, Any], kind: str, own: _Parts, shown: list[_Parts], description: str) -> Item:
     if kind == "loglikelihood_rolling":  # the whole text is what is scored
         return Item("", own.target)
     delimiter, between = definition.get("target_delimiter", " "), definition.get("fewshot_delimiter", "\n\n")
