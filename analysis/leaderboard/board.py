@@ -16,6 +16,7 @@ from analysis.leaderboard.bradley_terry import solve
 from core.errors import BadInput
 
 WEIGHTS = 2**24  # numbers of one block of draws
+MOST_RANKED = 100  # every pair of contestants is compared on every item
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,10 @@ def board(
     count, items = scores_MI.shape
     if count < 2 or items < 2:
         raise BadInput(f"{metric}: {count} runs on {items} items: at least 2 of each are compared")
+    if count > MOST_RANKED:
+        raise BadInput(
+            f"{metric}: {count} runs: at most {MOST_RANKED} are ranked; --at ranks recipes at one size"
+        )
     won_PI, places = _won(scores_MI if rises else -scores_MI)
     observed = _tables(won_PI.sum(axis=1)[None], places, count, items)
     best = solve(observed)
@@ -120,6 +125,12 @@ def board(
         metric, items, level, standings, wins_MM[np.ix_(order, order)], bool(best.separated_B[0]),
         float((won_PI == 0.5).mean()),
     )  # fmt: skip
+
+
+def shares(better_MI: np.ndarray) -> np.ndarray:
+    """(M, I): the share of the others that a contestant is better than on an item; equal ones count half."""
+    apart_MMI = np.sign(better_MI[:, None] - better_MI[None])
+    return (apart_MMI.sum(1) / (len(better_MI) - 1) + 1) / 2
 
 
 def _won(better_MI: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:

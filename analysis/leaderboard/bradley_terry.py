@@ -46,15 +46,11 @@ def solve(wins_BMM: np.ndarray) -> Strengths:
       wins_BMM: how often the run of a row won against that of a column, ties half; (B, M, M), connected.
     """
     wins_BMM = wins_BMM * (1 - np.eye(wins_BMM.shape[-1]))
-    everyone_B = ((wins_BMM > 0) | np.eye(wins_BMM.shape[-1], dtype=bool)).all(
-        (1, 2)
-    )  # won against everyone once
-    separated_B = np.array(
-        [
-            not every and not has_finite_strengths(wins)
-            for every, wins in zip(everyone_B, wins_BMM, strict=False)
-        ]
-    )
+    on_itself_MM = np.eye(wins_BMM.shape[-1], dtype=bool)
+    everyone_B = np.all((wins_BMM > 0) | on_itself_MM, axis=(1, 2))  # has won against everyone
+    separated_B = np.array([not every for every in everyone_B])
+    for place in np.flatnonzero(separated_B):
+        separated_B[place] = not has_finite_strengths(wins_BMM[place])
     compared_BMM = (wins_BMM + wins_BMM.swapaxes(1, 2)) > 0
     wins_BMM = wins_BMM + PRIOR * separated_B[:, None, None] * compared_BMM
     games_BMM = wins_BMM + wins_BMM.swapaxes(1, 2)

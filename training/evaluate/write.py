@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def write_text_items(directory: Path, slice_: HeldOut, sequences: Sequences, **r
 
 
 def write_items(
-    directory: Path, name: str, fingerprint: str, columns: Mapping[str, Sequence[float]], **row: Any
+    directory: Path, name: str, fingerprint: str, columns: Mapping[str, Iterable[float]], **row: Any
 ) -> None:
     """Append one row with the scores of every item, one list a metric, to task_items.jsonl."""
     rounded = {metric: [_rounded(value) for value in column] for metric, column in columns.items()}
