@@ -27,10 +27,11 @@ HELD_OUT_TEXT: Final = "val"  # as a task of task_items.jsonl: its items are the
 
 def of_a_task(name: str) -> tuple[str, str] | None:
     """(task, metric) of an evaluation's name; of the harness the task is lm-eval/<name>. None where it is no task's."""
-    if not name.startswith(OF_TASKS):
+    prefix = next((prefix for prefix in OF_TASKS if name.startswith(prefix)), None)
+    task, _, metric = name.removeprefix(prefix or "").rpartition("/")
+    if prefix is None or not task or not metric:
         return None
-    task, _, metric = name.removeprefix(TASK).rpartition("/")
-    return (task, metric) if task and metric else None
+    return (prefix + task if prefix == HARNESS else task), metric
 
 
 class Ledger(TypedDict):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from analysis.leaderboard.command import main
-from analysis.report.command import main as report
+from analysis.logs.load import load_sweep
+from analysis.report.sections import leaderboard
 from core.files import JsonLines, read_json
 from core.rundir import RunDirectory
 from experiments.scaling import ScalingRule
+from tests.analysis.test_sections import known
 from tests.support.trained_by_law import write_runs
 from training.spec import OptimConfig
 
@@ -171,8 +173,7 @@ def test_what_cannot_be_ranked_is_refused_in_one_line(sweep, arguments, words, c
     assert ended.value.code == 2 and len(said) == 1 and words in said[0]
 
 
-@pytest.mark.slow
-def test_the_files_and_the_report_say_the_same(sweep, tmp_path, capsys):
+def test_the_files_and_the_section_of_the_report_say_the_same(sweep, tmp_path, capsys):
     out = tmp_path / "leaderboard.json"
     size = RunDirectory(next(sweep.glob("w32*"))).read_ledger()["params"]["non_embedding_plus_head"]
     assert main([str(sweep), "--at", f"params={size}", "--out", str(out), "--draws", "100"]) == 0
@@ -181,11 +182,18 @@ def test_the_files_and_the_report_say_the_same(sweep, tmp_path, capsys):
     for kind in (".svg", ".png"):
         assert out.with_suffix(kind).stat().st_size > 1000
     written = read_json(out)["boards"][0]["standings"]
-    report([str(sweep), "--bootstrap", "0"])
-    shown = read_json(sweep / "report" / "leaderboard.json")["boards"][0]["standings"]
+    found = leaderboard.section(known(sweep))
+    shown = found.results["leaderboard.json"]["boards"][0]["standings"]
     assert [one["strength"] for one in shown] == pytest.approx([one["strength"] for one in written])
-    page = (sweep / "report" / "report.md").read_text()
-    assert "Recipes on the same held-out text" in page and "adamw is first of 3" in page
+    assert found.said == (
+        "At width 32 and 262,144 tokens, adamw is first of 3 by wins on 300 held-out sequences.",
+    )
+    assert found.drawings[0].draw().axes
+    (one,) = (
+        path for path in sweep.glob("w32*s0*") if read_json(path / "spec.json")["optim"]["name"] == "adamw"
+    )
+    alone = dataclasses.replace(load_sweep(sweep), chosen=frozenset({one.name}))
+    assert leaderboard.section(dataclasses.replace(known(sweep), sweep=alone)) is None
 
 
 def test_damaged_rows_are_no_items(tmp_path, capsys):
