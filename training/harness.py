@@ -65,8 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(Arguments, given, "python -m training.harness", about=ABOUT)
     if importlib.util.find_spec("lm_eval") is None:
         raise BadInput(
-            "lm-evaluation-harness is not installed: pip install 'scaling-experiments[lm-eval]', or pip install "
-            "'lm-eval>=0.4.13,<0.5'"
+            "lm-evaluation-harness is not installed; pip install 'lm-eval>=0.4.13,<0.5' (the extra lm-eval)"
         )
     os.environ.update(OFFLINE)
     # Documents are read anew in every call: a file that changed is never answered from a cache.
