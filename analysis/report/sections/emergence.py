@@ -147,7 +147,9 @@ def _records(sweep: SweepLogs) -> tuple[dict[str, TaskRecord], list[str]]:
             records = typed(dict[str, TaskRecord], parse_json(sweep.read(run.run, TASKS) or b"{}"))
         except ValueError:
             records = None
-        counted = {name: one for name, one in (records or {}).items() if one["overlap"]}  # else the text was not here
+        counted = {
+            name: one for name, one in (records or {}).items() if one["overlap"]
+        }  # else the text was not here
         if records is None or not all(record["overlap"].keys() >= COUNTS for record in counted.values()):
             damaged.append(f"{run.run}/{TASKS}: damaged and left out")
             continue
