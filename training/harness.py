@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Documents are read anew in every call: a file that changed is never answered from a cache.
     os.environ["HF_DATASETS_CACHE"] = str(options.cache.absolute() / "lm-eval" / str(os.getpid()))
     configure_jax(options.cache)
-    logging.getLogger("lm_eval").addHandler(Notes())
+    logging.getLogger("lm_eval").addHandler(HarnessNotes())
     from training.evaluate import harness_fill, harness_tasks  # here: they load slowly, and need the harness
 
     runs = harness_fill.directories(options.run)
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_FAILED
 
 
-class Notes(logging.Handler):
+class HarnessNotes(logging.Handler):
     """Warnings of the harness, each said once."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ LABEL = 46  # characters
 
 
 @dataclasses.dataclass(frozen=True)
-class Panel:
+class Forest:
     """What is drawn, the strongest first, (M,) each: value, low and high of strength and score."""
 
     metric: str
@@ -30,7 +30,7 @@ class Panel:
     score: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def panel_of(board: "Board") -> Panel:
+def panel_of(board: "Board") -> Forest:
     """Of a board's strongest."""
     kept = board.standings[:MOST]
 
@@ -38,7 +38,7 @@ def panel_of(board: "Board") -> Panel:
         value, low, high = np.array(rows).T
         return value, low, high
 
-    return Panel(
+    return Forest(
         board.metric,
         board.items,
         board.level,
@@ -50,7 +50,7 @@ def panel_of(board: "Board") -> Panel:
 
 
 @styled
-def forest_figure(panel: Panel) -> Figure:
+def forest_figure(panel: Forest) -> Figure:
     """Left: strengths; right: the metric. Bars are intervals."""
     height = 1.5 + 0.24 * len(panel.labels)
     figure, (left, right) = new_figure(columns=2, width=9.4, height=height)
@@ -69,7 +69,7 @@ def forest_figure(panel: Panel) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, panel: Panel, three: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def _bars(axes: Axes, panel: Forest, three: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     value, low, high = three
     lines = np.arange(len(value))
     axes.hlines(lines, low, high, color=PALE, linewidth=3.0)

@@ -11,7 +11,7 @@ from tyro.conf import UseAppendAction, arg
 from analysis.commands import write_result
 from analysis.compare.metric import Metric
 from analysis.leaderboard.board import Board, board, shares
-from analysis.leaderboard.contestants import Contestant, Field, at_equal, every_run, field_of, sweeps_of
+from analysis.leaderboard.contestants import Contestant, ScoredField, at_equal, every_run, field_of, sweeps_of
 from analysis.leaderboard.result import OVERALL, RULE, lines_of, to_json, warnings_of
 from core import cli
 from core.bounds import Allowed
@@ -96,7 +96,7 @@ def leaderboard_command(
         sys.stdout.write(f"written: {path}\n")
 
 
-def boards_of(fields: Sequence[Field], *, draws: int, level: float, seed: int) -> list[Board]:
+def boards_of(fields: Sequence[ScoredField], *, draws: int, level: float, seed: int) -> list[Board]:
     """A board for each metric, and of several one of all: of who wins on the items of all of them."""
     found = [
         board(

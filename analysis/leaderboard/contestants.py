@@ -41,7 +41,7 @@ class Contestant:
 
 
 @dataclasses.dataclass(frozen=True)
-class Field:
+class ScoredField:
     """All contestants with their scores in one metric.
 
     Attributes:
@@ -150,7 +150,7 @@ def _mean_left(sweep: SweepLogs, runs: Sequence[Run], metric: Metric) -> float:
     return -mean if metric.share and values else mean
 
 
-def field_of(contestants: Sequence[Contestant], metric: Metric) -> Field:
+def field_of(contestants: Sequence[Contestant], metric: Metric) -> ScoredField:
     """The contestants that were scored on the same items, of several kinds of items those of most contestants.
 
     Raises:
@@ -196,7 +196,7 @@ def field_of(contestants: Sequence[Contestant], metric: Metric) -> Field:
     finals = [values[label] for label in scored]
     if metric.name == BITS_PER_BYTE:  # of the same text: nats a token times one number
         scores_MI = scores_MI * finals[0] / (scores_MI[0] @ weights_I / weights_I.sum())
-    return Field(metric, list(scored), scores_MI, weights_I, finals, left_out)
+    return ScoredField(metric, list(scored), scores_MI, weights_I, finals, left_out)
 
 
 def _read(sweep: SweepLogs, run: Run) -> dict[str, ItemColumns]:
