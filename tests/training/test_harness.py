@@ -94,7 +94,7 @@ def test_there_are_ten_definitions_of_every_kind():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_our_reader_and_the_harness_agree_on_ten_definitions(seed, definitions):
-    likely = ("=33;", "=33\n", "=113", "t xx;")[seed] + " m" * (seed % 2)
+    likely = ("=33;", "=33\n", "=113", "t  xx;")[seed] + " m" * (seed % 2)
     model = TableModel(seed, likely).text_model(context=128)
     harness = scores_of(model, definitions)
     compared = 0
@@ -272,8 +272,8 @@ def test_a_trained_run_is_scored_by_the_harness_as_by_us(trained, definitions):
         ("task: [", "broken.yaml: "),
         ("task: broken\ndataset_path: json\n", "task broken: "),
         (
-            "task: broken\ninclude: _sums.yaml\noutput_type: multiple_choice\ndoc_to_text: left\n"
-            "doc_to_choice: options\ndoc_to_target: label\n",
+            "task: broken\ninclude: _sums.yaml\noutput_type: multiple_choice\ndoc_to_text: sum\n"
+            "doc_to_choice: '{{nothing}}'\ndoc_to_target: label\n",
             "task broken: ",
         ),
         (

@@ -150,12 +150,10 @@ def _records(
     overlaps = _overlaps(tasks, spec, model, cache, say)
     records = {}
     for name in names:
-        parts = [definitions.tasks[leaf] for leaf in definitions.groups.get(name, (name,))]
-        sizes = [part.items for part in parts]
-        chance = float(np.average([part.chance for part in parts], weights=sizes))
+        chance, items = definitions.chance(name)
         records[f"{HARNESS}{name}"] = TaskRecord(
             family="lm-eval",
-            items=sum(sizes),
+            items=items,
             chance=chance,
             choice_chance=chance,
             positive_control=False,

@@ -76,6 +76,12 @@ class Definitions:
     groups: Mapping[str, tuple[str, ...]]
     loaded: Mapping[str, Any]
 
+    def chance(self, name: str) -> tuple[float, int]:
+        """Accuracy of a blind choice in a task or over the documents of a group, and how many documents there are."""
+        parts = [self.tasks[leaf] for leaf in self.groups.get(name, (name,))]
+        items = sum(part.items for part in parts)
+        return sum(part.chance * part.items for part in parts) / items, items
+
 
 def read(folder: Path, include: Sequence[str], limit: int | None) -> Definitions:
     """The tasks of a folder, or those named: tasks, groups or tags.
@@ -199,9 +205,8 @@ def evaluate(
     found = {name: _scored(name, task, answer["samples"][name]) for name, task in tasks.items()}
     for name in groups:
         found[name] = _group(answer["results"][name], [found[leaf] for leaf in definitions.groups[name]])
-    for name, definition in definitions.tasks.items():
-        if name in found:
-            found[name].scores["chance"] = Score(definition.chance, definition.items, 0.0)
+    for name, scored in found.items():
+        scored.scores["chance"] = Score(*definitions.chance(name), 0.0)
     return found
 
 
