@@ -35,6 +35,9 @@ class HarnessModel(TemplateLM):
             before, after = self.tok_encode(context), self.tok_encode(continuation)
         return [self.eot_token_id, *before], after
 
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        return super().loglikelihood(requests, disable_tqdm=True)
+
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
