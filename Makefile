@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed-$(shell cat requirements.lock requirements-dev.txt | cksum | cut -d' ' -f1)
 
-.PHONY: setup quickstart check test test-long test-slurm test-faults test-walks test-scale test-skypilot test-lowest test-chips test-exchange \
+.PHONY: setup quickstart check test test-long test-slurm test-faults test-walks test-scale test-skypilot test-lowest test-chips test-exchange test-harness \
 	lint bench docs clean
 
 setup: $(INSTALLED)
@@ -76,6 +76,13 @@ test-exchange: setup
 	.venv-exchange/bin/python -m pip install --quiet --disable-pip-version-check torch "transformers>=5,<6" peft accelerate \
 		"lm-eval>=0.4.11,<0.5"
 	HF_PYTHON=$(CURDIR)/.venv-exchange/bin/python $(BIN)/python -m pytest -rP -p no:cacheprovider tests/model/exchange/test_parity.py
+
+# lm-evaluation-harness on runs that are trained here, in an environment of its own: some 100 wheels without torch.
+test-harness:
+	$(PYTHON) -m venv .venv-harness
+	.venv-harness/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c requirements.lock
+	.venv-harness/bin/python -m pip install --quiet --disable-pip-version-check "lm-eval>=0.4.13,<0.5" hypothesis pytest
+	.venv-harness/bin/python -m pytest -rP -p no:cacheprovider tests/training/test_harness.py
 
 # The oldest versions that requirements.txt allows, in an environment of their own.
 test-lowest:

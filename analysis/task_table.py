@@ -1,6 +1,6 @@
 """The task table of a sweep: one row a run and task, what `python -m analysis.emergence` reads.
 
-    python -m analysis.task_table runs/emergence --out tasks.csv [--score exact_match|choice_accuracy] [--axis params]
+    python -m analysis.task_table runs/emergence --out tasks.csv [--score exact_match] [--axis params]
 
 Reads evals.jsonl, ledger.json and tasks.json of every complete run; rows are of the run's end.
 """
@@ -19,6 +19,7 @@ from analysis.logs.load_run import Run
 from core import cli
 from core.errors import BadInput, writes
 from core.files import write_atomic
+from core.records import of_a_task
 from core.rundir import RunDirectory
 
 COLUMNS = (
@@ -36,9 +37,13 @@ COLUMNS = (
     "positive_control",
     "items_in_training_text",
 )
-Score = Literal["exact_match", "choice_accuracy"]
+Score = Literal["exact_match", "choice_accuracy", "acc"]
 Axis = Literal["params", "flops", "tokens", "loss"]
-CHANCE: dict[str, str] = {"exact_match": "chance", "choice_accuracy": "choice_chance"}  # its metric, by score
+CHANCE: dict[str, str] = {
+    "exact_match": "chance",
+    "choice_accuracy": "choice_chance",
+    "acc": "chance",
+}  # by score
 
 
 def task_table(sweep: SweepLogs, score: Score = "exact_match", axis: Axis = "params") -> list[dict[str, Any]]:
@@ -59,9 +64,10 @@ def task_table(sweep: SweepLogs, score: Score = "exact_match", axis: Axis = "par
     ends: dict[str, dict[str, dict[str, float]]] = {}
     last = {run.run: run.tokens for run in sweep.runs}
     for row in sweep.evaluations().frame.iter_rows(named=True):
-        if not row["name"].startswith("task/") or row["tokens"] != last.get(row["run"]):
+        named = of_a_task(row["name"])
+        if named is None or row["tokens"] != last.get(row["run"]):
             continue
-        task, _, metric = row["name"].removeprefix("task/").rpartition("/")
+        task, metric = named
         ends.setdefault(row["run"], {}).setdefault(task, {})[metric] = row["value"]
     table = []
     scored = [run for run in sweep.runs if run.status == "complete" and run.run in ends]
@@ -87,7 +93,7 @@ def task_table(sweep: SweepLogs, score: Score = "exact_match", axis: Axis = "par
                     "edit_distance": values.get("edit_distance", ""),
                     "run": run.run,
                     "positive_control": str(record["positive_control"]).lower(),
-                    "items_in_training_text": record["overlap"]["items_found"],
+                    "items_in_training_text": record["overlap"].get("items_found", ""),
                 }
             )
     if not table:

@@ -15,7 +15,7 @@ from core.files import whole_rows
 from core.identity import contradicts, digest_of
 from core.numbers import finite
 from core.reading import Unreadable, parse_json, printable, shown
-from core.records import BITS_PER_BYTE, LOSS, TaskRecord, final_evaluation, is_imported
+from core.records import BITS_PER_BYTE, LOSS, OF_TASKS, TaskRecord, final_evaluation, is_imported
 from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC, TASKS
 
 # A loss, in multiples of that of blind guessing, which training does not survive (training/step.py).
@@ -113,7 +113,7 @@ def notes_of_logs(spec: Mapping[str, Any], read: ReadFile, skip: Collection[str]
 
 def _odd_number(row: Mapping[str, Any], most_loss: float) -> str:
     """A value of a row of a log that is no number, or one that it cannot be; empty where all are well."""
-    of_a_task = str(row.get("name")).startswith("task/")
+    of_a_task = str(row.get("name")).startswith(OF_TASKS)
     for key, value in row.items():
         if key == "name" or value is None or (key == "value" and of_a_task):
             continue
@@ -290,7 +290,7 @@ def _of_marks(spec: Mapping[str, Any], read: ReadFile) -> Iterator[Note]:
         )
         return
     for mark, values in at_marks.items():
-        held_out = {name: scores for name, scores in values.items() if not name.startswith("task/")}
+        held_out = {name: scores for name, scores in values.items() if not name.startswith(OF_TASKS)}
         wrong = next((name for name, scores in held_out.items() if scores[-1] is None), None)
         if wrong is not None:
             yield Note(EVALUATIONS, f"has no number for {shown(wrong)} at {mark} tokens", doubtful=True)

@@ -16,9 +16,22 @@ from core.errors import BadInput
 from core.numbers import finite
 from core.reading import parse_json, printable, shown
 
-# Names of evaluations. A task's are task/<name>/<metric>.
+# Names of evaluations. A task's are task/<name>/<metric>; of the harness's own scores lm-eval/<name>/<metric>.
 LOSS: Final = "val/loss"  # nats per token
 BITS_PER_BYTE: Final = "val/bits_per_byte"
+TASK: Final = "task/"
+HARNESS: Final = "lm-eval/"
+OF_TASKS: Final = (TASK, HARNESS)
+HELD_OUT_TEXT: Final = "val"  # as a task of task_items.jsonl: its items are the sequences of held-out text
+
+
+def of_a_task(name: str) -> tuple[str, str] | None:
+    """(task, metric) of an evaluation's name; of the harness the task is lm-eval/<name>. None where it is no task's."""
+    prefix = next((prefix for prefix in OF_TASKS if name.startswith(prefix)), None)
+    task, _, metric = name.removeprefix(prefix or "").rpartition("/")
+    if prefix is None or not task or not metric:
+        return None
+    return (prefix + task if prefix == HARNESS else task), metric
 
 
 class Ledger(TypedDict):

@@ -20,7 +20,7 @@ Training writes these files, launchers and analysis read them. No other room spe
             metrics.jsonl         one row a step
             evals.jsonl           one row an evaluated number
             tasks.json            the held-out tasks that are scored
-            task_items.jsonl      the scores of every problem of them
+            task_items.jsonl      the scores of every item of them, and of held-out text (core/items.py)
             result.json           written last: the mark of a complete run
             error.txt             why the last attempt failed
             worker.log            what libraries said of it, where a run is trained by itself

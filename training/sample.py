@@ -73,7 +73,7 @@ class Arguments:
     """the same gives the same text"""
     samples: Samples = 1
     """texts of each prompt"""
-    tokens: Annotated[int, Allowed(0, 1 << 62)] | None = None
+    tokens: Annotated[int | None, Allowed(0, 1 << 62)] = None
     """of the checkpoint; else the last"""
     verbose: bool = False
     """each token with its probability, and what the controls removed"""

@@ -15,7 +15,13 @@ BETTER_HIGHER = (
     "accuracy",
     "acc",
     "acc_norm",
+    "acc_bytes",
+    "acc_mutual_info",
+    "choice_accuracy_norm",
     "f1",
+    "mcc",
+    "bleu",
+    "chrf",
 )
 BETTER_LOWER = (
     "loss",
@@ -26,6 +32,9 @@ BETTER_LOWER = (
     "brier",
     "perplexity",
     "word_perplexity",
+    "byte_perplexity",
+    "brier_score",
+    "ter",
 )
 
 
@@ -53,7 +62,7 @@ class Metric:
           BadInput: a metric of which it is not known which way is better.
         """
         name = ALIASES.get(asked, asked)
-        last = name.rpartition("/")[2]
+        last = name.rpartition("/")[2].partition(",")[0]  # the harness writes METRIC,FILTER
         if last not in (*BETTER_HIGHER, *BETTER_LOWER):
             allowed = ", ".join((*ALIASES, *BETTER_LOWER[2:], *BETTER_HIGHER))
             raise BadInput(

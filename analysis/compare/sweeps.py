@@ -114,7 +114,7 @@ def side_of(sweep: SweepLogs, runs: Sequence[Run], reading: SweepReading, label:
             f"{sweep.path}: {label} has {len(runs)} runs that can be used; at least 2 are needed"
             + (f" ({left})" if left else "")
         )
-    loss = np.array([_final(run, reading.metric) for run in runs])
+    loss = np.array([_final(sweep, run, reading.metric) for run in runs])
     params, tokens = (np.array([float(value or 0) for value in column]) for column in
                       ([run.count() for run in runs], [run.tokens for run in runs]))  # fmt: skip
     names = [" ".join(setting_of(run, key) for key in reading.tuned) for run in runs]
@@ -140,8 +140,8 @@ def side_of(sweep: SweepLogs, runs: Sequence[Run], reading: SweepReading, label:
     )
 
 
-def _final(run: Run, metric: Metric) -> float:
-    value = run.final(metric.name)
+def _final(sweep: SweepLogs, run: Run, metric: Metric) -> float:
+    value = sweep.final(run, metric.name)
     if value is None:
         there = ", ".join(list(at(run.result, "evals") or {})[:8])
         raise BadInput(f"--metric {metric.name}: run {run.run} has none; it has {there or 'none'}")

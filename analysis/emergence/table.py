@@ -20,8 +20,10 @@ from analysis.logs.table import TableReading
 from core.errors import BadInput
 from core.files import whole_rows
 from core.numbers import finite
+from core.records import of_a_task
 from core.rundir import EVALUATIONS
 
+COUNTED = ("acc", "exact_match", "choice_accuracy")  # the first that a task has; `acc` is of the harness
 SWEEP_METRICS = (("nll_per_token", "nll"), ("brier", "brier"), ("edit_distance", "edit_distance"))
 WHOLE_TOLERANCE = 0.01  # how far `correct` may be from a whole number: it is often accuracy times n
 
@@ -115,17 +117,17 @@ def sweep_rows(sweep: SweepLogs) -> tuple[list[dict[str, Any]], str]:
         evaluations = sweep.read(run.run, EVALUATIONS) or b""
         digest.update(evaluations)
         for line in _rows_of(evaluations, run):
-            parts = str(line.get("name")).split("/")
+            named = of_a_task(str(line.get("name")))
             numbers = all(finite(line.get(key)) is not None for key in ("tokens", "value"))
-            if len(parts) < 3 or parts[0] != "task" or not numbers:
+            if named is None or not numbers:
                 continue
-            scores = latest.setdefault("/".join(parts[1:-1]), {})
-            if line["tokens"] >= scores.get(parts[-1], (-1.0, 0.0, 0.0))[0]:
+            scores = latest.setdefault(named[0], {})
+            if line["tokens"] >= scores.get(named[1], (-1.0, 0.0, 0.0))[0]:
                 items = line["n"] if finite(line.get("n")) is not None else 0.0
-                scores[parts[-1]] = (line["tokens"], line["value"], items)
+                scores[named[1]] = (line["tokens"], line["value"], items)
         for task, scores in sorted(latest.items()):
-            kind = "exact_match" if "exact_match" in scores else "choice_accuracy"
-            if kind not in scores:
+            kind = next((name for name in COUNTED if name in scores), None)
+            if kind is None:
                 continue
             _, value, items = scores[kind]
             chance = chance_of(task, kind, {name: score[1] for name, score in scores.items()})
@@ -144,7 +146,8 @@ def sweep_rows(sweep: SweepLogs) -> tuple[list[dict[str, Any]], str]:
             rows.append({key: entry for key, entry in row.items() if entry is not None})
     if not rows:
         raise BadInput(
-            f"{sweep.path}: no complete run of this sweep has a task/<name>/exact_match or choice_accuracy"
+            f"{sweep.path}: no complete run of this sweep has a task/<name>/exact_match or choice_accuracy, or an "
+            "lm-eval/<name>/acc"
         )
     return rows, digest.hexdigest()
 

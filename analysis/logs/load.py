@@ -30,8 +30,10 @@ from analysis.logs.load_run import (
 from analysis.logs.lossy import lossy_warning
 from analysis.logs.suspicions import suspicions
 from analysis.logs.table import OPTIONAL, REQUIRED, TEXT, Table, check_values
+from core.condition import values_at
 from core.epochs import known_corpora
 from core.errors import BadInput
+from core.files import whole_rows
 from core.identity import digest_of
 from core.reading import Unreadable, printable
 from core.records import BITS_PER_BYTE, LOSS
@@ -231,6 +233,14 @@ class SweepLogs:
             rows=len(runs),
             warnings=(*self.warnings, *suspicions(columns)),
         )
+
+    def final(self, run: Run, name: str = LOSS) -> float | None:
+        """An evaluation at the end of a complete run: of result.json, or added later by a backfill or the harness."""
+        value = run.final(name)
+        if value is not None or run.status != "complete" or run.has_doubtful(EVALUATIONS):
+            return value
+        rows, _ = whole_rows((self.read(run.run, EVALUATIONS) or b"").split(b"\n"))
+        return values_at(rows, run.tokens).get(name, [None])[-1]
 
     def evaluations(self) -> Curves:
         """Rows of every evals.jsonl; for one (tokens, name) of a run the last attempt."""

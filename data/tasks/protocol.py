@@ -32,12 +32,14 @@ class Item:
         target means writing all of the answer and nothing else.
       distractors: wrong answers, each different from the target and from one another.
       rest: text that follows in a training document only (more questions of the same kind).
+      delimiter: characters before each answer that are no part of it, where answers are compared by their length.
     """
 
     prompt: str
     target: str
     distractors: tuple[str, ...] = ()
     rest: str = ""
+    delimiter: int = 0
 
     @property
     def document(self) -> str:

@@ -121,7 +121,7 @@ def test_a_definition_is_scored_as_the_chain_rule_says(tmp_path):
             "line 13: !function utils.process would run",
         ),
         ("doc_to_text:", "filter_list: []\ndoc_to_text:", "key 'filter_list' is not supported"),
-        ("multiple_choice", "loglikelihood_rolling", "output_type='loglikelihood_rolling': must be one of"),
+        ("multiple_choice", "generate_all", "output_type='generate_all': must be one of"),
         ("dataset_path: json", "dataset_path: allenai/arc", "dataset_path='allenai/arc': must be one of json"),
         ("documents.json", "none.json", "none.json: not readable as json (No such file"),
         (

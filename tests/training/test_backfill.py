@@ -14,6 +14,7 @@ from analysis.task_table import COLUMNS, as_csv, task_table
 from core.codec import to_json
 from core.errors import BadInput
 from core.files import read_json, read_json_lines, write_json
+from core.rundir import RunDirectory
 from data.config import DataConfig
 from model.config import ModelConfig
 from tests.support.small import ROOT, cache_folder, write_corpus
@@ -106,7 +107,15 @@ def test_every_problem_is_stored(trained):
     sweep, _, _ = trained
     for run in complete_runs(sweep):
         stored = [row for row in read_json_lines(run / "task_items.jsonl") if row["tokens"] == 16_384]
+        text, *stored = stored
         assert [row["task"] for row in stored] == [TASK]
+        loss = next(
+            row
+            for row in read_json_lines(run / "evals.jsonl")
+            if row["name"] == "val/loss" and row["tokens"] == 16_384
+        )
+        assert text["task"] == "val" and sum(text["target_tokens"]) == loss["n"]
+        assert sum(text["nll"]) / loss["n"] == pytest.approx(loss["value"], rel=1e-5)
         for metric in ("exact_match", "choice_accuracy", "token_accuracy", "edit_distance", "nll", "brier"):
             assert len(stored[0][metric]) == ITEMS
             mean = sum(stored[0][metric]) / ITEMS
@@ -132,6 +141,28 @@ def test_holes_are_filled_and_only_holes(sweep_and_cache):
     again = fill(sweep, [TASK, OTHER], ITEMS, cache)
     assert not again.filled
     assert {run: (run / "evals.jsonl").read_bytes() for run in complete_runs(sweep)} == filled
+
+
+def test_the_loss_of_each_sequence_comes_back_as_it_was(sweep_and_cache, capsys):
+    """Runs of an earlier version kept none."""
+    sweep, cache = sweep_and_cache
+    before = {}
+    for run in complete_runs(sweep):
+        text, *rest = (run / "task_items.jsonl").read_text().splitlines(keepends=True)[-2:]
+        assert json.loads(text)["task"] == "val"
+        (run / "task_items.jsonl").write_text("".join(rest))
+        RunDirectory(run).write_result(RunDirectory(run).seal(RunDirectory(run).read_result()))
+        before[run] = json.loads(text)
+    assert main([str(sweep), "--text", "--cache", str(cache)]) == 0
+    for run, row in before.items():
+        found = list(read_json_lines(run / "task_items.jsonl"))[-1]
+        assert found["fingerprint"] == row["fingerprint"] and found["target_tokens"] == row["target_tokens"]
+        assert found["nll"] == pytest.approx(row["nll"], rel=1e-5)
+        assert RunDirectory(run).is_intact("task_items.jsonl")
+    again = fill(sweep, [], ITEMS, cache, text=True)
+    assert again.present == [(run.name, "val") for run in before] and not again.filled
+    with pytest.raises(BadInput, match="name at least one task, or give --text"):
+        fill(sweep, [], ITEMS, cache)
 
 
 def test_a_lost_score_comes_back_as_it_was(sweep_and_cache):

@@ -236,7 +236,9 @@ def test_items_without_choices_have_no_choice_scores():
 
     prepared, (scores,) = score([Bare()], Bigram())
     assert np.isnan(scores.choice_accuracy).all()
-    assert set(METRICS) - set(summarize(prepared[0], scores)) == {"choice_accuracy", "choice_chance", "brier"}
+    assert set(METRICS) - set(summarize(prepared[0], scores)) == {
+        "choice_accuracy", "choice_accuracy_norm", "choice_chance", "brier"
+    }  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None)

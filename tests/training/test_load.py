@@ -106,7 +106,9 @@ def test_greedy_text_is_what_teacher_forcing_calls_an_exact_match(runs):
                 continue
             target[-1] = target[-1] if right else (target[-1] + 1) % 256
             sequence = ScoredSequence(np.concatenate([head, target]).astype(np.int32), len(head))
-            prepared.append(dataclasses.replace(task, problems=((sequence,),), choices=(1,)))
+            prepared.append(
+                dataclasses.replace(task, problems=((sequence,),), choices=(1,), characters=((1,),))
+            )
         scores = score_items(prepared, answer, context=512, vocabulary=model.config.vocabulary)
         wrong = [
             (one.task.name, one.problems[0][0].tokens.tolist())

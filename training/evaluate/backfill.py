@@ -22,8 +22,10 @@ class Arguments:
 
     sweep: Positional[Path]
     """runs/<sweep>"""
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
     """FAMILY[:KNOB=VALUE,...], file:PATH or lm-eval:PATH"""
+    text: bool = False
+    """the loss of each held-out sequence, where a run did not keep it: what python -m analysis.leaderboard compares"""
     items: Annotated[int, Allowed(1, 1_000_000)] = 500
     """problems of each task"""
     cache: Path = Path("cache")
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from training.evaluate.tasks import overlap_line
 
     names = task_names(options.sweep, options.tasks)
-    summary = fill(options.sweep, names, options.items, options.cache, say)
+    summary = fill(options.sweep, names, options.items, options.cache, say, text=options.text)
     for name, record in summary.records.items():
         say(overlap_line(name, record))
     say(

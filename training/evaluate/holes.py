@@ -11,19 +11,25 @@ from pathlib import Path
 import jax
 
 from core.errors import BadInput
-from core.files import JsonLines
-from core.records import TaskRecord
+from core.files import JsonLines, read_rows
+from core.items import items_at
+from core.records import HELD_OUT_TEXT, TaskRecord
 from core.rundir import EVALUATIONS, SPEC, TASK_ITEMS, TASKS, RunDirectory, SweepDirectory
+from data.cache import open_or_build
 from data.tasks.registry import located
 from training.checksums import DamagedCheckpoint
-from training.evaluate.score import METRICS, PreparedTask, score_tasks, write_scores
+from training.evaluate.loss import evaluation_sequences, held_out, score_each
+from training.evaluate.score import METRICS, PreparedTask, score_tasks
 from training.evaluate.tasks import held_out_tasks, write_records
+from training.evaluate.write import write_scores, write_text_items
 from training.load import NoCheckpoint, parameters
 from training.processes.mesh import choose_mesh
 from training.records import RunIsLocked, read_spec, run_lock
 from training.spec import RunSpec
+from training.step import make_evaluation_step
 
 NO_CHOICE = {"choice_accuracy", "choice_chance", "brier"}
+SINCE_LATER = {"choice_accuracy_norm"}  # runs that were scored before it was counted are no holes
 
 
 @dataclasses.dataclass
@@ -65,18 +71,21 @@ def fill(
     items: int,
     cache_root: Path,
     report: Callable[[str], None] = lambda line: None,
+    *,
+    text: bool = False,
 ) -> BackfillSummary:
     """Fill the holes of every complete run of a sweep; doing it again changes nothing.
 
     Args:
       items: problems of each task.
       report: called with one line for each run that is scored.
+      text: the loss of each held-out sequence too.
 
     Raises:
       BadInput: no such sweep or task, problems that do not fit, or a task in the training text.
     """
-    if not names:
-        raise BadInput("--tasks: name at least one task")
+    if not names and not text:
+        raise BadInput("--tasks: name at least one task, or give --text")
     summary = BackfillSummary()
     for directory in run_directories(sweep):
         if not RunDirectory(directory).is_complete():
@@ -87,25 +96,32 @@ def fill(
         except BadInput as error:
             summary.failed[directory.name] = str(error)
             continue
-        held_out = held_out_tasks(tuple(dict.fromkeys(names)), items, spec.data, cache_root)
-        summary.records |= held_out.records
-        if _reads_other_text(directory, held_out.fingerprint):
+        tasks = held_out_tasks(tuple(dict.fromkeys(names)), items, spec.data, cache_root)
+        summary.records |= tasks.records
+        if _reads_other_text(directory, tasks.fingerprint):
             said = f"{spec.data.corpus!r} in tokens of {spec.data.tokenizer!r} is another stream here"
             if spec.imported and not RunDirectory(directory).read_environment()["corpus"]["fingerprint"]:
                 said = "imported, and what it was trained on is not known"
-            elif spec.data.tokenizer != "byte":
+            elif text or spec.data.tokenizer != "byte":
                 summary.failed[directory.name] = f"{said} than the one that the run was trained on"
                 continue
             report(f"{directory.name}: {said}; overlap is counted with the text here")
         try:
             with run_lock(directory, 10.0):
-                holes = missing_tasks(directory, spec, held_out.records)
-                summary.present += [(directory.name, name) for name in held_out.records if name not in holes]
+                holes = missing_tasks(directory, spec, tasks.records)
+                asked = [*tasks.records, *((HELD_OUT_TEXT,) if text else ())]
+                if text and not has_text_items(directory, spec):
+                    holes.append(HELD_OUT_TEXT)
+                summary.present += [(directory.name, name) for name in asked if name not in holes]
                 if holes:
                     files = RunDirectory(directory)
                     intact = [name for name in (EVALUATIONS, TASKS, TASK_ITEMS) if files.is_intact(name)]
-                    _score(directory, spec, [task for task in held_out.prepared if task.name in holes])
-                    write_records(directory, {name: held_out.records[name] for name in holes})
+                    _score(directory, spec, [task for task in tasks.prepared if task.name in holes])
+                    if HELD_OUT_TEXT in holes:
+                        _score_text(directory, spec, cache_root)
+                    write_records(
+                        directory, {name: tasks.records[name] for name in holes if name in tasks.records}
+                    )
                     files.seal_again(*intact)
                     summary.filled += [(directory.name, name) for name in holes]
                     report(f"{directory.name}: scored on {', '.join(holes)}")
@@ -137,14 +153,32 @@ def missing_tasks(directory: Path, spec: RunSpec, records: Mapping[str, TaskReco
     holes = []
     for name, record in records.items():
         has_choices = record["choice_chance"] < 1
-        wanted = [metric for metric in METRICS if has_choices or metric not in NO_CHOICE]
+        wanted = set(METRICS) - SINCE_LATER - (set() if has_choices else NO_CHOICE)
         whole = all(f"task/{name}/{metric}" in names for metric in wanted)
         if not whole or name not in known or known[name]["fingerprint"] != record["fingerprint"]:
             holes.append(name)
     return holes
 
 
+def has_text_items(directory: Path, spec: RunSpec) -> bool:
+    """Whether the run kept the loss of each held-out sequence at its end."""
+    return HELD_OUT_TEXT in items_at(read_rows(RunDirectory(directory).task_items)[0], spec.tokens)
+
+
+def _score_text(directory: Path, spec: RunSpec, cache_root: Path) -> None:
+    mesh = choose_mesh("", spec)
+    cache = open_or_build(spec.data, cache_root)
+    slice_ = held_out(cache, spec.data, evaluation_sequences(spec, mesh))
+    with jax.set_mesh(mesh):
+        step = make_evaluation_step(spec.model, mesh, spec.objective)
+        sequences = score_each(step, parameters(directory, spec, mesh, spec.tokens), slice_)
+    attempt = RunDirectory(directory).read_result()["attempts"]
+    write_text_items(directory, slice_, sequences, tokens=spec.tokens, attempt=attempt)
+
+
 def _score(directory: Path, spec: RunSpec, tasks: Sequence[PreparedTask]) -> None:
+    if not tasks:
+        return
     mesh = choose_mesh("", spec)
     with jax.set_mesh(mesh):
         params = parameters(directory, spec, mesh, spec.tokens)

@@ -1,6 +1,7 @@
 """Loss on the fixed held-out slice: nats per token and bits per byte, with standard errors."""
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,23 +31,32 @@ class HeldOut:
 
     Attributes:
       parts: of each corpus of a mixture its own slice, by its label.
+      fingerprint: SHA-256 over its tokens and weights.
       clean: by threshold, which sequences have no near-duplicate in the training text (S,), and their bytes.
     """
 
     batches: tuple[tuple[np.ndarray, np.ndarray], ...]
     bytes: int
+    fingerprint: str = ""
     clean: Mapping[str, tuple[np.ndarray, int]] = dataclasses.field(default_factory=dict)
     parts: "Mapping[str, HeldOut]" = dataclasses.field(default_factory=dict)
 
 
 def held_out(cache: TokenCache, config: DataConfig, batch_sequences: int) -> HeldOut:
     """Read the held-out slice once; every evaluation of every run reads the same tokens."""
+    batches = tuple(
+        (batch.tokens, batch.weights)
+        for batch in validation_batches(cache, config, batch_sequences=batch_sequences)
+    )
+    digest = hashlib.sha256()
+    for tokens, weights in batches:
+        kept = weights.any(axis=1)  # sequences that fill the last batch up are none
+        for array in (tokens[kept], weights[kept]):
+            digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
     return HeldOut(
-        tuple(
-            (batch.tokens, batch.weights)
-            for batch in validation_batches(cache, config, batch_sequences=batch_sequences)
-        ),
+        batches,
         validation_bytes(cache, config),
+        digest.hexdigest(),
         {} if config.mixture else clean_windows(cache, config),  # counted within one corpus
         {
             part.label: held_out(own, one, batch_sequences)
@@ -62,19 +72,41 @@ def evaluation_sequences(spec: RunSpec, mesh: jax.sharding.Mesh) -> int:
     return max(1, sequences // shards) * shards
 
 
-def score_held_out(
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+    """Of each held-out sequence its nats and the number of its targets, float64 (S,)."""
+
+    nats_S: np.ndarray
+    targets_S: np.ndarray
+
+
+def score_each(
     evaluation_step: Callable[[Any, Any, Any], jax.Array], params: Any, slice_: HeldOut
+) -> Sequences:
+    """The held-out sequences of a slice, summed on the device; those without a target are left out."""
+    pending = [evaluation_step(params, tokens, weights) for tokens, weights in slice_.batches]
+    nats_S = np.concatenate([np.asarray(part, np.float64) for part in pending])
+    counts_S = np.concatenate([weights.sum(axis=1, dtype=np.float64) for _, weights in slice_.batches])
+    return Sequences(nats_S[counts_S > 0], counts_S[counts_S > 0])
+
+
+def score_held_out(
+    evaluation_step: Callable[[Any, Any, Any], jax.Array],
+    params: Any,
+    slice_: HeldOut,
+    sequences: Sequences | None = None,
 ) -> dict[str, Score]:
     """val/loss in nats per token and val/bits_per_byte, and the same of val/clean-JACCARD for the sequences without
     near-duplicates in the training text, where some have one; of a mixture val/CORPUS/loss and so on for each corpus.
 
     Sums over sequences are float64 on the host. The standard error treats sequences as independent:
     sd(mean loss of a sequence) / sqrt(sequences).
+
+    Args:
+      sequences: those of the slice, where they are known.
     """
-    pending = [evaluation_step(params, tokens, weights) for tokens, weights in slice_.batches]
-    nats_S = np.concatenate([np.asarray(part, np.float64) for part in pending])
-    counts_S = np.concatenate([weights.sum(axis=1, dtype=np.float64) for _, weights in slice_.batches])
-    nats_S, counts_S = nats_S[counts_S > 0], counts_S[counts_S > 0]
+    sequences = sequences or score_each(evaluation_step, params, slice_)
+    nats_S, counts_S = sequences.nats_S, sequences.targets_S
     scores = _mean_loss("val", nats_S, counts_S, slice_.bytes)
     for name, (clean_S, size) in slice_.clean.items():
         scores |= _mean_loss(f"val/clean-{name}", nats_S[clean_S], counts_S[clean_S], size)

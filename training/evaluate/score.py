@@ -18,7 +18,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,8 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from core.errors import BadInput
-from core.files import JsonLines
-from core.rundir import RunDirectory
 from data.tasks.protocol import Task
 from data.tokenizers import Tokenizer
 from model import sharding
@@ -41,6 +38,7 @@ from training.evaluate.loss import Score
 METRICS = (
     "exact_match",
     "choice_accuracy",
+    "choice_accuracy_norm",
     "token_accuracy",
     "edit_distance",
     "probability",
@@ -83,12 +81,14 @@ class PreparedTask:
       problems: for each, its sequences: the target's, then one for each wrong answer of several tokens.
       choices: for each, how many answers there are to choose from, the right one included.
       fingerprint: SHA-256 over the problems' text and the tokenizer's ids.
+      characters: for each, those of its answers, the right one first.
     """
 
     task: Task
     problems: tuple[tuple[ScoredSequence, ...], ...]
     choices: tuple[int, ...]
     fingerprint: str
+    characters: tuple[tuple[int, ...], ...]
 
     @property
     def name(self) -> str:
@@ -106,6 +106,7 @@ class ItemScores:
 
     exact_match: np.ndarray
     choice_accuracy: np.ndarray
+    choice_accuracy_norm: np.ndarray
     token_accuracy: np.ndarray
     edit_distance: np.ndarray
     nll: np.ndarray
@@ -144,7 +145,10 @@ def prepare_task(task: Task, count: int, tokenizer: Tokenizer, context: int) -> 
         else:
             sequences = tuple(ScoredSequence(_joined(head, ids), len(head)) for ids in own)
         problems.append(sequences)
-    return PreparedTask(task, tuple(problems), tuple(map(len, answers)), digest.hexdigest())
+    characters = tuple(
+        tuple(len(text) - item.delimiter for text in own) for item, own in zip(items, answers, strict=True)
+    )
+    return PreparedTask(task, tuple(problems), tuple(map(len, answers)), digest.hexdigest(), characters)
 
 
 def _joined(head: np.ndarray, answer: np.ndarray) -> np.ndarray:
@@ -201,28 +205,37 @@ def score_items(
       shards: devices that a batch is cut over.
     """
     flat = [sequence for task in tasks for problem in task.problems for sequence in problem]
-    results = iter(_run(flat, answer, context, vocabulary, shards))
+    results = iter(score_sequences(flat, answer, context, vocabulary, shards))
     scores = []
     for task in tasks:
         rows = [
-            _score_problem(problem, choices, [next(results) for _ in problem])
-            for problem, choices in zip(task.problems, task.choices, strict=True)
+            _score_problem(problem, characters, [next(results) for _ in problem])
+            for problem, characters in zip(task.problems, task.characters, strict=True)
         ]
         columns = [np.array(column, np.float64) for column in zip(*rows, strict=True)]
         scores.append(ItemScores(*columns))
     return scores
 
 
-def _run(
-    sequences: Sequence[ScoredSequence], answer: Answer, context: int, vocabulary: int, shards: int
+def score_sequences(
+    sequences: Sequence[ScoredSequence],
+    answer: Answer,
+    context: int,
+    vocabulary: int,
+    shards: int = 1,
+    batch: int | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(nll of the answer's tokens, likeliest tokens there, log-probability of options) of each sequence."""
+    """(nll of the answer's tokens, likeliest tokens there, log-probability of options) of each sequence.
+
+    Args:
+      batch: sequences computed at once; else by memory.
+    """
     buckets = lengths(context)
     bucket_of = np.searchsorted(buckets, [len(sequence.tokens) - 1 for sequence in sequences])
     pending = []
     for bucket, length in enumerate(buckets):
         members = np.flatnonzero(bucket_of == bucket)
-        rows = rows_of_batch(length, vocabulary, shards)
+        rows = max(1, batch // shards) * shards if batch else rows_of_batch(length, vocabulary, shards)
         for first in range(0, len(members), rows):
             chosen = members[first : first + rows]
             tokens = np.zeros((rows, length + 1), np.int32)
@@ -250,7 +263,7 @@ def _run(
 
 def _score_problem(
     problem: Sequence[ScoredSequence],
-    choices: int,
+    characters: Sequence[int],
     results: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
 ) -> tuple[float, ...]:
     """The fields of `ItemScores` for one problem."""
@@ -260,10 +273,15 @@ def _score_problem(
         log_probabilities = options
     else:
         log_probabilities = np.array([-own[0].sum() for own in results])
-    accuracy, brier = choice_scores(log_probabilities) if choices > 1 else (math.nan, math.nan)
+    accuracy, brier, norm = math.nan, math.nan, math.nan
+    if len(characters) > 1:
+        accuracy, brier = choice_scores(log_probabilities)
+        norm = _share_of_best(log_probabilities / np.array(characters))
     hits = likeliest == target
     distance = 0.0 if hits.all() else edit_distance(likeliest.tolist(), target.tolist()) / len(target)
-    return float(hits.all()), accuracy, float(hits.mean()), distance, float(nll.sum()), len(target), brier
+    return (
+        float(hits.all()), accuracy, norm, float(hits.mean()), distance, float(nll.sum()), len(target), brier
+    )  # fmt: skip
 
 
 def choice_scores(log_probabilities: np.ndarray) -> tuple[float, float]:
@@ -272,12 +290,16 @@ def choice_scores(log_probabilities: np.ndarray) -> tuple[float, float]:
     The choice is the most probable answer; where several tie, each gets its share. Brier's score is the sum over
     the choices of (p - y)^2 with p the probabilities normalized over the choices (Brier 1950): 0 best, 2 worst.
     """
-    best = log_probabilities.max()
-    tied = log_probabilities == best
-    accuracy = float(tied[0]) / tied.sum()
-    weights = np.exp(log_probabilities - best)
+    weights = np.exp(log_probabilities - log_probabilities.max())
     probabilities = weights / weights.sum()
-    return accuracy, float((1 - probabilities[0]) ** 2 + (probabilities[1:] ** 2).sum())
+    brier = float((1 - probabilities[0]) ** 2 + (probabilities[1:] ** 2).sum())
+    return _share_of_best(log_probabilities), brier
+
+
+def _share_of_best(values: np.ndarray) -> float:
+    """1 where the first of them alone is greatest, its share where several are."""
+    tied = values == values.max()
+    return float(tied[0]) / tied.sum()
 
 
 def edit_distance(left: Sequence[int], right: Sequence[int]) -> int:
@@ -293,7 +315,8 @@ def edit_distance(left: Sequence[int], right: Sequence[int]) -> int:
 def summarize(task: PreparedTask, scores: ItemScores) -> dict[str, Score]:
     """`METRICS` of one task as means over its problems with standard errors.
 
-    exact_match, choice_accuracy, token_accuracy (mean share of a target's tokens), edit_distance (per target
+    exact_match, choice_accuracy, choice_accuracy_norm (of the answer most probable a character, as `acc_norm` of
+    lm-evaluation-harness), token_accuracy (mean share of a target's tokens), edit_distance (per target
     token), probability (of an exact match when sampling), nll (nats, whole target), nll_per_token (all nats over
     all tokens), brier; chance and choice_chance are those of a blind guess. Choice scores are left out where no
     problem has choices.
@@ -303,6 +326,7 @@ def summarize(task: PreparedTask, scores: ItemScores) -> dict[str, Score]:
         for name, values in (
             ("exact_match", scores.exact_match),
             ("choice_accuracy", scores.choice_accuracy),
+            ("choice_accuracy_norm", scores.choice_accuracy_norm),
             ("token_accuracy", scores.token_accuracy),
             ("edit_distance", scores.edit_distance),
             ("probability", np.exp(-scores.nll)),
@@ -342,28 +366,3 @@ def score_tasks(
         vocabulary=config.vocabulary,
         shards=mesh.shape["data"] * mesh.shape["fsdp"],
     )
-
-
-def write_scores(
-    log: JsonLines, directory: Path, tasks: Sequence[PreparedTask], scores: Sequence[ItemScores], **row: Any
-) -> None:
-    """Append task/<name>/<metric> to the log of evaluations, and every problem's scores to task_items.jsonl.
-
-    Args:
-      log: evals.jsonl of the run.
-      directory: of the run.
-      row: tokens and attempt.
-    """
-    for task, own in zip(tasks, scores, strict=True):
-        for metric, score in summarize(task, own).items():
-            log.append({"name": f"task/{task.name}/{metric}", **dataclasses.asdict(score), **row})
-    with JsonLines(RunDirectory(directory).task_items) as items:
-        for task, own in zip(tasks, scores, strict=True):
-            columns = {field.name: getattr(own, field.name) for field in dataclasses.fields(own)}
-            rounded = {name: [_rounded(value) for value in column] for name, column in columns.items()}
-            items.append({"task": task.name, "fingerprint": task.fingerprint, **row, **rounded})
-
-
-def _rounded(value: float) -> float | None:
-    """Six digits; null where a problem has no such score."""
-    return None if math.isnan(value) else float(f"{value:.6g}")

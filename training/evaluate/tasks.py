@@ -45,7 +45,11 @@ def held_out_tasks(names: tuple[str, ...], count: int, data: DataConfig, cache_r
     """
     cache = open_or_build(data, cache_root)
     prepared = tuple(prepare_task(load(name), count, cache.tokenizer, data.sequence_length) for name in names)
-    found = _overlaps(prepared, data, cache, cache_root)
+    problems = {
+        task.name: (task.fingerprint, [np.asarray(problem[0].tokens[1:]) for problem in task.problems])
+        for task in prepared
+    }
+    found = count_overlaps(problems, data, cache, cache_root)
     trained = {skill.task.family for skill in parse_skills(data.skills)}
     records = {task.name: _record(task, found[task.name], task.task.family in trained) for task in prepared}
     for name, record in records.items():
@@ -59,7 +63,7 @@ def held_out_tasks(names: tuple[str, ...], count: int, data: DataConfig, cache_r
     return HeldOutTasks(prepared, records, cache.fingerprint)
 
 
-def _record(task: PreparedTask, found: Overlap, trained: bool) -> TaskRecord:
+def _record(task: PreparedTask, found: dict[str, int], trained: bool) -> TaskRecord:
     """What is known of a task before any model is scored on it."""
     return {
         "family": task.task.family,
@@ -69,32 +73,35 @@ def _record(task: PreparedTask, found: Overlap, trained: bool) -> TaskRecord:
         "positive_control": trained,
         "memorised": task.task.memorised,
         "fingerprint": task.fingerprint,
-        "overlap": {"gram_tokens": GRAM, **dataclasses.asdict(found)},
+        "overlap": found,
     }
 
 
-def _overlaps(
-    tasks: Sequence[PreparedTask], data: DataConfig, cache: TokenCache, cache_root: Path
-) -> dict[str, Overlap]:
-    """The overlap of each task with the corpus and its skills; read from disk where it was counted before."""
-    result, missing = {}, []
+def count_overlaps(
+    tasks: Mapping[str, tuple[str, Sequence[np.ndarray]]], data: DataConfig, cache: TokenCache, cache_root: Path
+) -> dict[str, dict[str, int]]:
+    """The overlap of each task with the corpus and its skills; read from disk where it was counted before.
+
+    Args:
+      tasks: by name the fingerprint, and the tokens of each problem.
+    """
+    result: dict[str, Overlap] = {}
+    missing: dict[str, Path] = {}
     text = [cache.fingerprint, stream_fingerprint(data.skills, data.skill_tokens)]
-    for task in tasks:
-        path = _overlap_path(cache_root, [*text, task.name, task.fingerprint])
+    for name, (fingerprint, _) in tasks.items():
+        path = _overlap_path(cache_root, [*text, name, fingerprint])
         if path.exists():
-            result[task.name] = Overlap(**read_json(path))
+            result[name] = Overlap(**read_json(path))
         else:
-            missing.append((task, path))
+            missing[name] = path
     if missing:
-        problems = {
-            task.name: [np.asarray(problem[0].tokens[1:]) for problem in task.problems] for task, _ in missing
-        }
+        problems = {name: tasks[name][1] for name in missing}
         fresh = overlaps(problems, [*(one.split("train").tokens for one in cache.trained_on), *cache.skills])
-        for task, path in missing:
+        for name, path in missing.items():
             with contextlib.suppress(OSError):  # a cache that is only read: counted again the next time
-                write_json(path, dataclasses.asdict(fresh[task.name]))
+                write_json(path, dataclasses.asdict(fresh[name]))
         result |= fresh
-    return result
+    return {name: {"gram_tokens": GRAM, **dataclasses.asdict(found)} for name, found in result.items()}
 
 
 def _overlap_path(cache_root: Path, decides: list[str]) -> Path:

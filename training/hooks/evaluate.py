@@ -10,8 +10,9 @@ import jax
 from core.files import JsonLines
 from core.records import BITS_PER_BYTE, LOSS
 from core.rundir import RunDirectory
-from training.evaluate.loss import HeldOut, score_held_out
-from training.evaluate.score import PreparedTask, score_tasks, write_scores
+from training.evaluate.loss import HeldOut, score_each, score_held_out
+from training.evaluate.score import PreparedTask, score_tasks
+from training.evaluate.write import write_scores, write_text_items
 from training.hooks import Asked
 from training.spec import RunSpec
 from training.state import TrainState
@@ -19,7 +20,9 @@ from training.step import make_evaluation_step
 
 
 class Evaluate:
-    """Appends to evals.jsonl, and to task_items.jsonl where there are tasks; only the leading process writes.
+    """Appends to evals.jsonl, and every item's scores to task_items.jsonl: of tasks at each mark, of text at the end.
+
+    Only the leading process writes.
 
     Args:
       slice_: the held-out slice.
@@ -54,7 +57,10 @@ class Evaluate:
 
     def act(self, tokens: int, state: TrainState) -> None:
         row = {"tokens": tokens, "attempt": self._attempt}
-        for name, score in score_held_out(self._step, state.params, self._slice).items():
+        sequences = score_each(self._step, state.params, self._slice)
+        if self._leads and tokens == self._spec.tokens:
+            write_text_items(self._directory, self._slice, sequences, **row)
+        for name, score in score_held_out(self._step, state.params, self._slice, sequences).items():
             self._log.append(
                 {"tokens": tokens, "name": name, **dataclasses.asdict(score), "attempt": self._attempt}
             )

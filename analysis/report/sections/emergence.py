@@ -15,7 +15,7 @@ from core.codec import typed
 from core.errors import BadInput
 from core.numbers import short_count
 from core.reading import parse_json
-from core.records import TaskRecord
+from core.records import OF_TASKS, TaskRecord
 from core.rundir import EVALUATIONS, TASKS
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def section(study: Study) -> Section | None:
     """Verdicts, figures and overlap with the training text, where any run has a score of a task."""
     sweep, title = study.sweep, "Held-out tasks: what emerges with scale"
     scored = [run for run in sweep.usable if not run.has_doubtful(EVALUATIONS)]
-    if not any(b'"task/' in (sweep.read(run.run, EVALUATIONS) or b"") for run in scored):
+    named = [f'"{prefix}'.encode() for prefix in OF_TASKS]
+    if not any(name in (sweep.read(run.run, EVALUATIONS) or b"") for run in scored for name in named):
         return None
     # JAX and the test: a sweep without tasks is spared both
     from analysis.emergence.command import analyse
@@ -146,10 +147,13 @@ def _records(sweep: SweepLogs) -> tuple[dict[str, TaskRecord], list[str]]:
             records = typed(dict[str, TaskRecord], parse_json(sweep.read(run.run, TASKS) or b"{}"))
         except ValueError:
             records = None
-        if records is None or not all(record["overlap"].keys() >= COUNTS for record in records.values()):
+        counted = {
+            name: one for name, one in (records or {}).items() if one["overlap"]
+        }  # else the text was not here
+        if records is None or not all(record["overlap"].keys() >= COUNTS for record in counted.values()):
             damaged.append(f"{run.run}/{TASKS}: damaged and left out")
             continue
-        for name, record in records.items():
+        for name, record in counted.items():
             if name not in found or _found(record) > _found(found[name]):
                 found[name] = record
     return found, damaged

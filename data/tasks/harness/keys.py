@@ -6,7 +6,7 @@ from typing import Any
 
 from core.errors import BadInput
 
-OUTPUT_TYPES = ("multiple_choice", "generate_until", "loglikelihood")
+OUTPUT_TYPES = ("multiple_choice", "generate_until", "loglikelihood", "loglikelihood_rolling")
 # Keys without influence on the scores of this project: labels, and the harness's own metrics.
 IGNORED = (
     "tag", "group", "task_alias", "metadata", "metric_list", "dataset_name", "should_decontaminate",
@@ -48,6 +48,10 @@ RULES: dict[str, Rule] = {
     "validation_split": NAME,
     "test_split": NAME,
     "fewshot_split": NAME,
+    "fewshot_config": (
+        lambda value: value in ({"sampler": "first_n"}, {"sampler": "default"}),
+        "must be {sampler: first_n} or {sampler: default}; either way the first examples are shown",
+    ),
     "num_fewshot": (
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
         "must be a whole number, at least 0",

@@ -37,7 +37,9 @@ def within_limits(module: str, path: Path) -> list[Item]:
         ) from None
     if isinstance(answer, str):
         raise BadInput(answer)
-    return [Item(prompt, target, tuple(wrong)) for prompt, target, wrong in answer]
+    return [
+        Item(prompt, target, tuple(wrong), delimiter=delimiter) for prompt, target, wrong, delimiter in answer
+    ]
 
 
 def serve(read: Callable[[Path], Sequence[Item]], path: Path) -> None:
@@ -46,7 +48,7 @@ def serve(read: Callable[[Path], Sequence[Item]], path: Path) -> None:
         with contextlib.suppress(ValueError, OSError):  # a lower limit is there already
             resource.setrlimit(kind, (most, most))
     try:
-        answer: object = [[item.prompt, item.target, item.distractors] for item in read(path)]
+        answer: object = [[item.prompt, item.target, item.distractors, item.delimiter] for item in read(path)]
     except BadInput as error:
         answer = str(error)
     except (MemoryError, RecursionError) as error:

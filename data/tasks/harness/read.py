@@ -1,11 +1,11 @@
 """Task definitions of lm-evaluation-harness, scored here: `lm-eval:PATH.yaml`, its documents in files on disk.
 
-Output types multiple_choice, generate_until and loglikelihood. Prompts are put together as the harness does it
-(description, solved examples, doc_to_text; an answer is target_delimiter and the choice or target), except that the
-solved examples are the first ones of their split, so that problems repeat. Scores are this project's own: choice
-accuracy is the harness's `acc`; exact match means that greedy decoding writes delimiter, target and, for
-generate_until, the first stop string. Templates run in jinja2's sandbox (template.py), and all of it in a process with
-limits (limits.py).
+Output types multiple_choice, generate_until, loglikelihood and loglikelihood_rolling. Prompts are put together as the
+harness does it (description, solved examples, doc_to_text; an answer is target_delimiter and the choice or target, and
+of loglikelihood the target alone), except that the solved examples are the first ones of their split, so that problems
+repeat. Scores are this project's own: choice_accuracy is the harness's `acc`, choice_accuracy_norm its `acc_norm`;
+exact match means that greedy decoding writes delimiter, target and, for generate_until, the first stop string.
+Templates run in jinja2's sandbox (template.py), and all of it in a process with limits (limits.py).
 """
 
 import ast
@@ -74,7 +74,11 @@ def read_items(path: Path) -> list[Item]:
     """
     definition = read_definition(path)
     kind = definition.get("output_type", "generate_until")
-    needed = ("doc_to_text", "doc_to_target", *(("doc_to_choice",) if kind == "multiple_choice" else ()))
+    rolling = kind == "loglikelihood_rolling"
+    needed = (
+        *(() if rolling else ("doc_to_text",)), "doc_to_target",
+        *(("doc_to_choice",) if kind == "multiple_choice" else ()),
+    )  # fmt: skip
     for key in needed:
         if definition.get(key) is None:
             raise BadInput(f"task lm-eval:{path}: {key} is missing; {kind} needs {', '.join(needed)}")
@@ -82,13 +86,14 @@ def read_items(path: Path) -> list[Item]:
     if split is None:
         raise BadInput(f"task lm-eval:{path}: names neither test_split nor validation_split")
     documents = read_documents(definition, split, path)
-    shots = definition.get("num_fewshot") or 0
+    shots = 0 if rolling else definition.get("num_fewshot") or 0
     parts = [
         _parts(definition, kind, document, f"task lm-eval:{path} document {n}")
         for n, document in enumerate(documents)
     ]
     examples = parts
-    source = definition.get("fewshot_split") or definition.get("training_split") or split
+    keys = ("fewshot_split", "training_split", "validation_split")  # in the harness's order
+    source = next((definition[key] for key in keys if definition.get(key)), split)
     if shots and source != split:
         examples = [
             _parts(definition, kind, document, f"task lm-eval:{path} {source} document {n}")
@@ -99,9 +104,12 @@ def read_items(path: Path) -> list[Item]:
             f"task lm-eval:{path}: num_fewshot={shots}: split {source!r} has {len(examples)} documents"
         )
     items = [
-        _item(definition, kind, own, _shown(examples, shots, number, source == split))
+        _item(
+            definition, kind, own, _shown(examples, shots, number, source == split),
+            _description(definition, documents[number], f"task lm-eval:{path} document {number}"),
+        )
         for number, own in enumerate(parts)
-    ]
+    ]  # fmt: skip
     for number, item in enumerate(items):
         check_texts(item, f"task lm-eval:{path} document {number}")
     return items
@@ -121,22 +129,32 @@ def _shown(examples: list[_Parts], shots: int, number: int, same: bool) -> list[
     return [example for index, example in enumerate(examples) if not (same and index == number)][:shots]
 
 
-def _item(definition: Mapping[str, Any], kind: str, own: _Parts, shown: list[_Parts]) -> Item:
+def _description(definition: Mapping[str, Any], document: Mapping[str, Any], where: str) -> str:
+    """What stands before everything: a field or a template too."""
+    return str(_value(definition.get("description") or "", document, f"{where}: description"))
+
+
+def _item(definition: Mapping[str, Any], kind: str, own: _Parts, shown: list[_Parts], description: str) -> Item:
+    if kind == "loglikelihood_rolling":  # the whole text is what is scored
+        return Item("", own.target)
     delimiter, between = definition.get("target_delimiter", " "), definition.get("fewshot_delimiter", "\n\n")
     solved = "".join(f"{example.text}{delimiter}{example.target}{between}" for example in shown)
     end = ""
     if kind == "generate_until":
         until = definition.get("generation_kwargs", {}).get("until") or between
         end = until if isinstance(until, str) else until[0]
+    if kind == "loglikelihood":
+        delimiter = ""  # between examples only: the harness takes the target as it is
     return Item(
-        f"{definition.get('description') or ''}{solved}{own.text}",
+        f"{description}{solved}{own.text}",
         f"{delimiter}{own.target}{end}",
         tuple(f"{delimiter}{choice}" for choice in own.wrong),
+        delimiter=len(delimiter),
     )
 
 
 def _parts(definition: Mapping[str, Any], kind: str, document: Mapping[str, Any], where: str) -> _Parts:
-    text = _value(definition["doc_to_text"], document, f"{where}: doc_to_text")
+    text = _value(definition.get("doc_to_text") or "", document, f"{where}: doc_to_text")
     target = _value(definition["doc_to_target"], document, f"{where}: doc_to_target")
     if not isinstance(text, str):
         raise BadInput(f"{where}: doc_to_text={shown(text)}: must give text")
