@@ -20,8 +20,8 @@ from core.numbers import short_count
 from core.rundir import EVALUATIONS, METRICS, RunDirectory
 
 MOST_CURVES = 80  # that are drawn: more cannot be told apart, and the page stays small
-WIDTH, HEIGHT = 720, 380
-LEFT, RIGHT, TOP, BOTTOM = 62, 66, 52, 46
+WIDTH, HEIGHT = 520, 340
+LEFT, RIGHT, TOP, BOTTOM = 54, 62, 52, 44
 MOST_NAMES = 8
 
 
@@ -123,7 +123,7 @@ class Scale:
 
 def _grid(x: Scale, y: Scale) -> list[Markup]:
     lines = []
-    for tick in log_ticks(x.low, x.high, 7):
+    for tick in log_ticks(x.low, x.high, 6):
         at = f"{float(x(tick)):.1f}"
         lines.append(_rule(at, TOP, at, HEIGHT - BOTTOM))
         lines.append(_text(at, HEIGHT - BOTTOM + 16, short_count(tick), "middle"))
@@ -171,8 +171,8 @@ def _names(curves: Sequence[Curve], y: Scale, colours: dict[float, str]) -> list
         kept = sorted(ends)[:: -(-len(ends) // MOST_NAMES)]
         ends = {size: ends[size] for size in kept}
     lines, free = [], float(TOP)
-    for size, end in sorted(ends.items(), key=lambda one: one[1]):
-        free = max(free, end)
+    for place, (size, end) in enumerate(sorted(ends.items(), key=lambda one: one[1]), 1):
+        free = max(free, min(end, HEIGHT - BOTTOM - 13.0 * (len(ends) - place)))
         also = f'fill="{escape(colours[size])}" font-weight="bold"'
         lines.append(_text(WIDTH - RIGHT + 8, f"{free + 4:.1f}", short_count(size), "start", also))
         free += 13
