@@ -176,4 +176,4 @@ def _names(curves: Sequence[Curve], y: Scale, colours: dict[float, str]) -> list
         also = f'fill="{escape(colours[size])}" font-weight="bold"'
         lines.append(_text(WIDTH - RIGHT + 8, f"{free + 4:.1f}", short_count(size), "start", also))
         free += 13
-    return [*lines, _text(WIDTH - RIGHT + 8, TOP - 10, "parameters", "start", 'fill="#6B6B6B" font-size="10"')]
+    return [*lines, _text(WIDTH - 4, TOP - 10, "parameters", "end", 'fill="#6B6B6B" font-size="10"')]

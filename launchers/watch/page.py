@@ -18,6 +18,7 @@ import analysis.report
 from core.files import whole_rows
 from core.numbers import finite, short_count
 from core.reading import LOG_BYTES, Unreadable, opened, printable
+from core.records import LOSS
 from core.rundir import REPORT, RunDirectory
 from launchers.status import RunStatus
 from launchers.watch.changed import WhereChanged, signature_of
@@ -201,7 +202,9 @@ def newest_evaluations(path: Path) -> list[list[str]]:
     good = [(row, finite(row.get("value")), finite(row.get("tokens"))) for row in rows]
     return [
         [path.name, short_count(tokens), printable(str(row.get("name"))), f"{value:.4f}"]
-        for row, value, tokens in reversed(good)
+        for row, value, tokens in sorted(
+            reversed(good), key=lambda one: (-(one[2] or 0), one[0].get("name") != LOSS)
+        )
         if value is not None and tokens is not None
     ][:3]
 
