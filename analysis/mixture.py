@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from analysis.commands import digest_of, write_result
-from analysis.logs.groups import groups_of, sentence
+from analysis.logs.groups import CORPUS, groups_of, sentence
 from analysis.logs.load import SweepLogs, load_sweep
 from analysis.logs.load_run import Run, at
 from core import cli
@@ -124,9 +124,12 @@ def rows_of(
     Raises:
       BadInput: no mixtures of the same two corpora, another setting that differs, or a run without that loss.
     """
-    groups = groups_of(runs, known=("data.mixture",))
+    groups = groups_of(runs, known=("data.mixture", CORPUS))
     if len(groups) > 1:
         raise BadInput(f"{sweep.path}: {sentence(groups)}; a best share takes runs that differ in nothing else")
+    read = {(str(at(run.spec, "data", "mixture")), run.provenance.corpus) for run in runs}
+    if len(read) > len({mixture for mixture, _ in read}):
+        raise BadInput(f"{sweep.path}: runs of one data.mixture have read different text")
     rows: list[tuple[float, float, float]] = []
     names: set[tuple[str, str]] = set()
     for run in runs:
