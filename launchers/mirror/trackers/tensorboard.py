@@ -7,15 +7,15 @@ it; where what was there has changed, as after a restart, the file is replaced.
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
-from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboardX.record_writer import masked_crc32c
+from typing import TYPE_CHECKING
 
 from core.files import append_to, write_atomic
 from core.reading import LOG_BYTES, Unreadable, read_bytes
 from launchers.mirror.mirrored import MirroredRun
+
+if TYPE_CHECKING:
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 PACKAGE = "tensorboardX"
 EXTRA = "tensorboard"
@@ -43,15 +43,21 @@ def is_there(run: str, folder: Path) -> bool:
     return (folder / run / NAME).is_file()
 
 
-def _record(event: Event) -> bytes:
+def _record(event: "Event") -> bytes:
     """A record of a TFRecord file: length, its checksum, the bytes, their checksum."""
+    from tensorboardX.record_writer import masked_crc32c  # an extra, here and below
+
     data = event.SerializeToString(deterministic=True)
     length = struct.pack("<Q", len(data))
     sums = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
     return length + next(sums) + data + next(sums)
 
 
-def _events(run: MirroredRun) -> Iterator[Event]:
+def _events(run: MirroredRun) -> Iterator["Event"]:
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+    from tensorboardX.proto.summary_pb2 import Summary
+
     yield Event(wall_time=run.started, file_version="brain.Event:2")
     start = SessionStartInfo(start_time_secs=run.started)
     for key, value in run.settings.items():
@@ -68,7 +74,10 @@ def _events(run: MirroredRun) -> Iterator[Event]:
         yield _of_hparams(end, "session_end_info", HParamsPluginData(session_end_info=info))
 
 
-def _of_hparams(time: float, tag: str, data: HParamsPluginData) -> Event:
+def _of_hparams(time: float, tag: str, data: "HParamsPluginData") -> "Event":
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+
     content = data.SerializeToString(deterministic=True)
     plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=content)
     value = Summary.Value(tag=f"_hparams_/{tag}", metadata=SummaryMetadata(plugin_data=plugin))

@@ -10,8 +10,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import wandb
-
 from launchers.mirror.mirrored import MirroredRun
 
 PACKAGE = "wandb"
@@ -20,6 +18,8 @@ SHOWN_BY = "wandb sync {folder}/offline-run-*"
 
 
 def write(run: MirroredRun, folder: Path) -> None:
+    import wandb  # an extra: nothing else of the project may need it
+
     settings = wandb.Settings(
         mode="offline", silent=True, console="off", save_code=False, disable_git=True, disable_code=True,
         x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True,
