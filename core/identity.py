@@ -37,7 +37,7 @@ UNLESS: dict[str, dict[str, Any]] = {
     },
     "data": {"skills": "", "skill_tokens": 4_194_304, "near_duplicates": 0.0, "mixture": ""},
     "optim": {"decay": "coupled", "name": "adamw", "momentum": None},
-    "": {"tasks": [], "task_items": 500, "objective": "next_token"},
+    "": {"tasks": [], "task_items": 500, "objective": "next_token", "start": ""},
 }
 
 

@@ -79,14 +79,29 @@ class Attempt(TypedDict):
     pack: NotRequired[int]
 
 
+class StageRecord(TypedDict):
+    """A run that a later stage goes back to: its name (SWEEP/RUN where it is of another sweep), what it learned, on how
+    many tokens of which corpus, and a SHA-256 over the checksums of its final weights."""
+
+    run: str
+    objective: str
+    tokens: int
+    corpus: str
+    weights: str
+
+
 class Environment(TypedDict):
-    """env.json: started is of the first attempt, commit of the last."""
+    """env.json: started is of the first attempt, commit of the last.
+
+    lineage is of a run that begins with the weights of another: that one last, what it began with itself before it.
+    """
 
     started: str
     commit: str | None
     corpus: CorpusRecord
     mfu: Utilization
     attempts: list[Attempt]
+    lineage: NotRequired[list[StageRecord]]
 
 
 class MetricRow(TypedDict):

@@ -169,9 +169,12 @@ def _compile_here(request: dict[str, Any]) -> Bytes:
     batch_BT = jax.ShapeDtypeStruct((spec.batch_tokens // length, length + 1), jnp.int32)
     step = make_train_step(program_of(spec), mesh)
     with jax.set_mesh(mesh):
-        compiled = step.lower(  # type: ignore[attr-defined]
-            state, batch_BT, {**hyperparameters(spec.optim, spec.objective), "learning_rate": 1e-3}
-        ).compile()
+        # float32, as the run gives them, so that the run finds this program
+        hyper = dict.fromkeys(
+            (*hyperparameters(spec.optim, spec.objective), "learning_rate"),
+            jax.ShapeDtypeStruct((), jnp.float32),
+        )
+        compiled = step.lower(state, batch_BT, hyper).compile()  # type: ignore[attr-defined]
     account = compiled.memory_analysis()
     # Donated memory is counted as argument and as output; the alias is what they share.
     kept = account.argument_size_in_bytes + account.output_size_in_bytes - account.alias_size_in_bytes

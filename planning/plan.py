@@ -107,7 +107,7 @@ def _run(spec: RunSpec, costs: Costs, done: bool) -> dict[str, Any]:
     ledger, seconds = counted(spec.model, spec.data.sequence_length), costs.seconds(spec)
     return {
         "run": spec.run_id,
-        "kind": "trunk" if spec.is_trunk else "branch" if spec.parent else "run",
+        "kind": spec.kind,
         "params": ledger["params"]["non_embedding_plus_head"],
         "params_by_convention": dict(ledger["params"]),
         "tokens": spec.tokens,
@@ -194,8 +194,8 @@ def expectation(specs: Sequence[RunSpec], flags: PlanFlags, runs: Path) -> dict[
             laws = laws_of_fit(read_json(flags.prior), SHOWN_LAWS, 1)
         except BadInput as error:
             raise BadInput(f"--prior={flags.prior}: {error}") from None
-    clusters = np.array([spec.parent or spec.run_id for spec in ends])
-    correlation = TRUNK_CORRELATION if any(spec.parent for spec in ends) else 0.0
+    clusters = np.array([spec.parent if spec.is_branch else spec.run_id for spec in ends])
+    correlation = TRUNK_CORRELATION if any(spec.is_branch for spec in ends) else 0.0
     if flags.noise:
         noise = Noise(flags.noise, flags.noise, "--noise")
     else:

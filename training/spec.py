@@ -18,13 +18,20 @@ from core.codec import canonical_json
 from core.errors import BadInput
 from core.numbers import short_count
 from core.reading import shown
-from data.config import DataConfig
+from data.config import FILE, DataConfig
 from model.config import ModelConfig
 
 HERE = Path(__file__).resolve().parent
 
 # A run's name is a folder in its sweep and nothing else: never a path, never an option, never hidden.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+STARTS = ("", "weights")
+COMPUTED = (
+    "scan",
+    "remat",
+    "compute_dtype",
+    "matmul_precision",
+)  # how a network is computed: weights fit all of it
 
 NUMBERS_OF_SOME = ("beta1", "beta2", "epsilon", "momentum")  # fields of OptimConfig that some optimizers read
 
@@ -144,11 +151,14 @@ class RunSpec:
       evaluation_marks: token counts at which the held-out slice is evaluated, besides the end; 0 is before the first
         step.
       checkpoint_marks: token counts whose checkpoints are kept for good: where branches may start.
-      parent: run_id of the trunk that a branch starts from, in the same sweep.
+      parent: run_id of the trunk that a branch starts from, in the same sweep; with start=weights the run whose final
+        weights this one begins with, in the same sweep, or SWEEP/RUN in another one beside it.
       branch_at_tokens: token count of the trunk's checkpoint that a branch starts from.
       tasks: held-out tasks that are scored at every evaluation mark and at the end (data/tasks/).
       task_items: problems of each task.
       objective: what is learned, a file of training/objectives/.
+      start: weights begins with the final weights of `parent` and a fresh optimizer: a later stage, whose tokens count
+        from 0. Empty for random weights, or the checkpoint that a branch starts from.
     """
 
     model: ModelConfig = ModelConfig()
@@ -166,6 +176,7 @@ class RunSpec:
         default=500, metadata={"identity": "if set"}
     )
     objective: str = dataclasses.field(default="next_token", metadata={"identity": "if set"})
+    start: Literal["", "weights"] = dataclasses.field(default="", metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         discover.check("objective", self.objective, HERE / "objectives")
@@ -214,12 +225,27 @@ class RunSpec:
                     )
             if tuple(sorted(set(marks))) != marks:
                 raise BadInput(f"{key}={list(marks)}: must be strictly increasing")
-        if (self.parent is None) != (self.branch_at_tokens is None):
+        if self.start not in STARTS:
+            raise BadInput(f"start={self.start!r}: must be weights, or empty")
+        if self.start == "weights":
+            self._check_start()
+        elif (self.parent is None) != (self.branch_at_tokens is None):
             raise BadInput("parent and branch_at_tokens: a branch needs both, another run neither")
-        if self.parent is not None and not RUN_NAME.fullmatch(self.parent):
+        elif self.parent is not None and not RUN_NAME.fullmatch(self.parent):
             raise BadInput(f"parent={self.parent!r}: must be the name of a run: letters, digits, dots, dashes")
         if self.branch_at_tokens is not None:
             self._check_branch(self.branch_at_tokens)
+
+    def _check_start(self) -> None:
+        if self.branch_at_tokens is not None:
+            raise BadInput(
+                f"branch_at_tokens={self.branch_at_tokens}: with start=weights a run begins at 0 tokens; must be null"
+            )
+        names = (self.parent or "").split("/")
+        if len(names) > 2 or not all(RUN_NAME.fullmatch(name) for name in names):
+            raise BadInput(
+                f"parent={self.parent!r}: with start=weights must be the name of a run, or SWEEP/RUN of another sweep"
+            )
 
     def _check_branch(self, start: int) -> None:
         stable_until = self.tokens - self.optim.cooldown_tokens
@@ -233,6 +259,21 @@ class RunSpec:
                 f"branch_at_tokens={start}: a branch needs tokens to train and schedule wsd or constant"
             )
 
+    def check_begins_with(self, parent: "RunSpec") -> None:
+        """Raises BadInput where the weights of `parent` do not fit this run, naming the field."""
+        for field in dataclasses.fields(ModelConfig):
+            mine, its = getattr(self.model, field.name), getattr(parent.model, field.name)
+            if field.name not in COMPUTED and mine != its:
+                raise BadInput(
+                    f"model.{field.name}={mine}: parent={self.parent} has {its}; a run that begins with its weights "
+                    "must have the same network"
+                )
+        own, its = self.data.tokenizer, parent.data.tokenizer
+        if own != its and not own.startswith(FILE):  # what is in a file is compared when the run begins
+            raise BadInput(
+                f"data.tokenizer={own!r}: parent={self.parent} reads {its!r}; a later stage must read the same tokens"
+            )
+
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
@@ -242,6 +283,16 @@ class RunSpec:
     def trained_tokens(self) -> int:
         """Tokens that this run itself trains on: all but those that a branch shares with its trunk."""
         return self.tokens - (self.branch_at_tokens or 0)
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether it begins with a checkpoint of its trunk, whose tokens count as its own."""
+        return self.branch_at_tokens is not None
+
+    @property
+    def kind(self) -> str:
+        """trunk, branch, stage (begins with the final weights of another run) or run."""
+        return "trunk" if self.is_trunk else "branch" if self.is_branch else "stage" if self.start else "run"
 
     @property
     def is_trunk(self) -> bool:

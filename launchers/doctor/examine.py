@@ -21,6 +21,8 @@ from launchers.doctor.checks import SETTLED_SECONDS, examine_run
 from launchers.doctor.finding import Finding
 from launchers.status import RunStatus, join_queue, sweep_status
 from training.records import RunIsLocked, read_spec, run_lock
+from training.spec import RunSpec
+from training.stages import parent_of
 
 # Below this a run may not be able to save: a choice, some hundred checkpoints of the quickstart.
 LEAST_FREE_BYTES = 1 << 30
@@ -78,7 +80,7 @@ def _sweep_file(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
 
 
 def _families(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
-    """Branches that can never start."""
+    """Branches and later stages that can never start."""
     found = []
     for run in runs:
         try:
@@ -89,6 +91,9 @@ def _families(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
             if spec.parent is None or run.is_complete() or run.checkpoint_tokens():
                 continue
         except BadInput:
+            continue
+        if spec.start:
+            found += _start(run, spec)
             continue
         trunk = SweepDirectory(sweep).run(spec.parent)
         if not trunk.is_run():
@@ -104,6 +109,17 @@ def _families(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
                 )
             )
     return found
+
+
+def _start(run: RunDirectory, spec: RunSpec) -> list[Finding]:
+    """What keeps a later stage from the weights that it begins with."""
+    parent = parent_of(spec, run.path)
+    if not parent.is_run():
+        return [Finding(run.name, f"parent={spec.parent}: no such run", "train it, or launch the whole sweep")]
+    if parent.is_complete() and not parent.checkpoint_tokens():
+        problem = f"parent={spec.parent}: it is complete, but its checkpoints are gone"
+        return [Finding(run.name, problem, f"delete {parent.path} to train it again")]
+    return []
 
 
 def _states(rows: list[RunStatus]) -> list[Finding]:
