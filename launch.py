@@ -8,6 +8,8 @@ python launch.py run quickstart --set model.width=96    any field of every run
 python launch.py submit quickstart --backend slurm        the same on a cluster
 python launch.py status              every sweep and the command that resumes it
 python launch.py status runs/quickstart      done, running, queued, failed, lost
+python launch.py watch runs/quickstart  how it goes, as a page that renews itself
+python launch.py mirror runs/quickstart --to tensorboard     in TensorBoard, W&B
 python launch.py cancel runs/quickstart       stop it, keep it stopped and saved
 python launch.py doctor runs/quickstart       what is wrong; --repair mends it
 python launch.py backfill runs/quickstart --tasks copying   more held-out tasks
@@ -80,19 +82,6 @@ def bench(arguments: Sequence[str]) -> int:
     return measure(arguments, cli.about(bench, __doc__))
 
 
-def status(directory: Path | None = None, /, *, runs: Path = Path("runs"), json: bool = False) -> int:
-    """Show where every run of a sweep stands; alone, every sweep.
-
-    Args:
-      directory: the sweep's directory, runs/<sweep>; where none, every sweep in `runs`.
-      runs: folder of sweeps.
-      json: as JSON.
-    """
-    from launchers.sweeps import show
-
-    return show(directory, runs, as_json=json)
-
-
 def cancel(directory: Path, /) -> int:
     """Stop a submitted sweep until it is submitted again; everything is saved.
 
@@ -124,8 +113,11 @@ OF_MODULES = {
     "sample": "training.sample",
     "export": "training.export",
     "import": "training.import_run",
+    "status": "launchers.sweeps",
+    "mirror": "launchers.mirror.command",
+    "watch": "launchers.watch.command",
 }
-OF_SWEEPS: dict[str, Callable[..., int]] = {verb.__name__: verb for verb in (status, cancel, doctor)}
+OF_SWEEPS: dict[str, Callable[..., int]] = {verb.__name__: verb for verb in (cancel, doctor)}
 
 
 @exit_on_bad_input()

@@ -39,6 +39,7 @@ class RateGroup:
     Attributes:
       family: JSON of everything that the group shares with other shapes.
       parametrization, width, depth, params: of the model; params without embedding, with the head.
+      optimizer: its name.
       rates: (R,) increasing.
       losses: (R,) mean final loss over seeds; infinite where a seed failed.
       best, best_loss: vertex of the parabola, or the lowest point where there is none.
@@ -55,6 +56,7 @@ class RateGroup:
     best: float
     best_loss: float
     bracketed: bool
+    optimizer: str = "adamw"
 
 
 def groups_of(sweep: SweepLogs) -> tuple[RateGroup, ...]:
@@ -116,6 +118,7 @@ def _group(family: str, run: Run, points: Mapping[float, Sequence[float]]) -> Ra
         best=best,
         best_loss=best_loss,
         bracketed=bracketed,
+        optimizer=str(at(run.spec, "optim", "name") or "adamw"),
     )
 
 
@@ -128,11 +131,17 @@ def families(groups: Sequence[RateGroup]) -> dict[str, list[RateGroup]]:
     }
 
 
+def family_name(group: RateGroup, groups: Sequence[RateGroup]) -> str:
+    """The parametrization of a group, and its optimizer where `groups` have several."""
+    several = len({one.optimizer for one in groups}) > 1
+    return f"{group.parametrization} with {group.optimizer}" if several else group.parametrization
+
+
 def sentences(groups: Sequence[RateGroup]) -> list[str]:
     """How far the best peak moves over the shapes of each family."""
     lines = []
     for members in families(groups).values():
-        name = members[0].parametrization
+        name = family_name(members[0], groups)
         if len(members) == 1:
             lines.append(f"Best peak under {name} at width {members[0].width}: {members[0].best:.3g}.")
             continue
@@ -160,6 +169,7 @@ def to_json(groups: Sequence[RateGroup], source: Mapping[str, Any]) -> dict[str,
         losses = [loss if math.isfinite(loss) else None for loss in group.losses.tolist()]
         return {
             "parametrization": group.parametrization,
+            "optimizer": group.optimizer,
             "width": group.width,
             "depth": group.depth,
             "params": group.params,

@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -116,24 +116,34 @@ def _last_line(run: RunDirectory) -> str:
     return printable(lines[-1]) if lines else f"{ERROR} is empty"
 
 
-def sweep_status(directory: Path) -> list[RunStatus]:
+def sweep_status(
+    directory: Path,
+    known: tuple[SweepRecord | None, str] | None = None,
+    of_run: Callable[[Path], RunStatus] = run_status,
+) -> list[RunStatus]:
     """Every run directory of a sweep, and every run that its sweep.json names and that has none, by name.
+
+    Args:
+      known: its sweep.json, where that was read before (`known_sweep_file`).
+      of_run: how a run directory is read.
 
     Raises:
       BadInput: no such folder, or no run in it.
     """
     runs = SweepDirectory(directory).runs()
-    record, damage = known_sweep_file(directory)
+    record, damage = known or known_sweep_file(directory)
     names = {run.name for run in runs}
     absent = sorted(set(record["runs"]) - names) if record else []
     if not runs and not absent:
         raise BadInput(damage or f"{directory}: holds no run (no folder with a {SPEC})")
-    rows = [run_status(run.path) for run in runs]
+    rows = [of_run(run.path) for run in runs]
     rows += [RunStatus(name, "missing", 0, None, None, NO_FOLDER) for name in absent]
     return sorted(rows, key=lambda row: row.run) if absent else rows
 
 
-def join_queue(rows: list[RunStatus], directory: Path) -> tuple[list[RunStatus], str]:
+def join_queue(
+    rows: list[RunStatus], directory: Path, ask: Callable[[Path], dict[str, Queued]] = read_queue
+) -> tuple[list[RunStatus], str]:
     """The rows with what Slurm says about them, and a warning where Slurm was asked and did not answer.
 
     Only runs that are not complete can change: the disk is the truth, the queue a hint about what is still to come.
@@ -142,7 +152,7 @@ def join_queue(rows: list[RunStatus], directory: Path) -> tuple[list[RunStatus],
     if not submitted:
         return rows, ""
     try:
-        queue, warning = read_queue(directory), ""
+        queue, warning = ask(directory), ""
     except SlurmDoesNotAnswer as error:
         return rows, f"Slurm does not answer ({error}): queued and lost runs cannot be told apart"
     return [
@@ -167,8 +177,8 @@ def _join(row: RunStatus, job: Queued | None, batch: Path | None, directory: Pat
 
 def show_status(directory: Path, *, as_json: bool = False) -> None:
     """Print the table, the totals, and where recorded code or corpus differ."""
-    rows, warning = join_queue(sweep_status(directory), directory)
     record, damage = known_sweep_file(directory)
+    rows, warning = join_queue(sweep_status(directory, (record, damage)), directory)
     for said in filter(None, (warning, damage)):
         print(f"warning: {said}", file=sys.stderr)  # noqa: T201
     if as_json:

@@ -4,8 +4,14 @@ import dataclasses
 import difflib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+from tyro.conf import Positional
+
+from core.bounds import Allowed
+from core.cli import parse
 from core.errors import EXIT_COMPLETE, BadInput
 from core.files import read_object
 from core.reading import path_exists, printable
@@ -16,6 +22,29 @@ from launchers.status import show_status
 from training.records import is_locked
 
 WIDTH = 80
+
+ABOUT = """Show where every run of a sweep stands; alone, every sweep.
+
+python launch.py status              every sweep and the command that resumes it
+python launch.py status runs/quickstart      done, running, queued, failed, lost
+python launch.py status runs/quickstart --watch       again and again, while it trains
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StatusFlags:
+    """The command line."""
+
+    sweep: Positional[Path | None] = None
+    """runs/<sweep>; where none, every sweep in `runs`"""
+    runs: Path = Path("runs")
+    """folder of sweeps"""
+    json: bool = False
+    """as JSON"""
+    watch: bool = False
+    """go on showing it until no run is left; Ctrl-C ends it"""
+    every: Annotated[float, Allowed(0.2, 3600)] = 5.0
+    """seconds between two looks, with --watch"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,22 +131,44 @@ def _started(run: RunDirectory) -> str:
         return ""
 
 
-def show(directory: Path | None, runs: Path, *, as_json: bool) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    given = sys.argv[1:] if arguments is None else arguments
+    flags = parse(StatusFlags, given, "python launch.py status", about=ABOUT)
+    return show(flags.sweep, flags.runs, as_json=flags.json, watch=flags.watch, every=flags.every)
+
+
+def show(directory: Path | None, runs: Path, *, as_json: bool, watch: bool = False, every: float = 5.0) -> int:
     """The command `status`: one sweep, or all of a folder of sweeps; returns exit status 0.
 
+    Args:
+      watch: show it again every so many seconds, until no run is left.
+
     Raises:
-      BadInput: there is no such sweep or folder.
+      BadInput: there is no such sweep or folder, or flags that do not go together.
     """
+    if watch and (directory is None or as_json):
+        raise BadInput(f"--watch: {'not with --json' if as_json else 'of one sweep; give runs/<sweep>'}")
     if directory is None:
         show_sweeps(runs, as_json=as_json)
         return EXIT_COMPLETE
+    check_sweep(directory, runs)
+    if watch:
+        from launchers.watch.terminal import watch_in_terminal  # here: rich is slow to load
+
+        watch_in_terminal(directory, every)
+        return EXIT_COMPLETE
+    show_status(directory, as_json=as_json)
+    return EXIT_COMPLETE
+
+
+def check_sweep(directory: Path, runs: Path) -> None:
+    """Raises BadInput where there is no such sweep; it names one of `runs` that is spelled alike."""
     if not path_exists(directory):
         known = [str(path) for folder in {runs, directory.parent} for path in _folders(folder)]
         by_name = {Path(path).name: path for path in known}
         near = difflib.get_close_matches(directory.name, by_name, n=1)
         raise BadInput(f"{directory}: no such sweep{f', did you mean {by_name[near[0]]}?' if near else ''}")
-    show_status(directory, as_json=as_json)
-    return EXIT_COMPLETE
 
 
 def _folders(runs: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from planning.costs import Costs
 from planning.design import TRUNK_CORRELATION, Prior, draw_laws, expect, laws_of_fit
 from planning.flags import PlanFlags
 from planning.noise import Noise, noise_here
+from planning.unusual import unusual
 from training.cost import counted, training_flops
 from training.prepare import readings
 from training.program import shape_of
@@ -77,6 +78,7 @@ def describe(study: AskedSweep, flags: PlanFlags) -> dict[str, Any]:
         "shapes": shapes,
         "assumed": costs.throughput.said if isinstance(costs.throughput, AssumedSpeed) else None,
         "every_run": flags.every_run,
+        "unusual": unusual(specs),
         "repeated_text": repeated_line(known),
         "expected": expectation(specs, flags, directory.parent),
         "totals": {

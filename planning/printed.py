@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from core.numbers import short_bytes, short_count
+from planning.unusual import sentence
 
 MOST_ROWS = 200  # of runs on a terminal; --json has them all
 WIDTH = 80  # of all but the table of runs
@@ -33,8 +34,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         wide.print(_run_table(plan))
         if len(plan["runs"]) > MOST_ROWS:
             console.print(f"and {len(plan['runs']) - MOST_ROWS} more runs (--json has them all)")
-    for sentence in _sentences(plan):
-        for line in sentence.splitlines():  # neither a path nor a command is broken
+    for said in _sentences(plan):
+        for line in said.splitlines():  # neither a path nor a command is broken
             print(textwrap.fill(line, console.width, break_long_words=False, break_on_hyphens=False))  # noqa: T201
 
 
@@ -118,7 +119,7 @@ def _columns(table: Table, *headings: str, left: bool = False) -> None:
 
 def _sentences(plan: Mapping[str, Any]) -> list[str]:
     totals = plan["totals"]
-    said = [plan["collapsed"]] if plan["collapsed"] else []
+    said = list(filter(None, (plan["collapsed"], sentence(plan["unusual"]))))
     if totals["shared_tokens"]:
         said.append(
             f"branches share {short_count(totals['shared_tokens'])} tokens with their trunks: trained once, "

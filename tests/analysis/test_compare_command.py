@@ -1,6 +1,7 @@
 """analysis.compare as users call it: sweeps and tables in; compare.json, a figure, a sentence or a refusal out."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -147,6 +148,37 @@ def test_one_side_tuned_is_said_and_its_best_is_taken(runs, tmp_path, capsys):
         "learning rates tried at one size: 1 in without, 3 in tuned" in one for one in stored["warnings"]
     )
     assert any("of 36 runs the 12 of the best optim.learning_rate" in one for one in stored["warnings"])
+
+
+@pytest.mark.parametrize(("rates", "edges"), [((0.001, 0.004, 0.016), 0), ((0.004, 0.008, 0.016), 12)])
+def test_a_best_rate_at_the_edge_of_its_grid_is_said(runs, tmp_path, capsys, rates, edges):
+    """The loss is lowest at 0.004: inside the first grid, the smallest of the second."""
+    runs_of = [
+        (rate, run) for rate in rates for run in grid().with_settings({"optim.learning_rate": str(rate)})
+    ]
+    folder = write_runs(tmp_path / "tuned", Sweep([run for _, run in runs_of]))
+    for rate, run in runs_of:
+        worse = 1 + 0.05 * math.log(rate / 0.004) ** 2
+        for path in (folder / run.run_id / "result.json", folder / run.run_id / "evals.jsonl"):
+            rescaled(path, worse)
+    compare([str(runs / "without"), str(folder), "--json"])
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    said = [one for one in warnings if "is the smallest or the largest tried" in one]
+    assert [
+        one for one in said if f"at {edges} of 12 sizes: a better one may lie beyond its grid" in one
+    ] == said
+    assert bool(said) == bool(edges)
+
+
+def rescaled(path, factor):
+    """Losses of a record or a log, times a factor; without the checksums of what they were."""
+    if path.name == "result.json":
+        value = json.loads(path.read_text())
+        value["evals"] = {name: number * factor for name, number in value["evals"].items()}
+        write_json(path, {key: entry for key, entry in value.items() if key not in ("files", "sha256")})
+        return
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row | {"value": row["value"] * factor}) + "\n" for row in rows))
 
 
 def test_unfinished_and_missing_runs_are_said(tmp_path, capsys, runs):

@@ -66,6 +66,25 @@ def test_groups_are_told_apart_and_means_are_over_seeds(tmp_path):
     assert "moves by a factor 2.00" in sentences(groups)[1]
 
 
+def test_lines_name_the_optimizer_where_a_sweep_has_several(tmp_path):
+    folder = write_rates(tmp_path, {32: 0.004, 64: 0.005})
+    alone = sentences(groups_of(load_sweep(folder)))
+    write_rates(tmp_path / "lion", {32: 0.002, 64: 0.002})
+    for run in sorted((tmp_path / "lion" / "tune").iterdir()):
+        spec = json.loads((run / "spec.json").read_text())
+        spec["optim"]["name"] = "lion"
+        (run / "spec.json").write_text(json.dumps(spec))
+        result = json.loads((run / "result.json").read_text())
+        (run / "result.json").write_text(json.dumps(result | {"run": f"{run.name}-lion"}))
+        run.rename(folder / f"{run.name}-lion")
+    lines = sentences(groups_of(load_sweep(folder)))
+    assert [line.partition(":")[0] for line in alone] == ["Best peak under mup"]
+    assert sorted(line.partition(":")[0] for line in lines) == [
+        "Best peak under mup with adamw",
+        "Best peak under mup with lion",
+    ]
+
+
 def test_the_report_shows_best_rates_and_fits_no_law_through_them(tmp_path):
     write_rates(tmp_path, {32: 0.004, 64: 0.005}, failed={(64, 0.016)})
     page, said = report.write_report(write_rates(tmp_path, {32: 0.004, 64: 0.016}, "standard"), bootstrap=0)

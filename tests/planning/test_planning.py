@@ -17,9 +17,11 @@ from planning.flags import PlanFlags
 from planning.plan import show
 from planning.printed import print_plan
 from planning.throughput import Measurement
+from planning.unusual import sentence, unusual
 from tests.support.small import write_corpus
 from tests.test_launch import refused
 from training import cost
+from training.spec import OptimConfig, RunSpec
 
 RULE = ScalingRule()
 
@@ -90,6 +92,15 @@ def test_the_table_fits_a_terminal_and_calls_an_extrapolation_one(capsys, tmp_pa
     assert every.count(" to train") >= 30
     assert "extrapolated, not measured: the speed of 48x2" in text
     assert "wall time" in text and "cost" in text
+
+
+def test_choices_that_no_column_shows_are_said_where_they_are_unusual(capsys, tmp_path):
+    assert "not the default" not in plan(capsys, tmp_path)
+    said = " ".join(plan(capsys, tmp_path, "--set", "optim.name=lion", "data.near_duplicates=0.75").split())
+    assert "not the default: optim.name lion; data.near_duplicates 0.75" in said
+    counts = unusual([RunSpec(), dataclasses.replace(RunSpec(), optim=OptimConfig(name="sgd"))])
+    assert counts == {"optim.name": {"adamw": 1, "sgd": 1}}
+    assert sentence(counts) == "not the default: optim.name adamw in 1, sgd in 1 runs"
 
 
 def test_what_a_sweep_would_teach(capsys, tmp_path):
@@ -233,7 +244,7 @@ def test_the_table_is_narrow_for_the_largest_models_too(capsys):
     totals = {"shared_tokens": 0, "to_train": 0, "flops": 0.0, "wall_seconds": 0.0, "elsewhere": 0}
     print_plan(
         {"experiment": "x", "runs": [], "shapes": [shape], "every_run": False, "totals": totals, "collapsed": "",
-         "directory": "runs/x", "repeated_text": "", "expected": {}, "assumed": None}
+         "directory": "runs/x", "repeated_text": "", "expected": {}, "assumed": None, "unusual": {}}
     )  # fmt: skip
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80

@@ -62,14 +62,14 @@ class Page:
         if event.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
             self.errors.append(json.dumps(event["params"]))
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Show a file, and wait until it is there."""
+    def open(self, path: Path | str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Show a file or an address, and wait until it is there."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=path.absolute().as_uri())
+        self.call("Page.navigate", url=path if isinstance(path, str) else path.absolute().as_uri())
         while self.run("document.readyState") != "complete" or "about:blank" in self.run("location.href"):
             pass
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from analysis.figures.curves import loss_curves, training_paths
 from analysis.figures.style import LOSS_LABEL
+from analysis.figures.thinned import thinned
 from analysis.logs.groups import SAME_SIZE
 from analysis.logs.load_curves import Curves
 from analysis.logs.load_run import LOSS
@@ -25,7 +26,6 @@ AGAINST_PARAMS = Picture(
 EVALUATIONS = Picture("evaluations", "Validation loss along training of every run, as far as it has come.")
 TRAINING = Picture("training", "Training loss along training, averaged over blocks of steps.")
 
-BLOCK_SHARE = 0.06  # of the tokens so far, and of a tenth of the run: what one point of a curve averages
 NOISE_FACTOR = 2.0  # a rise in loss beyond this many residual standard deviations (times root 2) is not noise
 MOST_RISES = 5
 
@@ -77,16 +77,6 @@ def paths_of(study: Study, curves: Curves, column: str, evaluation: str | None =
         for (run,), rows in frame.group_by(["run"], maintain_order=True)
         if (size := sizes.get(str(run)))
     ]
-
-
-def thinned(tokens: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over blocks of tokens, so that a log draws as a line and not as noise.
-
-    Blocks grow with the tokens before them, so that the short log of a branch is averaged as its trunk's is.
-    """
-    _, starts = np.unique(np.ceil(np.log(tokens + tokens[-1] / 10) / BLOCK_SHARE), return_index=True)
-    sizes = np.diff(np.append(starts, tokens.size))
-    return np.add.reduceat(tokens, starts) / sizes, np.add.reduceat(loss, starts) / sizes
 
 
 def rises(study: Study) -> list[str]:

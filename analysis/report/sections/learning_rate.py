@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from analysis.figures.learning_rates import learning_rate_figure
-from analysis.learning_rate import RateGroup, families, sentences, to_json
+from analysis.learning_rate import RateGroup, families, family_name, sentences, to_json
 from analysis.report.section import File, Paragraph, Picture, Rows, Section
 from analysis.report.study import Study
 from core.numbers import short_count
@@ -29,7 +29,7 @@ def section(study: Study) -> Section | None:
         answer=" ".join(sentences(groups)),
         blocks=(
             Paragraph(words),
-            *(_rows(members) for members in families(groups).values()),
+            *(_rows(members, groups) for members in families(groups).values()),
             PICTURE.by(lambda: learning_rate_figure(_panels(groups)), sweep.sha256),
         ),
         results={
@@ -41,12 +41,12 @@ def section(study: Study) -> Section | None:
 def _panels(groups: Sequence[RateGroup]) -> dict[str, list[RateGroup]]:
     panels: dict[str, list[RateGroup]] = {}
     for members in families(groups).values():
-        name = members[0].parametrization
+        name = family_name(members[0], groups)
         panels[name if name not in panels else f"{name} ({len(panels) + 1})"] = members
     return panels
 
 
-def _rows(members: Sequence[RateGroup]) -> Rows:
+def _rows(members: Sequence[RateGroup], groups: Sequence[RateGroup]) -> Rows:
     rates = sorted({rate for group in members for rate in group.rates.tolist()})
     rows = []
     for group in members:
@@ -57,6 +57,11 @@ def _rows(members: Sequence[RateGroup]) -> Rows:
         ]
         best = f"{group.best:.3g}" + ("" if group.bracketed else " (edge of the grid)")
         rows.append(
-            (f"{group.parametrization} {group.width}x{group.depth}", short_count(group.params), *losses, best)
+            (
+                f"{family_name(group, groups)} {group.width}x{group.depth}",
+                short_count(group.params),
+                *losses,
+                best,
+            )
         )
     return Rows(("shape", "parameters", *(f"{rate:g}" for rate in rates), "best peak"), rows)
