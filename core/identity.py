@@ -34,6 +34,7 @@ UNLESS: dict[str, dict[str, Any]] = {
         "base_width": 64,
         "base_depth": 2,
         "base_head_width": 16,
+        "window": 0,
     },
     "data": {"skills": "", "skill_tokens": 4_194_304, "near_duplicates": 0.0, "mixture": ""},
     "optim": {"decay": "coupled", "name": "adamw", "momentum": None},

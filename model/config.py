@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from core import bounds
+from core import bounds, discover
 from core.bounds import INT32, Allowed
 from core.errors import BadInput
 
@@ -19,6 +20,8 @@ CHOICES = {
     "matmul_precision": ("default", "high", "highest"),
 }
 BASE = ("base_width", "base_depth", "base_head_width")
+OF_SOME = ("window",)  # fields that an architecture reads only where its file says so (READS in model/blocks/)
+BLOCKS = Path(__file__).parent / "blocks"
 MOST_PARAMETERS = 1e13  # 160 TB of weights, gradients and Adam's moments
 
 Axis = Annotated[int, Allowed(1, INT32, "XLA counts an axis in int32")]
@@ -29,8 +32,13 @@ Blocks = Annotated[int, Allowed(1, 10_000)]
 @functools.cache
 def architectures() -> tuple[str, ...]:
     """Names of the files of model/blocks/."""
-    files = sorted((Path(__file__).parent / "blocks").glob("*.py"))
+    files = sorted(BLOCKS.glob("*.py"))
     return tuple(file.stem for file in files if file.stem != "__init__")
+
+
+def declared(architecture: str) -> Mapping[str, Any]:
+    """The literals of a file of model/blocks/, read without importing it (model/blocks/__init__.py)."""
+    return discover.declared(BLOCKS, architecture)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +70,7 @@ class ModelConfig:
       matmul_precision: of float32 products on an accelerator. default is TensorFloat32 on an NVIDIA GPU (10 bits after
         the point) and one pass of bfloat16 on a TPU (7 bits); high is three passes on a TPU; highest is float32, at a
         fraction of the speed. A CPU always computes float32.
+      window: W, positions that a query of sliding_window sees, its own among them; 0 for an architecture without one.
       parametrization: how initial scales, multipliers and learning rates follow from the shape: standard, or mup
         (maximal update; model/parametrization.py).
       base_width, base_depth, base_head_width: mup only, the shape at which mup is the standard parametrization, and
@@ -99,6 +108,9 @@ class ModelConfig:
     base_width: Axis = dataclasses.field(default=64, metadata={"identity": "if set"})
     base_depth: Blocks = dataclasses.field(default=2, metadata={"identity": "if set"})
     base_head_width: Axis = dataclasses.field(default=16, metadata={"identity": "if set"})
+    window: Annotated[int, Allowed(1, INT32, zero="no window")] = dataclasses.field(
+        default=0, metadata={"identity": "if set"}
+    )
 
     def __post_init__(self) -> None:
         bounds.check(self, "model.")
@@ -114,6 +126,18 @@ class ModelConfig:
             if getattr(self, key) not in allowed:
                 raise BadInput(f"model.{key}={getattr(self, key)!r}: must be one of {', '.join(allowed)}")
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        said = declared(self.architecture)
+        for key in (*(name for name in OF_SOME if name not in said.get("READS", ())), *said.get("UNREAD", ())):
+            if getattr(self, key) != defaults[key]:
+                raise BadInput(
+                    f"model.{key}={getattr(self, key)}: model.architecture={self.architecture} does not read it; "
+                    f"must be {defaults[key]}"
+                )
+        if "window" in said.get("READS", ()) and not self.window:
+            raise BadInput(
+                f"model.window=0: model.architecture={self.architecture} needs one; must be at least 1, the positions "
+                "that a query sees"
+            )
         for key in BASE:
             if self.parametrization == "standard" and getattr(self, key) != defaults[key]:
                 raise BadInput(
