@@ -17,8 +17,8 @@ and tests/model/test_kernels.py holds it to its definition.
 
 A file may also declare, as literals that are read without importing it:
 
-    READS      fields of ModelConfig that only some architectures read (model/config.py, OF_SOME); one that is set and not
-               read is refused
+    READS      fields of ModelConfig that only some architectures read (model/config.py, OF_SOME); one that is set
+               and not read is refused
     UNREAD     fields of every decoder that this block does not read; one that is not at its default is refused
     OBJECTIVE  the objective that trains it, "next_token" where it does not say
     TINY       fields of ModelConfig without which there is no such network, for tests of every architecture
