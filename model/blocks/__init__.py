@@ -14,4 +14,14 @@ alone, and stays free of JAX where the file imports it inside `block`, as decode
 A block is computed as it is written, token-major. One that does nothing but call the modules of model/transformer.py
 and add may say `RUNS_FEATURE_MAJOR = True`: then the CPU computes it with the feature-major kernels of those modules,
 and tests/model/test_kernels.py holds it to its definition.
+
+A file may also give
+
+    READS = ("experts", ...)                the fields of ModelConfig marked `of_some` that it reads, a literal; others
+                                            that are set are refused
+    Block.with_extras(x) -> (x, Extras)     as `Block(...)(x)`, and what the block asks of the objective: a penalty that
+                                            training adds to the loss, numbers that are logged, and arrays that
+                                            `after_step` reads (model/extras.py)
+    after_step(config, blocks, kept)        the arrays of all blocks after an optimizer step, from those arrays and the
+                                            step's `Extras.kept`: what moves by another rule than its gradient
 """
