@@ -31,7 +31,7 @@ Blocks = Annotated[int, Allowed(1, 10_000)]
 @functools.cache
 def architectures() -> tuple[str, ...]:
     """Names of the files of model/blocks/."""
-    files = sorted(BLOCKS.glob("*.py"))
+    files = sorted((Path(__file__).parent / "blocks").glob("*.py"))
     return tuple(file.stem for file in files if file.stem != "__init__")
 
 
