@@ -1,5 +1,6 @@
 """A run of every architecture is stopped, killed and packed, and ends with the numbers of the undisturbed one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,8 +12,10 @@ import pytest
 from core.codec import to_json
 from core.files import write_json
 from data.config import DataConfig
+from model.config import architectures as all_names
 from tests.support import architectures
 from tests.support.compare_runs import assert_equal_runs, rows
+from tests.support.processes import environment
 from tests.support.small import ROOT, cache_folder, write_corpus
 from training.execute import execute
 from training.execution import Execution
@@ -140,3 +143,27 @@ def test_kill_9_changes_no_bit(place):
     assert train(11, undisturbed, killed) == -signal.SIGKILL
     assert train(0, killed) == 0
     assert_equal_runs(killed, undisturbed, relative=0)
+
+
+@pytest.mark.long
+def test_meshes_of_eight_devices_train_as_one(corpus, tmp_path):
+    program = [
+        "-m",
+        "tests.support.every_mesh_program",
+        str(tmp_path),
+        str(corpus),
+        str(corpus.parent / "cache"),
+    ]
+    done = subprocess.run(
+        [sys.executable, *program, *all_names()],
+        cwd=ROOT,
+        env=environment(8),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name, found in json.loads(done.stdout.splitlines()[-1]).items():
+        one_device, *others = found.values()
+        for losses in others:
+            assert losses == pytest.approx(one_device, rel=1e-4), name
