@@ -5,7 +5,7 @@ import functools
 from pathlib import Path
 from typing import Annotated, Literal
 
-from core import bounds
+from core import bounds, discover
 from core.bounds import INT32, Allowed
 from core.errors import BadInput
 
@@ -31,6 +31,13 @@ def architectures() -> tuple[str, ...]:
     """Names of the files of model/blocks/."""
     files = sorted((Path(__file__).parent / "blocks").glob("*.py"))
     return tuple(file.stem for file in files if file.stem != "__init__")
+
+
+@functools.cache
+def kind_of(architecture: str) -> str:
+    """decoder, encoder or encoder_decoder, by the literals CAUSAL and SOURCE of a file of model/blocks/."""
+    said = discover.declared(Path(__file__).parent / "blocks", architecture)
+    return "encoder_decoder" if said.get("SOURCE") else "decoder" if said.get("CAUSAL", True) else "encoder"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,4 +14,19 @@ alone, and stays free of JAX where the file imports it inside `block`, as decode
 A block is computed as it is written, token-major. One that does nothing but call the modules of model/transformer.py
 and add may say `RUNS_FEATURE_MAJOR = True`: then the CPU computes it with the feature-major kernels of those modules,
 and tests/model/test_kernels.py holds it to its definition.
+
+A file may also say
+
+    CAUSAL = False                  a position sees those after it (default True): an encoder. A literal
+    SOURCE = ("encoder_", ...)      an encoder_decoder: how the names of the arrays begin that multiply the tokens of
+                                    the source, a literal. The file then gives `encoder()` beside `block()`: a class
+                                    whose blocks map the source's stream, both built from the one tree of arrays, and
+                                    the blocks of `block()` are called with the encoder's result as a second argument
+    MUP = False                     mup is refused, a literal (default True)
+    attention_pairs(config, query, window) -> (seen, full)
+                                    pairs of a query and a key of one layer and window (model/window.py) for the matrix
+                                    `query`, that the mask leaves, and all; causal without it, half of all. What the
+                                    ledger counts
+
+By CAUSAL and SOURCE an objective knows which networks it trains (training/objectives/__init__.py).
 """
