@@ -15,9 +15,12 @@ from model.window import Window, whole
 class WindowSettings(Protocol):
     """The fields of `RunSpec` that are read here."""
 
-    mask_share: float
-    span_mean: float
-    source_share: float
+    @property
+    def mask_share(self) -> float: ...
+    @property
+    def span_mean(self) -> float: ...
+    @property
+    def source_share(self) -> float: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,9 @@ def plain(length: int, settings: WindowSettings, kind: str) -> WindowPlan:
 
 def masked(length: int, settings: WindowSettings, kind: str) -> WindowPlan:
     """Logits of hidden positions alone; one mask token."""
-    return WindowPlan(Window(length, length, 0, corruption.masked_count(length, settings.mask_share)), special=1)
+    return WindowPlan(
+        Window(length, length, 0, corruption.masked_count(length, settings.mask_share)), special=1
+    )
 
 
 def span(length: int, settings: WindowSettings, kind: str) -> WindowPlan:

@@ -15,7 +15,7 @@ A block is computed as it is written, token-major. One that does nothing but cal
 and add may say `RUNS_FEATURE_MAJOR = True`: then the CPU computes it with the feature-major kernels of those modules,
 and tests/model/test_kernels.py holds it to its definition.
 
-A file may also say
+A file may also give
 
     CAUSAL = False                  a position sees those after it (default True): an encoder. A literal
     SOURCE = ("encoder_", ...)      an encoder_decoder: how the names of the arrays begin that multiply the tokens of
@@ -27,6 +27,18 @@ A file may also say
                                     pairs of a query and a key of one layer and window (model/window.py) for the matrix
                                     `query`, that the mask leaves, and all; causal without it, half of all. What the
                                     ledger counts
+    READS = ("experts", ...)                the fields of ModelConfig marked `of_some` that it reads, a literal; others
+                                            that are set are refused
+    Block.with_extras(x) -> (x, Extras)     as `Block(...)(x)`, and what the block asks of the objective: a penalty that
+                                            training adds to the loss, numbers that are logged, and arrays that
+                                            `after_step` reads (model/extras.py)
+    after_step(config, blocks, kept)        the arrays of all blocks after an optimizer step, from those arrays and the
+                                            step's `Extras.kept`: what moves by another rule than its gradient
+    UNREAD = ("rope_base", ...)             fields that every decoder reads and this block does not, a literal; one that
+                                            is not at its default is refused
+    OBJECTIVE = "masked"                    what trains it, a literal; "next_token" where it does not say
+    TINY = {"window": 3}                    fields without which there is no such network, a literal: tests of every
+                                            architecture make a small one with them (tests/support/architectures.py)
 
 By CAUSAL and SOURCE an objective knows which networks it trains (training/objectives/__init__.py).
 """
