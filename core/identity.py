@@ -45,7 +45,17 @@ UNLESS: dict[str, dict[str, Any]] = {
     },
     "data": {"skills": "", "skill_tokens": 4_194_304, "near_duplicates": 0.0, "mixture": ""},
     "optim": {"decay": "coupled", "name": "adamw", "momentum": None},
-    "": {"tasks": [], "task_items": 500, "objective": "next_token"},
+    "": {
+        "tasks": [],
+        "task_items": 500,
+        "objective": "next_token",
+        "mask_share": 0.15,
+        "mask_random": 0.1,
+        "mask_kept": 0.1,
+        "span_mean": 3.0,
+        "source_share": 0.5,
+        "source_weight": 0.0,
+    },
 }
 
 

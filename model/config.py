@@ -40,6 +40,13 @@ def declared(architecture: str) -> Mapping[str, Any]:
     return discover.declared(Path(__file__).parent / "blocks", architecture)
 
 
+@functools.cache
+def kind_of(architecture: str) -> str:
+    """decoder, encoder or encoder_decoder, by the literals CAUSAL and SOURCE of its file."""
+    said = declared(architecture)
+    return "encoder_decoder" if said.get("SOURCE") else "decoder" if said.get("CAUSAL", True) else "encoder"
+
+
 def of_some(default: Any) -> Any:
     """A field that only some architectures read: those whose file names it in `READS`. Another value than the default
     is refused for the rest."""

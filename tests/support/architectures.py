@@ -50,8 +50,8 @@ def of(config: ModelConfig, name: str) -> ModelConfig:
 
 
 def spec(name: str, data: DataConfig, *, steps: int = 20, seed: int = 0, **model: Any) -> RunSpec:
-    """A run of `steps` small steps with the objective of the architecture."""
-    config = tiny(name, **{"vocabulary": 256, "depth": 1, "scan": False, **model})
+    """A run of `steps` small steps with the objective of the architecture, which has ids beside the 256 bytes."""
+    config = tiny(name, **{"vocabulary": 272, "depth": 1, "scan": False, **model})
     return RunSpec(
         model=config,
         data=data,
