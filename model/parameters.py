@@ -63,6 +63,11 @@ def runs_feature_major(config: ModelConfig) -> bool:
     return bool(getattr(architecture(config), "RUNS_FEATURE_MAJOR", False))
 
 
+def mixer(config: ModelConfig) -> str:
+    """What mixes positions where `transformer.Attention` does not (MIXER of the file); empty where it does."""
+    return str(config.declared.get("MIXER", ""))
+
+
 def _sizes(config: ModelConfig) -> dict[str, int]:
     """Lengths of the axes that follow from the configuration; all heads lie along one axis."""
     head_width = config.resolved_head_width
@@ -72,6 +77,7 @@ def _sizes(config: ModelConfig) -> dict[str, int]:
         "kv_heads": config.kv_heads * head_width,
         "head_width": head_width,
         "ff_width": config.resolved_ff_width,
+        "state": config.width,
     }
 
 
@@ -90,7 +96,9 @@ def matrix(config: ModelConfig, reads: str | tuple[str, int], writes: str | tupl
     sizes = _sizes(config)
     axes = [(axis, sizes[axis]) if isinstance(axis, str) else axis for axis in (reads, writes)]
     (first, fan_in), (last, _) = axes
-    base = {"width": config.base_width, "heads": config.base_width, "ff_width": config.base_ff_width}
+    base = {name: config.base_width for name in ("width", "heads", "state")} | {
+        "ff_width": config.base_ff_width
+    }
     scales = parametrization.matrix(config, fan_in, base.get(first, fan_in), writes=last == "width")
     return Leaf(tuple(length for _, length in axes), (first, last), scales)
 

@@ -25,6 +25,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "kv_heads": ("tensor",),
     "head_width": (),
     "ff_width": ("tensor",),
+    "state": ("tensor",),
     "vocabulary": ("tensor",),
     "batch": ("data", "fsdp"),
     "position": (),
@@ -77,7 +78,8 @@ def refuse_uncut(config: ModelConfig, shape: Mapping[str, int]) -> None:
       BadInput: a size of the model is not a multiple of the mesh axis that it is cut over.
     """
     for name, size, axis in _uncut(config, shape):
-        raise BadInput(f"model.{name}={size}: must be a multiple of the mesh's {axis}={shape[axis]}")
+        field = "width" if name == "state" else name  # a recurrence's state is as wide as the stream
+        raise BadInput(f"model.{field}={size}: must be a multiple of the mesh's {axis}={shape[axis]}")
 
 
 def specification(names: Sequence[str]) -> PartitionSpec:

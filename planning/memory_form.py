@@ -6,7 +6,7 @@ from typing import Literal
 
 from model.config import ITEM_BYTES, ModelConfig
 from model.kernels import choose
-from model.parameters import layout, leaves
+from model.parameters import architecture, layout, leaves
 from training.spec import RunSpec
 
 FLOAT32_BYTES = 4
@@ -153,8 +153,11 @@ def _block_floats_per_token(config: ModelConfig, device: choose.Device, length: 
     form = form_of(config, device)
     head = form.lane(config.resolved_head_width)
     heads, kv_heads = config.heads * head, config.kv_heads * head
-    # Projections, then queries and keys normalized and turned; the mixed values.
-    attention: float = heads + 2 * kv_heads + (2 if config.qk_norm else 1) * (heads + kv_heads) + heads
+    own = getattr(architecture(config), "mixer_floats", None)
+    if own is not None:
+        attention: float = own(config, length)
+    else:  # projections, then queries and keys normalized and turned; the mixed values
+        attention = heads + 2 * kv_heads + (2 if config.qk_norm else 1) * (heads + kv_heads) + heads
     if choose.attention(config, device, length).name == "xla":
         attention += form.attention_copies * config.heads * form.lane(length)
     # The products, and what the activation makes of them.

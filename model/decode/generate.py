@@ -162,7 +162,9 @@ def _start(config: ModelConfig, capacity: int) -> Callable[..., dict[str, Any]]:
         rows, width = prompts_BP.shape
         cache = kept.empty(config, rows, capacity)
         with products_as(config):
-            model, x_BPD, cache = kept.hidden(config, params, cache, prompts_BP, jnp.zeros(rows, jnp.int32))
+            model, x_BPD, cache = kept.hidden(
+                config, params, cache, prompts_BP, jnp.zeros(rows, jnp.int32), lengths_B
+            )
             last_B1D = jnp.take_along_axis(x_BPD, lengths_B[:, None, None] - 1, axis=1)
             logits_BV = model.head(last_B1D)[:, 0]
         given_BP = jnp.arange(width) < lengths_B[:, None]
