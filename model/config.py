@@ -159,6 +159,11 @@ class ModelConfig:
                     f"model.{field.name}={value}: model.architecture={self.architecture} has no such setting; it reads "
                     f"{', '.join(reads) or 'none of its own'}"
                 )
+        if self.parametrization == "mup" and not self.declared.get("MUP", True):
+            raise BadInput(
+                f"model.parametrization=mup: how the learning rate of model.architecture={self.architecture} must "
+                "follow the width is not measured here; must be standard"
+            )
         self._check_experts()
         if self.about_parameters > MOST_PARAMETERS:
             raise BadInput(
@@ -177,11 +182,6 @@ class ModelConfig:
         if self.balance == "none" and self.balance_weight:
             raise BadInput(
                 f"model.balance_weight={self.balance_weight:g}: model.balance=none has no weight; must be 0"
-            )
-        if count > 1 and self.parametrization == "mup":
-            raise BadInput(
-                f"model.parametrization=mup: how the learning rate of model.experts={count} must follow the width is "
-                "not measured here; must be standard"
             )
 
     @property

@@ -12,6 +12,7 @@ import jax
 from data.cache import TokenCache
 from data.config import DataConfig
 from model.config import ModelConfig
+from model.extras import Extras
 from training.spec import OptimConfig
 
 Batch = Any  # a tree of arrays whose first axis is B
@@ -43,11 +44,23 @@ class Objective(Protocol):
     def loss(
         config: ModelConfig, params: Params, batch: Batch, hyper: Mapping[str, Any]
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """What training makes small, and {"loss": ...} to log, in nats per token; both scalars."""
+        """What training makes small, and what to log: {"loss": ...} in nats per token, and other scalars by name.
+
+        What blocks hand to the objective is added by `with_extras`.
+        """
 
     @staticmethod
     def held_out_nats(config: ModelConfig, params: Params, tokens_BS: jax.Array) -> jax.Array:
         """Negative log likelihood of each target of the held-out slice, (B, T)."""
+
+
+def with_extras(
+    objective: jax.Array, metrics: dict[str, Any], extras: Extras | None
+) -> tuple[jax.Array, dict[str, Any]]:
+    """A loss with the penalties of the blocks and what they log; "kept" is for the blocks' own `after_step`."""
+    if extras is None:
+        return objective, metrics
+    return objective + extras.penalty, {**metrics, **extras.logged, "kept": extras.kept}
 
 
 def load(name: str) -> Objective:
