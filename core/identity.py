@@ -34,6 +34,7 @@ UNLESS: dict[str, dict[str, Any]] = {
         "base_width": 64,
         "base_depth": 2,
         "base_head_width": 16,
+        "window": 0,
         "experts": 0,
         "experts_per_token": 0,
         "shared_experts": 0,
@@ -44,7 +45,17 @@ UNLESS: dict[str, dict[str, Any]] = {
     },
     "data": {"skills": "", "skill_tokens": 4_194_304, "near_duplicates": 0.0, "mixture": ""},
     "optim": {"decay": "coupled", "name": "adamw", "momentum": None},
-    "": {"tasks": [], "task_items": 500, "objective": "next_token"},
+    "": {
+        "tasks": [],
+        "task_items": 500,
+        "objective": "next_token",
+        "mask_share": 0.15,
+        "mask_random": 0.1,
+        "mask_kept": 0.1,
+        "span_mean": 3.0,
+        "source_share": 0.5,
+        "source_weight": 0.0,
+    },
 }
 
 

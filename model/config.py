@@ -40,6 +40,13 @@ def declared(architecture: str) -> Mapping[str, Any]:
     return discover.declared(Path(__file__).parent / "blocks", architecture)
 
 
+@functools.cache
+def kind_of(architecture: str) -> str:
+    """decoder, encoder or encoder_decoder, by the literals CAUSAL and SOURCE of its file."""
+    said = declared(architecture)
+    return "encoder_decoder" if said.get("SOURCE") else "decoder" if said.get("CAUSAL", True) else "encoder"
+
+
 def of_some(default: Any) -> Any:
     """A field that only some architectures read: those whose file names it in `READS`. Another value than the default
     is refused for the rest."""
@@ -75,6 +82,7 @@ class ModelConfig:
       matmul_precision: of float32 products on an accelerator. default is TensorFloat32 on an NVIDIA GPU (10 bits after
         the point) and one pass of bfloat16 on a TPU (7 bits); high is three passes on a TPU; highest is float32, at a
         fraction of the speed. A CPU always computes float32.
+      window: W, positions that a query of sliding_window sees, its own among them; 0 for an architecture without one.
       parametrization: how initial scales, multipliers and learning rates follow from the shape: standard, or mup
         (maximal update; model/parametrization.py).
       base_width, base_depth, base_head_width: mup only, the shape at which mup is the standard parametrization, and
@@ -122,15 +130,16 @@ class ModelConfig:
     base_width: Axis = dataclasses.field(default=64, metadata={"identity": "if set"})
     base_depth: Blocks = dataclasses.field(default=2, metadata={"identity": "if set"})
     base_head_width: Axis = dataclasses.field(default=16, metadata={"identity": "if set"})
+    window: Annotated[int, Allowed(1, INT32, zero="no window")] = of_some(0)
     experts: Annotated[int, Allowed(1, 65_536, zero="8")] = of_some(0)
     experts_per_token: Annotated[int, Allowed(1, 65_536, zero="2")] = of_some(0)
     shared_experts: Annotated[int, Allowed(0, 65_536)] = of_some(0)
     expert_ff_width: AxisOrRule = of_some(0)
     router_z_loss: Annotated[float, Allowed(1e-12, 1, "more outweighs the loss", zero="none")] = of_some(0.0)
     balance: Literal["auxiliary", "bias", "none"] = of_some("auxiliary")
-    balance_weight: Annotated[
-        float, Allowed(1e-12, 1, "more outweighs the loss", zero="the default rule")
-    ] = of_some(0.0)
+    balance_weight: Annotated[float, Allowed(1e-12, 1, "more outweighs the loss", zero="the default rule")] = (
+        of_some(0.0)
+    )
 
     def __post_init__(self) -> None:
         bounds.check(self, "model.")
@@ -163,6 +172,16 @@ class ModelConfig:
             raise BadInput(
                 f"model.parametrization=mup: how the learning rate of model.architecture={self.architecture} must "
                 "follow the width is not measured here; must be standard"
+            )
+            if field.name in self.declared.get("UNREAD", ()) and value != field.default:
+                raise BadInput(
+                    f"model.{field.name}={value}: model.architecture={self.architecture} does not read it; must be "
+                    f"{field.default}"
+                )
+        if "window" in reads and not self.window:
+            raise BadInput(
+                f"model.window=0: model.architecture={self.architecture} needs one; must be at least 1, the positions "
+                "that a query sees"
             )
         self._check_experts()
         if self.about_parameters > MOST_PARAMETERS:

@@ -70,6 +70,11 @@ def architecture(config: ModelConfig) -> Architecture:
     return cast(Architecture, importlib.import_module(f"model.blocks.{config.architecture}"))
 
 
+def reads_source(config: ModelConfig, name: str) -> bool:
+    """Whether a matrix of a block multiplies the tokens of the encoder of an encoder_decoder."""
+    return name.startswith(getattr(architecture(config), "SOURCE", ()) or ("\0",))
+
+
 def runs_feature_major(config: ModelConfig) -> bool:
     """Whether the block computes feature-major activations as well as token-major ones (model/blocks/__init__.py)."""
     return bool(getattr(architecture(config), "RUNS_FEATURE_MAJOR", False))

@@ -147,9 +147,9 @@ def _request(spec: RunSpec, mesh: Mesh, cache_root: Path) -> tuple[str, Path]:
 def _compile_here(request: dict[str, Any]) -> Bytes:
     # JAX: only the process that compiles loads it
     import jax
-    import jax.numpy as jnp
 
     from model.sharding import make_mesh
+    from training.objectives import example
     from training.program import program_of
     from training.state import hyperparameters
     from training.step import make_initialization, make_train_step
@@ -165,12 +165,11 @@ def _compile_here(request: dict[str, Any]) -> Bytes:
         )
     mesh = make_mesh((data, fsdp, tensor), devices[:count])
     _, state = make_initialization(spec.model, mesh, spec.optim.name)
-    length = spec.data.sequence_length
-    batch_BT = jax.ShapeDtypeStruct((spec.batch_tokens // length, length + 1), jnp.int32)
+    batch = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), example(spec))
     step = make_train_step(program_of(spec), mesh)
     with jax.set_mesh(mesh):
         compiled = step.lower(  # type: ignore[attr-defined]
-            state, batch_BT, {**hyperparameters(spec.optim, spec.objective), "learning_rate": 1e-3}
+            state, batch, {**hyperparameters(spec.optim, spec.objective), "learning_rate": 1e-3}
         ).compile()
     account = compiled.memory_analysis()
     # Donated memory is counted as argument and as output; the alias is what they share.

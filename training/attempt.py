@@ -86,11 +86,7 @@ def _begin(
     group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
     attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit(), pack))
     reader = objectives.load(spec.objective).reader(
-        cache,
-        spec.data,
-        batch_tokens=spec.batch_tokens,
-        seed=spec.seed,
-        share=data_share(mesh, spec.batch_tokens // spec.data.sequence_length),
+        cache, spec, data_share(mesh, spec.batch_tokens // spec.data.sequence_length)
     )
     checkpoints = Checkpoints(files.checkpoints, spec.checkpoint_marks)
     evaluate = Evaluate(spec, directory, mesh, slice_, _tasks(spec, directory, execution, group), attempt)

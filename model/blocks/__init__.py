@@ -17,6 +17,16 @@ and tests/model/test_kernels.py holds it to its definition.
 
 A file may also give
 
+    CAUSAL = False                  a position sees those after it (default True): an encoder. A literal
+    SOURCE = ("encoder_", ...)      an encoder_decoder: how the names of the arrays begin that multiply the tokens of
+                                    the source, a literal. The file then gives `encoder()` beside `block()`: a class
+                                    whose blocks map the source's stream, both built from the one tree of arrays, and
+                                    the blocks of `block()` are called with the encoder's result as a second argument
+    MUP = False                     mup is refused, a literal (default True)
+    attention_pairs(config, query, window) -> (seen, full)
+                                    pairs of a query and a key of one layer and window (model/window.py) for the matrix
+                                    `query`, that the mask leaves, and all; causal without it, half of all. What the
+                                    ledger counts
     READS = ("experts", ...)                the fields of ModelConfig marked `of_some` that it reads, a literal; others
                                             that are set are refused
     MUP = False                             model/parametrization.py has no row for its matrices: mup is refused
@@ -26,4 +36,11 @@ A file may also give
     after_step(config, before, after, kept) the arrays of all blocks after an optimizer step, from those before it, those
                                             that the optimizer gave, and the step's `Extras.kept` (of microbatches the
                                             mean): what moves by another rule than its gradient
+    UNREAD = ("rope_base", ...)             fields that every decoder reads and this block does not, a literal; one that
+                                            is not at its default is refused
+    OBJECTIVE = "masked"                    what trains it, a literal; "next_token" where it does not say
+    TINY = {"window": 3}                    fields without which there is no such network, a literal: tests of every
+                                            architecture make a small one with them (tests/support/architectures.py)
+
+By CAUSAL and SOURCE an objective knows which networks it trains (training/objectives/__init__.py).
 """

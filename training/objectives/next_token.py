@@ -9,23 +9,20 @@ from typing import Any
 import jax
 
 from data.cache import TokenCache
-from data.config import DataConfig
 from data.loader import TrainLoader
 from model.config import ModelConfig
 from model.kernels.install import with_kernels
 from model.transformer import Transformer
 from training.objectives import Params, with_extras
-from training.spec import OptimConfig
+from training.spec import OptimConfig, RunSpec
+from training.text_reader import text
+
+READS = ()
 
 
-def reader(
-    cache: TokenCache, data: DataConfig, *, batch_tokens: int, seed: int, share: tuple[int, int]
-) -> TrainLoader:
+def reader(cache: TokenCache, spec: RunSpec, share: tuple[int, int]) -> TrainLoader:
     """Windows of T + 1 tokens, int32 (B, S)."""
-    index, count = share
-    return TrainLoader(
-        cache, data, batch_tokens=batch_tokens, seed=seed, process_index=index, process_count=count
-    )
+    return text(cache, spec, share)
 
 
 def hyperparameters(optim: OptimConfig) -> dict[str, float]:
