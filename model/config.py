@@ -233,6 +233,13 @@ class ModelConfig:
         return self.experts or (8 if "experts" in self.declared.get("READS", ()) else 1)
 
     @property
+    def is_routed(self) -> bool:
+        """Whether tokens are routed: there is more than one expert, or a shared one beside it."""
+        return "experts" in self.declared.get("READS", ()) and (
+            self.resolved_experts > 1 or self.shared_experts > 0
+        )
+
+    @property
     def resolved_experts_per_token(self) -> int:
         """k with the default rule applied."""
         return self.experts_per_token or min(2, self.resolved_experts)

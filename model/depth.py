@@ -24,7 +24,7 @@ def in_turn(
     """
     has_extras = hasattr(blocks, "with_extras")
 
-    def step(x: jax.Array, block: Any) -> tuple[jax.Array, Extras | None]:
+    def step(x: jax.Array, block: Any) -> tuple[jax.Array, Any]:
         x = constrain(x, stream)
         x, extras = block.with_extras(x) if has_extras else (block(x), None)
         return constrain(x, stream), extras

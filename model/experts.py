@@ -16,11 +16,10 @@ from flax import nnx
 
 from model import transformer
 from model.config import ModelConfig
+from model.expert_rows import block_count, rows_of_block
 from model.extras import Extras
 from model.parameters import Parameters
 from model.sharding import on_each_device, shards
-
-LARGEST_BLOCK, SMALLEST_BLOCK = 64, 8
 
 
 class Routes(NamedTuple):
@@ -72,17 +71,6 @@ class Places(NamedTuple):
     expert_P: jax.Array
 
 
-def rows_of_block(choices: int, experts: int) -> int:
-    """Q: 64, or a smaller power of two where an expert has fewer choices on average."""
-    mean = max(1, choices // experts)
-    return max(SMALLEST_BLOCK, min(LARGEST_BLOCK, 1 << (mean - 1).bit_length()))
-
-
-def block_count(choices: int, experts: int, rows: int) -> int:
-    """P: blocks of `rows` that are enough however the choices fall."""
-    return min(choices, (choices + experts * (rows - 1)) // rows)
-
-
 def places(chosen_NJ: jax.Array, experts: int) -> Places:
     """Choices sorted by expert, in order of tokens, every expert's from a new block on."""
     choices = chosen_NJ.size
@@ -96,7 +84,9 @@ def places(chosen_NJ: jax.Array, experts: int) -> Places:
     expert_P = jnp.minimum(jnp.searchsorted(end_E, block_P, side="right"), experts - 1).astype(jnp.int32)
     # Number of a row among its expert's; blocks behind the last expert's end are empty.
     number_PQ = (block_P - (end_E - blocks_E)[expert_P])[:, None] * rows + jnp.arange(rows)
-    sorted_PQ = jnp.where(number_PQ < count_E[expert_P][:, None], first_E[expert_P][:, None] + number_PQ, choices)
+    sorted_PQ = jnp.where(
+        number_PQ < count_E[expert_P][:, None], first_E[expert_P][:, None] + number_PQ, choices
+    )
     choice_R = jnp.append(order, choices)[sorted_PQ.reshape(-1)].astype(jnp.int32)
     expert_A = chosen_NJ.reshape(-1)[order]
     row_A = (end_E - blocks_E)[expert_A] * rows + jnp.arange(choices) - first_E[expert_A]
@@ -192,7 +182,9 @@ class Experts(nnx.Module):
         gated = config.activation == "swiglu"
         self.up, self.down = nnx.Param(params["experts_up"]), nnx.Param(params["experts_down"])
         self.gate = nnx.Param(params["experts_gate"]) if gated else None
-        own = {name.removeprefix("shared_"): array for name, array in params.items() if name.startswith("shared_")}
+        own = {
+            name.removeprefix("shared_"): array for name, array in params.items() if name.startswith("shared_")
+        }
         self.shared = transformer.FeedForward(config, own) if own else None
 
     def __call__(self, x_BTD: jax.Array) -> tuple[jax.Array, Extras]:

@@ -62,9 +62,7 @@ class _Counts(NamedTuple):
 def _counts(config: ModelConfig) -> _Counts:
     tree = layout(config)
     tables = sum(leaf.size for leaf in leaves(tree) if "vocabulary" in leaf.axes)
-    return _Counts(
-        sum(leaf.size for leaf in leaves(tree)), sum(leaf.active for leaf in leaves(tree)), tables
-    )
+    return _Counts(sum(leaf.size for leaf in leaves(tree)), sum(leaf.active for leaf in leaves(tree)), tables)
 
 
 class _Products(NamedTuple):

@@ -1,4 +1,4 @@
-"""The block of a sparse decoder: attention, then a few of many feed-forward networks, chosen for each token by a router.
+"""The block of a sparse decoder: attention, then a few of many feed-forwards, chosen for each token by a router.
 
 Shazeer et al. 2017 (arXiv 1701.06538); experts narrower than a dense feed-forward and shared ones after Dai et al. 2024
 (arXiv 2401.06066). With one expert there is nothing to choose: the block is the decoder's, to the last bit.
@@ -25,11 +25,6 @@ READS = (
 )  # fmt: skip
 
 
-def is_dense(config: ModelConfig) -> bool:
-    """Whether there is nothing to choose."""
-    return config.resolved_experts == 1 and not config.shared_experts
-
-
 def parameters(config: ModelConfig) -> dict[str, Leaf]:
     """The arrays of one block."""
     leaves = {
@@ -38,7 +33,7 @@ def parameters(config: ModelConfig) -> dict[str, Leaf]:
         "feed_forward_norm": gain(config, "width"),
     }
     width = config.resolved_expert_ff_width
-    if is_dense(config):
+    if not config.is_routed:
         return leaves | _feed_forward(config, width)
     experts, met = config.resolved_experts, config.resolved_experts_per_token
     routed = _feed_forward(config, width)
@@ -86,7 +81,7 @@ def block() -> "Callable[[ModelConfig, Parameters], nnx.Module]":
             return x_BTD + y_BTD, extras
 
     def build(config: ModelConfig, params: Parameters) -> nnx.Module:
-        return (Block if is_dense(config) else Routed)(config, params)
+        return (Routed if config.is_routed else Block)(config, params)
 
     return build
 
