@@ -168,6 +168,11 @@ class ModelConfig:
                     f"model.{field.name}={value}: model.architecture={self.architecture} has no such setting; it reads "
                     f"{', '.join(reads) or 'none of its own'}"
                 )
+        if self.parametrization == "mup" and not self.declared.get("MUP", True):
+            raise BadInput(
+                f"model.parametrization=mup: how the learning rate of model.architecture={self.architecture} must "
+                "follow the width is not measured here; must be standard"
+            )
             if field.name in self.declared.get("UNREAD", ()) and value != field.default:
                 raise BadInput(
                     f"model.{field.name}={value}: model.architecture={self.architecture} does not read it; must be "
@@ -196,11 +201,6 @@ class ModelConfig:
         if self.balance == "none" and self.balance_weight:
             raise BadInput(
                 f"model.balance_weight={self.balance_weight:g}: model.balance=none has no weight; must be 0"
-            )
-        if count > 1 and self.parametrization == "mup":
-            raise BadInput(
-                f"model.parametrization=mup: how the learning rate of model.experts={count} must follow the width is "
-                "not measured here; must be standard"
             )
 
     @property
@@ -231,6 +231,13 @@ class ModelConfig:
     def resolved_experts(self) -> int:
         """E with the default rule applied; 1 for an architecture without."""
         return self.experts or (8 if "experts" in self.declared.get("READS", ()) else 1)
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether tokens are routed: there is more than one expert, or a shared one beside it."""
+        return "experts" in self.declared.get("READS", ()) and (
+            self.resolved_experts > 1 or self.shared_experts > 0
+        )
 
     @property
     def resolved_experts_per_token(self) -> int:

@@ -4,7 +4,7 @@ Tests hold the counts against closed forms, published sizes and the cost analysi
 """
 
 import functools
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 from core.errors import BadInput
 from model.config import ModelConfig
@@ -21,11 +21,14 @@ class ParameterCounts(TypedDict):
     total: every stored parameter. non_embedding: total without the embedding table and without an untied head.
     non_embedding_plus_head: non_embedding plus vocabulary x width, the head counted once whether it is tied or
     not, since it costs the same product either way (Porian et al. 2024, arXiv 2406.19146).
+    Of experts, all but total count those alone that one token meets; active is total counted so, and is left out where
+    every token meets everything.
     """
 
     total: int
     non_embedding: int
     non_embedding_plus_head: int
+    active: NotRequired[int]
 
 
 FlopsPerToken = TypedDict(
@@ -48,9 +51,10 @@ class ModelLedger(TypedDict):
 
 
 class _Counts(NamedTuple):
-    """Of numbers: all parameters, and those of tables."""
+    """Of numbers: all parameters, those that one token meets, and those of tables."""
 
     total: int
+    active: int
     tables: int
 
 
@@ -58,7 +62,7 @@ class _Counts(NamedTuple):
 def _counts(config: ModelConfig) -> _Counts:
     tree = layout(config)
     tables = sum(leaf.size for leaf in leaves(tree) if "vocabulary" in leaf.axes)
-    return _Counts(sum(leaf.size for leaf in leaves(tree)), tables)
+    return _Counts(sum(leaf.size for leaf in leaves(tree)), sum(leaf.active for leaf in leaves(tree)), tables)
 
 
 class _Products(NamedTuple):
@@ -77,7 +81,7 @@ def _products(config: ModelConfig, window: Window) -> _Products:
         if not leaf.is_matrix:
             continue
         positions = window.source if reads_source(config, name) else window.read
-        weights += leaf.size * positions
+        weights += leaf.active * positions
         if leaf.axes[-1] == "heads":
             numbers = config.depth * leaf.shape[-1]
             pairs = attention_pairs(config, name, window)
@@ -103,12 +107,13 @@ def attention_pairs(config: ModelConfig, query: str, window: Window) -> Pairs:
 def parameter_counts(config: ModelConfig) -> ParameterCounts:
     """Number of parameters under each convention."""
     counts = _counts(config)
-    non_embedding = counts.total - counts.tables
-    return {
+    non_embedding = counts.active - counts.tables
+    params: ParameterCounts = {
         "total": counts.total,
         "non_embedding": non_embedding,
         "non_embedding_plus_head": non_embedding + config.vocabulary * config.width,
     }
+    return params if counts.active == counts.total else {**params, "active": counts.active}
 
 
 def ledger(config: ModelConfig, sequence_length: int, window: Window | None = None) -> ModelLedger:
@@ -118,7 +123,8 @@ def ledger(config: ModelConfig, sequence_length: int, window: Window | None = No
     products. `palm` is 6 N + 12 L H K T (Chowdhery et al. 2022, arXiv 2204.02311, appendix B) with N the
     weights that multiply every token (all blocks' matrices and the head) and all T positions attended. Both
     leave out what is not a matrix product, and what rematerialization computes twice. An encoder attends to all
-    pairs; of an encoder_decoder every matrix counts the tokens of its own stack.
+    pairs; of an encoder_decoder every matrix counts the tokens of its own stack. Of experts those count that one token
+    meets, also in 6N_total; the router counts, and rows that fill up blocks do not.
 
     Args:
       config: the network.
@@ -142,7 +148,7 @@ def ledger(config: ModelConfig, sequence_length: int, window: Window | None = No
         "flops_per_token": {
             "exact": weights + seen,
             "palm": weights + full,
-            "6N_total": 6.0 * params["total"],
+            "6N_total": 6.0 * params.get("active", params["total"]),
             "6N_non_embedding": 6.0 * params["non_embedding"],
             "6N_non_embedding_plus_head": 6.0 * params["non_embedding_plus_head"],
         },

@@ -21,16 +21,28 @@ Parameters = dict[str, Any]  # a nested dict with an array at each leaf
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One array of the tree: its shape, its logical axes (model/sharding.py), and its row of the parametrization."""
+    """One array of the tree.
+
+    Attributes:
+      shape: of the array. axes: its logical axes (model/sharding.py).
+      scales: its row of the parametrization.
+      met: of the axis "experts", how many a token meets; None for all.
+    """
 
     shape: tuple[int, ...]
     axes: tuple[str, ...]
     scales: Scales
+    met: int | None = None
 
     @property
     def size(self) -> int:
         """Numbers in all layers."""
         return math.prod(self.shape)
+
+    @property
+    def active(self) -> int:
+        """Numbers that one token meets, in all layers."""
+        return self.size if self.met is None else self.size // self.shape[self.axes.index("experts")] * self.met
 
     @property
     def is_matrix(self) -> bool:
@@ -46,6 +58,11 @@ class Architecture(Protocol):
 
     def block(self) -> "Callable[[ModelConfig, Parameters], nnx.Module]":
         """The class of the block, built from the configuration and its arrays."""
+
+    def after_step(
+        self, config: ModelConfig, before: Parameters, after: Parameters, kept: dict[str, Any]
+    ) -> Parameters:
+        """Where blocks hand training something (`with_extras`): their arrays after an optimizer step."""
 
 
 def architecture(config: ModelConfig) -> Architecture:
@@ -108,6 +125,11 @@ def gain(config: ModelConfig, axis: str) -> Leaf:
     return Leaf((_sizes(config)[axis],), (axis,), parametrization.block_gain(config))
 
 
+def of_experts(leaf: Leaf, experts: int, met: int) -> Leaf:
+    """One matrix for each of `experts`, of which a token meets `met`: (E, fan-in, fan-out)."""
+    return dataclasses.replace(leaf, shape=(experts, *leaf.shape), axes=("experts", *leaf.axes), met=met)
+
+
 def layout(config: ModelConfig) -> dict[str, Any]:
     """The tree of `Leaf` that describes every parameter; blocks are stacked over a leading layer axis.
 
@@ -118,7 +140,7 @@ def layout(config: ModelConfig) -> dict[str, Any]:
     tree: dict[str, Any] = {
         "embedding": table,
         "blocks": {
-            name: Leaf((config.depth, *leaf.shape), ("layers", *leaf.axes), leaf.scales)
+            name: dataclasses.replace(leaf, shape=(config.depth, *leaf.shape), axes=("layers", *leaf.axes))
             for name, leaf in architecture(config).parameters(config).items()
         },
         "final_norm": Leaf((config.width,), ("width",), parametrization.final_gain(config)),

@@ -156,14 +156,14 @@ def _compile_here(request: dict[str, Any]) -> Bytes:
 
     spec = from_json(RunSpec, request["spec"])
     devices = jax.devices()
-    data, fsdp, tensor = request["mesh"]
-    count = data * fsdp * tensor
+    shape = tuple(request["mesh"])
+    count = math.prod(shape)
     if count > len(devices):
         raise BadInput(
-            f"mesh={data},{fsdp},{tensor}: compiling needs {count} devices, {len(devices)} are here; "
+            f"mesh={','.join(map(str, shape))}: compiling needs {count} devices, {len(devices)} are here; "
             "the estimate needs none"
         )
-    mesh = make_mesh((data, fsdp, tensor), devices[:count])
+    mesh = make_mesh(shape, devices[:count])
     _, state = make_initialization(spec.model, mesh, spec.optim.name)
     batch = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), example(spec))
     step = make_train_step(program_of(spec), mesh)

@@ -203,6 +203,11 @@ class RunSpec:
                 f"model.parametrization=mup: how the learning rate of optim.name={self.optim.name} must follow the "
                 "width is not measured here; must be standard, or optim.name=adamw"
             )
+        if self.model.is_routed and self.model.balance == "bias" and self.optim.name == "schedule_free":
+            raise BadInput(
+                "model.balance=bias: moves after every step, and optim.name=schedule_free evaluates an average; must "
+                "be auxiliary or none"
+            )
         if self.batch_tokens % length:
             raise BadInput(
                 f"batch_tokens={self.batch_tokens}: must be a multiple of data.sequence_length={length}"

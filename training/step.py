@@ -15,6 +15,7 @@ import optax
 from model import sharding
 from model.config import ModelConfig
 from model.kernels.device import products_as
+from model.parameters import architecture
 from training import objectives, optimizers
 from training.objectives import Batch, Params
 from training.program import Program
@@ -71,6 +72,11 @@ def train_step_function(program: Program) -> Step:
             transformation = optimizer.transformation(hyper, program.model, program.decay_all)
             updates, moments = transformation.update(grads, state.moments, state.params)
         params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
+        kept: Any = metrics.pop("kept", None)
+        if kept is not None:
+            rule = architecture(program.model).after_step
+            blocks = rule(program.model, state.params["blocks"], params["blocks"], kept)
+            params = {**params, "blocks": blocks}
         following = TrainState(params=params, moments=moments, key=state.key, step=state.step + 1)
         return following, {**metrics, "grad_norm": grad_norm}
 

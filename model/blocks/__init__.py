@@ -32,8 +32,9 @@ A file may also give
     Block.with_extras(x) -> (x, Extras)     as `Block(...)(x)`, and what the block asks of the objective: a penalty that
                                             training adds to the loss, numbers that are logged, and arrays that
                                             `after_step` reads (model/extras.py)
-    after_step(config, blocks, kept)        the arrays of all blocks after an optimizer step, from those arrays and the
-                                            step's `Extras.kept`: what moves by another rule than its gradient
+    after_step(config, before, after, kept) the arrays of all blocks after an optimizer step, from those before it,
+                                            those that the optimizer gave, and the step's `Extras.kept` (of microbatches
+                                            the mean): what moves by another rule than its gradient
     UNREAD = ("rope_base", ...)             fields that every decoder reads and this block does not, a literal; one that
                                             is not at its default is refused
     OBJECTIVE = "masked"                    what trains it, a literal; "next_token" where it does not say

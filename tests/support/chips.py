@@ -48,7 +48,7 @@ CACHED = (
     abstract_state,
 )
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Case:
     Attributes:
       kind: train, evaluation or tasks.
       sequences, length: of one batch (of one member).
-      mesh: devices along data, fsdp and tensor.
+      mesh: devices along data, fsdp, tensor, and expert where there is a fourth.
       members: of a pack; 0 for a run alone.
     """
 
@@ -110,7 +110,7 @@ def _forget() -> None:
 def mesh_of(shape: Shape, devices: list[Any] | None = None) -> Mesh:
     """A mesh over the first of `devices`, or of this process's."""
     found = np.array((devices or jax.devices())[: math.prod(shape)]).reshape(shape)
-    return Mesh(found, sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+    return Mesh(found, sharding.MESH_AXES[: len(shape)], axis_types=(AxisType.Auto,) * len(shape))
 
 
 def step_and_arguments(

@@ -12,6 +12,7 @@ from data.cache import TokenCache
 from data.config import DataConfig
 from data.loader import clean_windows, validation_batches, validation_bytes
 from data.mixture import parse_mixture
+from model.mesh_shape import batch_parts
 from training.objectives import counts_whole_text, held_out_batch
 from training.spec import RunSpec
 
@@ -72,7 +73,7 @@ def as_read(slice_: HeldOut, spec: RunSpec) -> HeldOut:
 
 def evaluation_sequences(spec: RunSpec, mesh: jax.sharding.Mesh) -> int:
     """Sequences of one evaluation batch: about 16,384 tokens, so that logits stay small, in whole shards."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    shards = batch_parts(tuple(mesh.shape.values()))
     sequences = min(16_384, spec.data.validation_tokens) // spec.data.sequence_length
     return max(1, sequences // shards) * shards
 

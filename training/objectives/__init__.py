@@ -30,6 +30,7 @@ import numpy as np
 
 from data.cache import TokenCache
 from model.config import ModelConfig
+from model.extras import Extras
 from training.spec import OptimConfig, RunSpec
 
 Batch = Any  # a tree of arrays whose first axis is B
@@ -63,12 +64,26 @@ class Objective(Protocol):
     def loss(
         config: ModelConfig, params: Params, batch: Batch, hyper: Mapping[str, Any]
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """What training makes small, and {"loss": ...} to log, in nats per target; all scalars, means or (with
-        "weight") sums."""
+        """What training makes small, and what to log: {"loss": ...} in nats per target and other scalars by name; all
+        means or (with "weight") sums. What blocks hand to the objective is added by `with_extras`."""
 
     @staticmethod
     def held_out_nats(config: ModelConfig, params: Params, batch: Batch) -> jax.Array:
         """Negative log likelihood of each target of the held-out slice, (B, T), or as the weights of `held_out`."""
+
+
+def with_extras(
+    objective: jax.Array, metrics: dict[str, Any], extras: Extras | None
+) -> tuple[jax.Array, dict[str, Any]]:
+    """A loss with the penalties of the blocks and what they log; "kept" is for the blocks' own `after_step`.
+
+    Where the loss is a sum, so is what is added.
+    """
+    if extras is None:
+        return objective, metrics
+    if "weight" in metrics:
+        extras = jax.tree.map(lambda value: value * metrics["weight"], extras)
+    return objective + extras.penalty, {**metrics, **extras.logged, "kept": extras.kept}
 
 
 def load(name: str) -> Objective:
