@@ -19,13 +19,14 @@ have one peak learning rate, the rule's for the decoder.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from core.errors import BadInput
 from data.config import DataConfig
 from experiments.grids import over_tokens
 from experiments.scaling import ScalingRule
-from experiments.spec import Seeds, Sweep, check_at_least
+from experiments.spec import RunSpec, Seeds, Sweep, check_at_least
 from model.config import ModelConfig
 
 PER_TOKEN = 2
@@ -33,8 +34,8 @@ PER_TOKEN = 2
 PRESETS: dict[str, dict[str, Any]] = {
     "cpu": {},
     "h100": {
-        "experts": (0, 8, 32, 128),
-        "widths": (256, 512, 768, 1024),
+        "experts": (0, 8, 32),
+        "widths": (256, 512, 768),
         "depth": 8,
         "tokens_per_param": (20.0, 40.0, 80.0),
         "seeds": 1,
@@ -60,7 +61,7 @@ def sweep(
       tokens_per_param: data sizes over the decoder's parameters.
       depth: blocks of every model.
       seeds: repetitions that differ in initialization and data order.
-      large: batches of 64 times as many tokens, bfloat16, a scanned stack, heads of 64.
+      large: batches of 64 times as many tokens, bfloat16, a scanned stack with remat=block, heads of 64.
       corpus: pysource, text:PATH or tfds:NAME.
     """
     check_at_least(1, depth=depth, seeds=seeds)
@@ -69,11 +70,12 @@ def sweep(
     rule = ScalingRule(data=DataConfig(corpus=corpus, validation_tokens=65_536))
     if large:
         rule = dataclasses.replace(
-            rule, batch_tokens=64 * rule.batch_tokens, compute_dtype="bfloat16", scan=True, vocabulary=256
+            rule, batch_tokens=64 * rule.batch_tokens, compute_dtype="bfloat16", scan=True
         )
     runs = []
     for width in widths:
         dense = rule.shape(width, depth, 64 if large else 16)
+        dense = dataclasses.replace(dense, remat="block") if large else dense
         tokens = [rule.count(dense) * ratio for ratio in tokens_per_param]
         for seed in range(seeds):
             plain = over_tokens(rule, dense, tokens, seed)
@@ -99,7 +101,7 @@ def routed(dense: ModelConfig, experts: int) -> ModelConfig:
     )
 
 
-def _with(runs: list[Any], model: ModelConfig) -> list[Any]:
+def _with(runs: Sequence[RunSpec], model: ModelConfig) -> list[RunSpec]:
     """The same runs with another network; branches follow their trunk."""
     new_names: dict[str, str] = {}
     found = []
