@@ -160,7 +160,9 @@ def test_the_same_in_a_scan_with_remat_in_a_pack_and_near_it_in_bfloat16():
     alone = [quick_jit(lambda params: objective(SMALL, params))(one) for one in params]
     for changes in ({"scan": False, "remat": "dots"}, {"remat": "block"}):
         other = dataclasses.replace(SMALL, **changes)
-        assert worst(quick_jit(lambda params, other=other: objective(other, params))(params[0]), alone[0]) < 1e-5
+        assert (
+            worst(quick_jit(lambda params, other=other: objective(other, params))(params[0]), alone[0]) < 1e-5
+        )
     stacked = jax.tree.map(lambda *both: jnp.stack(both), *params)
     pack = quick_jit(jax.vmap(lambda params: objective(SMALL, params)))(stacked)
     for member in range(2):
