@@ -41,7 +41,7 @@ def by_position(nats_ST: np.ndarray, weights_ST: np.ndarray) -> list[dict[str, f
         total, count = weights_S.sum(), len(weights_S)
         mean = nats_S.sum() / total
         residual_S = nats_S - mean * weights_S
-        stderr = math.sqrt(count / max(1, count - 1) * float(residual_S @ residual_S)) / total
+        stderr = float(math.sqrt(count / max(1, count - 1) * float(residual_S @ residual_S)) / total)
         rows.append({"first": first, "last": last, "value": float(mean), "n": int(total), "stderr": stderr})
     return rows
 

@@ -37,6 +37,13 @@ A file may also give
                                             the mean): what moves by another rule than its gradient
     UNREAD = ("rope_base", ...)             fields that every decoder reads and this block does not, a literal; one that
                                             is not at its default is refused
+    MIXER = "an LSTM"                       what mixes positions where `transformer.Attention` does not, a literal: then
+                                            no kernel of attention is chosen
+    mixer_floats(config, length)            numbers that it keeps of one token for the backward pass, for the planner
+    kept(config, capacity)                  what decoding keeps of one text and layer, for each module that mixes
+                                            positions: shapes and dtypes (model/decode/size.py)
+    decoding()                              the classes of these modules, and of what goes on in their place from what
+                                            was kept: it reads start_B, count_B and kept, and replaces kept
     OBJECTIVE = "masked"                    what trains it, a literal; "next_token" where it does not say
     TINY = {"window": 3}                    fields without which there is no such network, a literal: tests of every
                                             architecture make a small one with them (tests/support/architectures.py)

@@ -50,8 +50,8 @@ class LinearRecurrence(nnx.Module):
         hidden_BD, earlier_BPD = state
         length = x_BTD.shape[1]
 
-        def product(weight: jax.Array) -> jax.Array:
-            return x_BTD @ weight.astype(x_BTD.dtype)
+        def product(weight: nnx.Param[jax.Array]) -> jax.Array:
+            return x_BTD @ weight[...].astype(x_BTD.dtype)
 
         read_BXD = jnp.concatenate([earlier_BPD, product(self.input)], axis=1)  # X = P + T
         taps_PD = self.taps.astype(x_BTD.dtype)

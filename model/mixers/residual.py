@@ -1,5 +1,8 @@
 """The decoder's block with a recurrence in the place of attention: everything else stays."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 from flax import nnx
 
@@ -12,12 +15,12 @@ from model.transformer import FeedForward, Norm
 class RecurrentBlock(nnx.Module):
     """Pre-normalization: x + recurrence, then x + feed-forward. A subclass says which recurrence."""
 
-    mixer: type[nnx.Module]
+    mixer: Callable[[ModelConfig, Parameters], nnx.Module]
 
     def __init__(self, config: ModelConfig, params: Parameters):
         self.branch = parametrization.branch_multiplier(config)
         self.recurrence_norm = Norm(params["recurrence_norm"], config.norm_epsilon)
-        self.recurrence = self.mixer(config, params)
+        self.recurrence: Any = type(self).mixer(config, params)
         self.feed_forward_norm = Norm(params["feed_forward_norm"], config.norm_epsilon)
         self.feed_forward = FeedForward(config, params)
 
