@@ -133,7 +133,9 @@ class MetricRow(TypedDict):
     """A row of metrics.jsonl: the optimizer step that ended at `tokens`.
 
     loss is nats per token, lr the learning rate, seconds of training so far without compilation, evaluation and saving,
-    flops by the ledger's `exact`. tokens_per_second and mfu are null where they were not measured.
+    flops by the ledger's `exact`. tokens_per_second and mfu are null where they were not measured. The rest is of
+    experts (model/experts.py), a mean over layers: router_z, balance, load_entropy (over its largest, 1 where all are
+    chosen as often), load_largest (over the mean load), dropped_share.
     """
 
     step: int
@@ -146,6 +148,11 @@ class MetricRow(TypedDict):
     grad_norm: float
     tokens_per_second: float | None
     mfu: float | None
+    router_z: NotRequired[float]
+    balance: NotRequired[float]
+    load_entropy: NotRequired[float]
+    load_largest: NotRequired[float]
+    dropped_share: NotRequired[float]
 
 
 class EvaluationRow(TypedDict):

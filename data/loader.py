@@ -18,7 +18,8 @@ skills by a fixed pattern, and each source keeps its own order, the one describe
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,7 @@ class TrainLoader:
       seed: of the order; different seeds give unrelated orders.
       process_index, process_count: which share of every batch this process reads.
       prefetch: read ahead in a thread.
+      change: what becomes of the windows (B, S) of a batch, the first of which is at this position of the order.
 
     Raises:
       BadInput: a size that does not fit another, or the train split is too short.
@@ -73,6 +75,7 @@ class TrainLoader:
         process_index: int = 0,
         process_count: int = 1,
         prefetch: bool = True,
+        change: Callable[[np.ndarray, int], Any] | None = None,
     ) -> None:
         length = config.sequence_length
         if batch_tokens < length or batch_tokens % length:
@@ -104,13 +107,14 @@ class TrainLoader:
             pattern=pattern(tuple(percents)),
             rows=rows,
             share=_share(rows, process_index, process_count, "batch_tokens / data.sequence_length"),
+            change=change,
         )
 
-    def from_token(self, position: int) -> Iterator[np.ndarray]:
+    def from_token(self, position: int) -> Iterator[Any]:
         """Batches from the token `position` on, without end. O(1) in the position.
 
         Yields:
-          int32 (sequences of this process, T + 1); inputs are [:, :-1], targets [:, 1:].
+          int32 (sequences of this process, T + 1); inputs are [:, :-1], targets [:, 1:]. Or what `change` makes of it.
 
         Raises:
           BadInput: `position` is not a multiple of batch_tokens.
@@ -167,13 +171,18 @@ class _Batches:
     pattern: Pattern
     rows: int
     share: range
+    change: Callable[[np.ndarray, int], Any] | None = None
 
     def __len__(self) -> int:
         return sys.maxsize // self.rows
 
-    def __getitem__(self, step: int) -> np.ndarray:
+    def __getitem__(self, step: int) -> Any:
         start = step * self.rows
         positions = range(start + self.share.start, start + self.share.stop)
+        windows = self._windows(positions)
+        return windows if self.change is None else self.change(windows, positions.start)
+
+    def _windows(self, positions: range) -> np.ndarray:
         if len(self.streams) == 1:
             return self.streams[0][self.orders[0](positions)]
         batch = np.empty((len(positions), self.streams[0].width), np.int32)

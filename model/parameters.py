@@ -21,16 +21,28 @@ Parameters = dict[str, Any]  # a nested dict with an array at each leaf
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One array of the tree: its shape, its logical axes (model/sharding.py), and its row of the parametrization."""
+    """One array of the tree.
+
+    Attributes:
+      shape: of the array. axes: its logical axes (model/sharding.py).
+      scales: its row of the parametrization.
+      met: of the axis "experts", how many a token meets; None for all.
+    """
 
     shape: tuple[int, ...]
     axes: tuple[str, ...]
     scales: Scales
+    met: int | None = None
 
     @property
     def size(self) -> int:
         """Numbers in all layers."""
         return math.prod(self.shape)
+
+    @property
+    def active(self) -> int:
+        """Numbers that one token meets, in all layers."""
+        return self.size if self.met is None else self.size // self.shape[self.axes.index("experts")] * self.met
 
     @property
     def is_matrix(self) -> bool:
@@ -47,15 +59,30 @@ class Architecture(Protocol):
     def block(self) -> "Callable[[ModelConfig, Parameters], nnx.Module]":
         """The class of the block, built from the configuration and its arrays."""
 
+    def after_step(
+        self, config: ModelConfig, before: Parameters, after: Parameters, kept: dict[str, Any]
+    ) -> Parameters:
+        """Where blocks hand training something (`with_extras`): their arrays after an optimizer step."""
+
 
 def architecture(config: ModelConfig) -> Architecture:
     """The file of model/blocks/ that `model.architecture` names."""
     return cast(Architecture, importlib.import_module(f"model.blocks.{config.architecture}"))
 
 
+def reads_source(config: ModelConfig, name: str) -> bool:
+    """Whether a matrix of a block multiplies the tokens of the encoder of an encoder_decoder."""
+    return name.startswith(getattr(architecture(config), "SOURCE", ()) or ("\0",))
+
+
 def runs_feature_major(config: ModelConfig) -> bool:
     """Whether the block computes feature-major activations as well as token-major ones (model/blocks/__init__.py)."""
     return bool(getattr(architecture(config), "RUNS_FEATURE_MAJOR", False))
+
+
+def mixer(config: ModelConfig) -> str:
+    """What mixes positions where `transformer.Attention` does not (MIXER of the file); empty where it does."""
+    return str(config.declared.get("MIXER", ""))
 
 
 def _sizes(config: ModelConfig) -> dict[str, int]:
@@ -67,6 +94,7 @@ def _sizes(config: ModelConfig) -> dict[str, int]:
         "kv_heads": config.kv_heads * head_width,
         "head_width": head_width,
         "ff_width": config.resolved_ff_width,
+        "state": config.width,
     }
 
 
@@ -85,7 +113,9 @@ def matrix(config: ModelConfig, reads: str | tuple[str, int], writes: str | tupl
     sizes = _sizes(config)
     axes = [(axis, sizes[axis]) if isinstance(axis, str) else axis for axis in (reads, writes)]
     (first, fan_in), (last, _) = axes
-    base = {"width": config.base_width, "heads": config.base_width, "ff_width": config.base_ff_width}
+    base = {name: config.base_width for name in ("width", "heads", "state")} | {
+        "ff_width": config.base_ff_width
+    }
     scales = parametrization.matrix(config, fan_in, base.get(first, fan_in), writes=last == "width")
     return Leaf(tuple(length for _, length in axes), (first, last), scales)
 
@@ -93,6 +123,11 @@ def matrix(config: ModelConfig, reads: str | tuple[str, int], writes: str | tupl
 def gain(config: ModelConfig, axis: str) -> Leaf:
     """A normalization gain of a block, which starts at one."""
     return Leaf((_sizes(config)[axis],), (axis,), parametrization.block_gain(config))
+
+
+def of_experts(leaf: Leaf, experts: int, met: int) -> Leaf:
+    """One matrix for each of `experts`, of which a token meets `met`: (E, fan-in, fan-out)."""
+    return dataclasses.replace(leaf, shape=(experts, *leaf.shape), axes=("experts", *leaf.axes), met=met)
 
 
 def layout(config: ModelConfig) -> dict[str, Any]:
@@ -105,7 +140,7 @@ def layout(config: ModelConfig) -> dict[str, Any]:
     tree: dict[str, Any] = {
         "embedding": table,
         "blocks": {
-            name: Leaf((config.depth, *leaf.shape), ("layers", *leaf.axes), leaf.scales)
+            name: dataclasses.replace(leaf, shape=(config.depth, *leaf.shape), axes=("layers", *leaf.axes))
             for name, leaf in architecture(config).parameters(config).items()
         },
         "final_norm": Leaf((config.width,), ("width",), parametrization.final_gain(config)),

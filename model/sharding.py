@@ -1,4 +1,4 @@
-"""Where arrays live: one table from logical axes to the axes of a device mesh (data, fsdp, tensor)."""
+"""Where arrays live: one table from logical axes to the axes of a device mesh (data, fsdp, tensor, expert)."""
 
 import functools
 import math
@@ -13,11 +13,13 @@ from core.errors import BadInput
 from model.config import ModelConfig
 from model.parameters import each, layout, leaves
 
-MESH_AXES = ("data", "fsdp", "tensor")
+MESH_AXES = ("data", "fsdp", "tensor", "expert")
+USUAL_AXES = MESH_AXES[:3]  # of a mesh that does not cut experts
 
 # Parameters are cut along model width over fsdp (ZeRO stage 3, Rajbhandari et al. 2020, arXiv 1910.02054),
 # and along heads, feed-forward width or vocabulary over tensor (Shoeybi et al. 2019, arXiv 1909.08053).
-# Activations are cut over their sequences by data and fsdp together; their width stays whole.
+# The experts of a layer are cut over expert, and gathered where they are used; everything else lies whole along it.
+# Activations are cut over their sequences by data, fsdp and expert together; their width stays whole.
 RULES: dict[str, tuple[str, ...]] = {
     "layers": (),
     "width": ("fsdp",),
@@ -25,15 +27,19 @@ RULES: dict[str, tuple[str, ...]] = {
     "kv_heads": ("tensor",),
     "head_width": (),
     "ff_width": ("tensor",),
+    "state": ("tensor",),
     "vocabulary": ("tensor",),
-    "batch": ("data", "fsdp"),
+    "experts": ("expert",),
+    "all_experts": (),
+    "scores": (),
+    "batch": ("data", "fsdp", "expert"),
     "position": (),
     "activation_width": (),
 }
 
 
-def make_mesh(shape: tuple[int, int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of data x fsdp x tensor devices.
+def make_mesh(shape: tuple[int, ...], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of data x fsdp x tensor devices, or of data x fsdp x tensor x expert.
 
     Enter it with `jax.set_mesh(mesh)` around the calls of jitted functions, so that `constrain` sees it.
 
@@ -41,9 +47,10 @@ def make_mesh(shape: tuple[int, int, int], devices: Sequence[jax.Device] | None 
       BadInput: the shape does not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    if len(shape) != len(MESH_AXES) or min(shape) < 1 or math.prod(shape) != len(devices):
+    if len(shape) not in (3, 4) or min(shape) < 1 or math.prod(shape) != len(devices):
         raise BadInput(f"mesh={shape}: data x fsdp x tensor must be the number of devices, {len(devices)}")
-    return jax.make_mesh(shape, MESH_AXES, (AxisType.Auto,) * len(MESH_AXES), devices=devices)
+    axes = MESH_AXES[: len(shape)]
+    return jax.make_mesh(shape, axes, (AxisType.Auto,) * len(axes), devices=devices)
 
 
 @functools.lru_cache(maxsize=256)  # the rule of meshes asks for hundreds of shapes
@@ -77,12 +84,18 @@ def refuse_uncut(config: ModelConfig, shape: Mapping[str, int]) -> None:
       BadInput: a size of the model is not a multiple of the mesh axis that it is cut over.
     """
     for name, size, axis in _uncut(config, shape):
-        raise BadInput(f"model.{name}={size}: must be a multiple of the mesh's {axis}={shape[axis]}")
+        field = "width" if name == "state" else name  # a recurrence's state is as wide as the stream
+        raise BadInput(f"model.{field}={size}: must be a multiple of the mesh's {axis}={shape[axis]}")
 
 
-def specification(names: Sequence[str]) -> PartitionSpec:
+def specification(names: Sequence[str], mesh: Mesh | AbstractMesh) -> PartitionSpec:
     """The mesh axes of an array with these logical axes; one that is not in RULES is whole on every device."""
-    return PartitionSpec(*(RULES.get(name) or None for name in names))
+    return PartitionSpec(*(_places(name, mesh) or None for name in names))
+
+
+def _places(name: str, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
+    """The axes of a mesh that cut a logical axis."""
+    return tuple(axis for axis in RULES.get(name, ()) if axis in mesh.shape)
 
 
 def parameter_shardings(config: ModelConfig, mesh: Mesh) -> dict[str, Any]:
@@ -92,12 +105,12 @@ def parameter_shardings(config: ModelConfig, mesh: Mesh) -> dict[str, Any]:
       BadInput: a size of the model is not a multiple of the mesh axis that it is cut over.
     """
     refuse_uncut(config, mesh.shape)
-    return each(layout(config), lambda leaf: NamedSharding(mesh, specification(leaf.axes)))
+    return each(layout(config), lambda leaf: NamedSharding(mesh, specification(leaf.axes, mesh)))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The sharding of tokens_BT: sequences over data and fsdp together."""
-    return NamedSharding(mesh, specification(("batch", "position")))
+    return NamedSharding(mesh, specification(("batch", "position"), mesh))
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
@@ -112,7 +125,7 @@ def spread(mesh: Mesh, batch: np.ndarray) -> np.ndarray | jax.Array:
     """
     if jax.process_count() == 1:
         return batch
-    place = NamedSharding(mesh, specification(("batch",)))
+    place = NamedSharding(mesh, specification(("batch",), mesh))
     return jax.make_array_from_callback(batch.shape, place, lambda index: batch[index])
 
 
@@ -124,22 +137,30 @@ def partitioned() -> AbstractMesh | None:
 
 def constrain(x: jax.Array, names: Sequence[str]) -> jax.Array:
     """Hold an activation to the sharding of its logical axes; no change where no mesh is set."""
-    return x if partitioned() is None else jax.lax.with_sharding_constraint(x, specification(names))
+    mesh = partitioned()
+    return x if mesh is None else jax.lax.with_sharding_constraint(x, specification(names, mesh))
 
 
-def on_each_device(function: Callable[..., jax.Array], names: Sequence[str]) -> Callable[..., jax.Array]:
-    """`function` on each device over its own part of arrays that, like its result, have these logical axes.
+def on_each_device(
+    function: Callable[..., Any], names: Sequence[str], reads: Sequence[Sequence[str]] | None = None
+) -> Callable[..., Any]:
+    """`function` on each device over its own part of arrays.
 
     For what the partitioner cannot cut. `function` itself where there is one device or no mesh is set.
+
+    Args:
+      names: logical axes of every result, and of every argument where `reads` does not say.
+      reads: logical axes of each argument.
     """
     mesh = partitioned()
     if mesh is None or mesh.size == 1:
         return function
-    place = specification(names)
-    return jax.shard_map(function, in_specs=place, out_specs=place, check_vma=False)
+    place = specification(names, mesh)
+    places = place if reads is None else tuple(specification(one, mesh) for one in reads)
+    return jax.shard_map(function, in_specs=places, out_specs=place, check_vma=False)
 
 
 def shards(name: str) -> int:
     """Into how many parts the current mesh cuts the logical axis `name`; 1 where no mesh is set."""
     mesh = partitioned()
-    return 1 if mesh is None else math.prod(mesh.shape[axis] for axis in RULES[name])
+    return 1 if mesh is None else math.prod(mesh.shape[axis] for axis in _places(name, mesh))

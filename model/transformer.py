@@ -14,6 +14,7 @@ from flax import nnx
 from model import parametrization, rotary
 from model.config import ModelConfig
 from model.depth import in_turn
+from model.extras import Extras
 from model.loss import Pair, cross_entropy
 from model.parameters import Parameters, architecture
 from model.sharding import constrain
@@ -160,5 +161,9 @@ class Transformer(nnx.Module):
 
     def hidden(self, tokens_BT: jax.Array) -> jax.Array:
         """What the head reads, (B, T, D): the residual stream after all blocks, normalized and scaled."""
-        x_BTD = in_turn(self.blocks, self.config, self.embedding(tokens_BT), self.embedding.stream)
-        return parametrization.logit_multiplier(self.config) * self.final_norm(x_BTD)
+        return self.hidden_and_extras(tokens_BT)[0]
+
+    def hidden_and_extras(self, tokens_BT: jax.Array) -> tuple[jax.Array, Extras | None]:
+        """As `hidden`, and what the blocks hand to the objective; None for blocks that hand it nothing."""
+        x_BTD, extras = in_turn(self.blocks, self.config, self.embedding(tokens_BT), self.embedding.stream)
+        return parametrization.logit_multiplier(self.config) * self.final_norm(x_BTD), extras

@@ -49,7 +49,7 @@ class AssumedSpeed:
         peak = chips.peak_flops(self.name, precision)
         if peak is None:
             raise BadInput(f"--device={self.name}: no peak is known of products in {precision}")
-        rate = self.mfu * peak / counted(spec.model, spec.data.sequence_length)["flops_per_token"]["palm"]
+        rate = self.mfu * peak / counted(spec)["flops_per_token"]["palm"]
         evaluation = spec.data.validation_tokens / (FORWARD_SHARE * rate)
         return Estimate(
             tokens_per_second=rate,

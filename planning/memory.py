@@ -147,34 +147,33 @@ def _request(spec: RunSpec, mesh: Mesh, cache_root: Path) -> tuple[str, Path]:
 def _compile_here(request: dict[str, Any]) -> Bytes:
     # JAX: only the process that compiles loads it
     import jax
-    import jax.numpy as jnp
 
     from model.sharding import make_mesh
+    from training.objectives import example
     from training.program import program_of
     from training.state import hyperparameters
     from training.step import make_initialization, make_train_step
 
     spec = from_json(RunSpec, request["spec"])
     devices = jax.devices()
-    data, fsdp, tensor = request["mesh"]
-    count = data * fsdp * tensor
+    shape = tuple(request["mesh"])
+    count = math.prod(shape)
     if count > len(devices):
         raise BadInput(
-            f"mesh={data},{fsdp},{tensor}: compiling needs {count} devices, {len(devices)} are here; "
+            f"mesh={','.join(map(str, shape))}: compiling needs {count} devices, {len(devices)} are here; "
             "the estimate needs none"
         )
-    mesh = make_mesh((data, fsdp, tensor), devices[:count])
+    mesh = make_mesh(shape, devices[:count])
     _, state = make_initialization(spec.model, mesh, spec.optim.name)
-    length = spec.data.sequence_length
-    batch_BT = jax.ShapeDtypeStruct((spec.batch_tokens // length, length + 1), jnp.int32)
+    batch = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), example(spec))
     step = make_train_step(program_of(spec), mesh)
     with jax.set_mesh(mesh):
         # float32, as the run gives them, so that the run finds this program
         hyper = dict.fromkeys(
             (*hyperparameters(spec.optim, spec.objective), "learning_rate"),
-            jax.ShapeDtypeStruct((), jnp.float32),
+            jax.ShapeDtypeStruct((), "float32"),
         )
-        compiled = step.lower(state, batch_BT, hyper).compile()  # type: ignore[attr-defined]
+        compiled = step.lower(state, batch, hyper).compile()  # type: ignore[attr-defined]
     account = compiled.memory_analysis()
     # Donated memory is counted as argument and as output; the alias is what they share.
     kept = account.argument_size_in_bytes + account.output_size_in_bytes - account.alias_size_in_bytes

@@ -5,15 +5,16 @@ import math
 from typing import Literal
 
 from model.config import ITEM_BYTES, ModelConfig
+from model.expert_rows import block_count, rows_a_token, rows_of_block
 from model.kernels import choose
-from model.parameters import layout, leaves
+from model.mesh_shape import ONE_DEVICE, Shape, batch_parts, sizes
+from model.parameters import architecture, layout, leaves
 from training.spec import RunSpec
 
 FLOAT32_BYTES = 4
 MOMENTS = 2  # of an optimizer that does not say how many
 
-Mesh = tuple[int, int, int]  # devices along data, fsdp, tensor
-ONE_DEVICE: Mesh = (1, 1, 1)
+Mesh = Shape
 CPU = choose.Device("cpu")
 
 
@@ -41,23 +42,27 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choose.Device
     """Closed form: the state is exact, the scratch an estimate (the compiler fuses, reuses and pads).
 
     Args:
-      mesh: devices along data, fsdp and tensor; sequences are cut over the first two, matrices over the last two.
+      mesh: devices along data, fsdp, tensor and expert; sequences are cut over all but tensor, matrices over fsdp and
+        tensor, those of experts over expert as well.
       device: what the program is for; decides layout and attention (model/kernels/choose.py).
     """
-    data, fsdp, tensor = mesh
+    _, fsdp, tensor, expert = sizes(mesh)
     model, length = spec.model, spec.data.sequence_length
     form = form_of(model, device)
     # Gains are cut over fsdp alone, and so little of it all that they are counted whole.
-    sizes = [(form.padded(leaf.shape), leaf.is_matrix) for leaf in leaves(layout(model))]
-    matrices = sum(size for size, is_matrix in sizes if is_matrix)
-    stored = (matrices // (fsdp * tensor) + sum(size for size, _ in sizes) - matrices) * FLOAT32_BYTES
+    held = [
+        (form.padded(leaf.shape) // (expert if "experts" in leaf.axes else 1), leaf.is_matrix)
+        for leaf in leaves(layout(model))
+    ]
+    matrices = sum(size for size, is_matrix in held if is_matrix)
+    stored = (matrices // (fsdp * tensor) + sum(size for size, _ in held) - matrices) * FLOAT32_BYTES
     of_blocks = sum(form.padded(leaf.shape) for leaf in leaves(layout(model)["blocks"]) if leaf.is_matrix)
     moments = spec.optim.declared.get("MOMENTS", MOMENTS)
     fewer = moments - spec.optim.declared.get("MOMENTS_OF_MATRICES", moments)
     state = (1 + moments) * stored - fewer * of_blocks // (fsdp * tensor) * FLOAT32_BYTES
     microbatches = spec.batch_tokens // (spec.optim.microbatch_tokens or spec.batch_tokens)
-    tokens = max(length, spec.batch_tokens // microbatches // (data * fsdp))
-    kept = _block_floats_per_token(model, device, length, tensor)
+    tokens = max(length, spec.batch_tokens // microbatches // batch_parts(mesh))
+    kept = _block_floats_per_token(model, device, length, tensor, tokens)
     if model.remat == "block":
         activations = model.depth * model.width + form.block_working_share * kept
     elif model.remat == "dots":
@@ -78,6 +83,7 @@ def estimate_bytes(spec: RunSpec, mesh: Mesh = ONE_DEVICE, device: choose.Device
     if fsdp > 1:
         weights += matrices // tensor // model.depth * FLOAT32_BYTES  # one block's gathered parameters
     working = _working_floats(model, device, length, sequences, tensor) * FLOAT32_BYTES
+    working += _picked_floats(model, tokens, tensor) * item
     scratch = weights + round(tokens * activations * item + working) + logits * FLOAT32_BYTES
     return Bytes(state, scratch, "estimated")
 
@@ -147,18 +153,30 @@ def form_of(config: ModelConfig, device: choose.Device) -> StepForm:
     return FEATURE_MAJOR if choose.layout(config, device).name == "feature-major" else TOKEN_MAJOR
 
 
-def _block_floats_per_token(config: ModelConfig, device: choose.Device, length: int, tensor: int) -> float:
+def _block_floats_per_token(
+    config: ModelConfig, device: choose.Device, length: int, tensor: int, tokens: int
+) -> float:
     """Numbers of one block that the backward pass reads again, in the manner of Korthikanti et al. 2022 (arXiv
     2205.05198, section 4.1), counted for this network on each of `tensor` devices."""
     form = form_of(config, device)
     head = form.lane(config.resolved_head_width)
     heads, kv_heads = config.heads * head, config.kv_heads * head
-    # Projections, then queries and keys normalized and turned; the mixed values.
-    attention: float = heads + 2 * kv_heads + (2 if config.qk_norm else 1) * (heads + kv_heads) + heads
+    own = getattr(architecture(config), "mixer_floats", None)
+    if own is not None:
+        attention: float = own(config, length)
+    else:  # projections, then queries and keys normalized and turned; the mixed values
+        attention = heads + 2 * kv_heads + (2 if config.qk_norm else 1) * (heads + kv_heads) + heads
     if choose.attention(config, device, length).name == "xla":
         attention += form.attention_copies * config.heads * form.lane(length)
-    # The products, and what the activation makes of them.
-    feed_forward = (form.gated if config.activation == "swiglu" else form.plain) * config.resolved_ff_width
+    # The products, and what the activation makes of them; of experts also what they read and give.
+    arrays = form.gated if config.activation == "swiglu" else form.plain
+    feed_forward = arrays * config.resolved_ff_width
+    if config.is_routed:
+        rows = rows_a_token(config, tokens)
+        shared = config.shared_experts * config.resolved_expert_ff_width
+        feed_forward = (
+            arrays * (rows * config.resolved_expert_ff_width + shared) + 3 * tensor * rows * config.width
+        )
     # The residual stream before either half, and both normalized: whole on every device.
     return (4 + form.copied_widths) * config.width + (attention + feed_forward) / tensor
 
@@ -177,3 +195,15 @@ def _working_floats(
     heads, repeats = sequences * max(1, config.kv_heads // tensor), config.heads // config.kv_heads
     together = choose.heads_at_once(heads, repeats, length)
     return BLOCKS_WORKING_COPIES * together * choose.weights_of_block(repeats, length)
+
+
+def _picked_floats(config: ModelConfig, tokens: int, tensor: int) -> float:
+    """Numbers of the experts' matrices, picked for each block of tokens: of all layers, and their gradient in one."""
+    if not config.is_routed:
+        return 0.0
+    choices = tokens * config.resolved_experts_per_token
+    rows = rows_of_block(choices, config.resolved_experts)
+    blocks = block_count(choices, config.resolved_experts, rows)
+    one = (3 if config.activation == "swiglu" else 2) * config.width * config.resolved_expert_ff_width
+    layers = 1 if config.remat == "block" else config.depth
+    return blocks * one * (layers + 1) / tensor

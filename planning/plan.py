@@ -105,7 +105,7 @@ def _read(reading: Reading | None) -> dict[str, Any]:
 
 
 def _run(spec: RunSpec, costs: Costs, done: bool) -> dict[str, Any]:
-    ledger, seconds = counted(spec.model, spec.data.sequence_length), costs.seconds(spec)
+    ledger, seconds = counted(spec), costs.seconds(spec)
     return {
         "run": spec.run_id,
         "kind": spec.kind,
@@ -135,7 +135,7 @@ def _shapes(
         spec, members = pairs[0][0], [run for _, run in pairs]
         left = [run for run in members if not (run["complete"] or run["elsewhere"])]
         estimate = costs.estimate(spec)
-        ledger = counted(spec.model, spec.data.sequence_length)
+        ledger = counted(spec)
         mesh = memory_of_sweep.mesh_of(spec, costs.device, flags)
         need = memory.predicted_bytes(spec, costs.device, cache, mesh, compile=flags.compile_memory)
         measured = estimate.peak_bytes if estimate and estimate.peak_bytes and not flags.mesh else None
@@ -223,4 +223,4 @@ def expectation(specs: Sequence[RunSpec], flags: PlanFlags, runs: Path) -> dict[
 
 
 def _params(spec: RunSpec) -> int:
-    return counted(spec.model, spec.data.sequence_length)["params"]["non_embedding_plus_head"]
+    return counted(spec)["params"]["non_embedding_plus_head"]

@@ -55,7 +55,7 @@ def _shape_table(plan: Mapping[str, Any]) -> Table:
         table.add_row(
             row["shape"],
             f"{row['to_train']}/{row['runs']}" if partly else str(row["runs"]),
-            short_count(row["params"]["non_embedding_plus_head"]),
+            _parameters(row["params"]),
             _from_to(*map(short_count, row["tokens"])),
             f"{row['flops']:.1e}",
             ("" if row["memory_basis"] == "compiled" else "~") + short_bytes(row["memory_bytes"]),
@@ -66,10 +66,21 @@ def _shape_table(plan: Mapping[str, Any]) -> Table:
     return table
 
 
+def _parameters(counts: Mapping[str, int]) -> str:
+    """N, and behind a stroke all parameters where a token does not meet all."""
+    total = f"/{short_count(counts['total'])}" if "active" in counts else ""
+    return short_count(counts["non_embedding_plus_head"]) + total
+
+
 def _long(seconds: float | None) -> str:
     """Days where they are many: 12.5 d."""
     days = (seconds or 0.0) / 86_400
     return f"{days:.3g} d" if days >= 4 else short_seconds(seconds)
+
+
+def _of_experts(plan: Mapping[str, Any]) -> str:
+    routed = any("active" in row["params"] for row in plan["shapes"])
+    return " (that one token meets / all that are stored, where these differ)" if routed else ""
 
 
 def _from_to(low: str, high: str) -> str:
@@ -126,8 +137,8 @@ def _sentences(plan: Mapping[str, Any]) -> list[str]:
             "counted once"
         )
     said.append(
-        f"{totals['to_train']} to train, {totals['flops']:.3e} FLOPs (exact); params: non-embedding plus head; in "
-        f"{plan['directory']}"
+        f"{totals['to_train']} to train, {totals['flops']:.3e} FLOPs (exact); params: non-embedding plus head"
+        f"{_of_experts(plan)}; in {plan['directory']}"
     )
     if most := max((row.get("decoding_cache_bytes", 0) for row in plan["shapes"]), default=0):
         said.append(

@@ -24,6 +24,7 @@ from core.rundir import RunDirectory, SweepDirectory
 from launchers.elsewhere import other_sweeps
 from model.config import ModelConfig
 from model.ledger import ledger
+from training.cost import counted
 from training.records import read_spec
 from training.spec import RunSpec
 
@@ -355,7 +356,7 @@ class Throughput:
 
 
 def _flops_per_token(spec: RunSpec) -> float:
-    return ledger(spec.model, spec.data.sequence_length)["flops_per_token"]["exact"]
+    return counted(spec)["flops_per_token"]["exact"]
 
 
 def _between(rows: Sequence[Measurement], flops_per_token: float) -> tuple[float, bool]:

@@ -16,7 +16,7 @@ SHARED = {
     "Peer": "a process of a bench, one a program",
 }
 # A kernel, and the bench's network in PyTorch, carry the names of the modules that they compute.
-NETWORK, COMPUTE_IT = "model.transformer", ("model.kernels.", "bench.torch_peer")
+NETWORK, COMPUTE_IT = ("model.transformer", "model.experts"), ("model.kernels.", "bench.torch_peer")
 SUFFIX = re.compile(r"^_*[a-z][a-z0-9_]*_([A-Z]{1,6})$")
 
 
@@ -27,7 +27,7 @@ def trees() -> dict[str, ast.Module]:
 
 def test_a_class_name_means_one_thing():
     places = collections.defaultdict(list)
-    modules_of_network = set(classes(trees()[NETWORK]))
+    modules_of_network = {name for module in NETWORK for name in classes(trees()[module])}
     for module, tree in trees().items():
         for name in classes(tree):
             if not (module.startswith(COMPUTE_IT) and name in modules_of_network):

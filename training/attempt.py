@@ -94,11 +94,7 @@ def _begin(
         ),
     )
     reader = objectives.load(spec.objective).reader(
-        cache,
-        spec.data,
-        batch_tokens=spec.batch_tokens,
-        seed=spec.seed,
-        share=data_share(mesh, spec.batch_tokens // spec.data.sequence_length),
+        cache, spec, data_share(mesh, spec.batch_tokens // spec.data.sequence_length)
     )
     checkpoints = Checkpoints(files.checkpoints, spec.checkpoint_marks)
     evaluate = Evaluate(spec, directory, mesh, slice_, _tasks(spec, directory, execution, group), attempt)

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -61,7 +61,14 @@ class MetricsLog:
         self._reported = time.monotonic()
 
     def write(
-        self, tokens: int, rate: float, loss: float, grad_norm: float, elapsed: float, sharers: int
+        self,
+        tokens: int,
+        rate: float,
+        loss: float,
+        grad_norm: float,
+        elapsed: float,
+        sharers: int,
+        others: Mapping[str, float] | None = None,
     ) -> None:
         """Append the row of the step that ended at `tokens`.
 
@@ -70,6 +77,7 @@ class MetricsLog:
           elapsed: seconds of the step, this run's share of them.
           sharers: runs that shared the step: a row's tokens per second are the machine's while it served this run, what
             is reported is the run's own progress.
+          others: what the objective and the blocks log besides, by name.
 
         Raises:
           Diverged: the loss is not finite or exploded; nothing is written.
@@ -101,7 +109,7 @@ class MetricsLog:
             and tokens_per_second
             and tokens_per_second * self._flops_per_token["palm"] / self._peak_flops,
         }
-        self._rows.append(dict(row))
+        self._rows.append({**row, **(others or {})})
         if tokens_per_second and time.monotonic() - self._reported > REPORT_SECONDS:
             self._reported = time.monotonic()
             self._report(tokens, loss, tokens_per_second / sharers)

@@ -20,7 +20,15 @@ from training.spec import RunSpec
 
 
 def check_vocabulary(spec: RunSpec, cache: TokenCache) -> None:
-    """Raises BadInput where the tokenizer has more tokens than the model's embedding table has rows."""
+    """Raises BadInput where the tokenizer and the objective have more ids than the model's embedding table has rows.
+
+    The tokenizer's ids stay; those of an objective (mask token, sentinels) are the last rows of the table.
+    """
+    if (special := spec.plan.special) and cache.vocabulary + special > spec.model.vocabulary:
+        raise BadInput(
+            f"model.vocabulary={spec.model.vocabulary}: the tokenizer {spec.data.tokenizer} has {cache.vocabulary} "
+            f"tokens, and objective={spec.objective} needs {special} more; use at least {cache.vocabulary + special}"
+        )
     if cache.vocabulary > spec.model.vocabulary:
         raise BadInput(
             f"model.vocabulary={spec.model.vocabulary}: the tokenizer {spec.data.tokenizer} has "

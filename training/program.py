@@ -40,9 +40,9 @@ def program_of(spec: RunSpec) -> Program:
     )
 
 
-def shape_of(spec: RunSpec) -> tuple[Program, int, int]:
-    """Program, sequence length and tokens of a batch: what runs must share to be packed."""
-    return program_of(spec), spec.data.sequence_length, spec.batch_tokens
+def shape_of(spec: RunSpec) -> tuple[Any, ...]:
+    """Program, sequence length, tokens of a batch and how it is made of them: what runs must share to be packed."""
+    return program_of(spec), spec.data.sequence_length, spec.batch_tokens, *spec.objective_settings.values()
 
 
 def check_one_shape(specs: Sequence[RunSpec]) -> None:
@@ -68,4 +68,5 @@ def _deciding(spec: RunSpec) -> dict[str, Any]:
         "optim.decay_all": spec.optim.decay_all,
         "optim.name": spec.optim.name,
         "objective": spec.objective,
+        **spec.objective_settings,
     }

@@ -19,7 +19,8 @@ from core.errors import BadInput
 from core.numbers import short_count
 from core.reading import shown
 from data.config import FILE, DataConfig
-from model.config import ModelConfig
+from model.config import ModelConfig, architectures, kind_of
+from training import window
 
 HERE = Path(__file__).resolve().parent
 
@@ -36,6 +37,9 @@ COMPUTED = (
 SHA256 = re.compile("[0-9a-f]{64}")
 
 NUMBERS_OF_SOME = ("beta1", "beta2", "epsilon", "momentum")  # fields of OptimConfig that some optimizers read
+
+# Fields of RunSpec that some objectives read.
+OBJECTIVE_SETTINGS = ("mask_share", "mask_random", "mask_kept", "span_mean", "source_share", "source_weight")
 
 # The step is taken in float32, so ranges say what is left of a number there.
 Average = Annotated[float, Allowed(0, 1 - 2**-24, "1 in float32: the average would never take anything in")]
@@ -159,6 +163,12 @@ class RunSpec:
       tasks: held-out tasks that are scored at every evaluation mark and at the end (data/tasks/).
       task_items: problems of each task.
       objective: what is learned, a file of training/objectives/.
+      mask_share: share of a window's tokens that masked and span hide (BERT, T5: 0.15).
+      mask_random, mask_kept: masked only; shares of the hidden tokens that read as a random token and as themselves,
+        the others read as the mask token.
+      span_mean: span only, mean length of a hidden span.
+      source_share: prefix only, share of a window that is the source.
+      source_weight: prefix on a decoder only, weight of the loss on the source's tokens beside 1 on the target's.
       imported: SHA-256 of the weights that `launch.py import` read from a folder; "" for a run that is trained here.
       start: weights begins with the final weights of `parent` and a fresh optimizer: a later stage, whose tokens count
         from 0. Empty for random weights, or the checkpoint that a branch starts from.
@@ -179,6 +189,22 @@ class RunSpec:
         default=500, metadata={"identity": "if set"}
     )
     objective: str = dataclasses.field(default="next_token", metadata={"identity": "if set"})
+    mask_share: Annotated[float, Allowed(1e-6, 0.99)] = dataclasses.field(
+        default=0.15, metadata={"identity": "if set"}
+    )
+    mask_random: Annotated[float, Allowed(0, 1)] = dataclasses.field(
+        default=0.1, metadata={"identity": "if set"}
+    )
+    mask_kept: Annotated[float, Allowed(0, 1)] = dataclasses.field(default=0.1, metadata={"identity": "if set"})
+    span_mean: Annotated[float, Allowed(1, 1e6)] = dataclasses.field(
+        default=3.0, metadata={"identity": "if set"}
+    )
+    source_share: Annotated[float, Allowed(1e-6, 1 - 1e-6)] = dataclasses.field(
+        default=0.5, metadata={"identity": "if set"}
+    )
+    source_weight: Annotated[float, Allowed(0, 1)] = dataclasses.field(
+        default=0.0, metadata={"identity": "if set"}
+    )
     imported: str = dataclasses.field(default="", metadata={"identity": "if set"})
     start: Literal["", "weights"] = dataclasses.field(default="", metadata={"identity": "if set"})
 
@@ -190,10 +216,16 @@ class RunSpec:
             raise BadInput(
                 f"imported={shown(self.imported)}: must be the SHA-256 of weights, which only import writes"
             )
+        self._check_objective()
         if self.model.parametrization == "mup" and not self.optim.declared.get("MUP", False):
             raise BadInput(
                 f"model.parametrization=mup: how the learning rate of optim.name={self.optim.name} must follow the "
                 "width is not measured here; must be standard, or optim.name=adamw"
+            )
+        if self.model.is_routed and self.model.balance == "bias" and self.optim.name == "schedule_free":
+            raise BadInput(
+                "model.balance=bias: moves after every step, and optim.name=schedule_free evaluates an average; must "
+                "be auxiliary or none"
             )
         if self.batch_tokens % length:
             raise BadInput(
@@ -254,6 +286,52 @@ class RunSpec:
             raise BadInput(
                 f"parent={self.parent!r}: with start=weights must be the name of a run, or SWEEP/RUN of another sweep"
             )
+
+    def _check_objective(self) -> None:
+        """Refuse a network that the objective cannot train, and settings that it does not read."""
+        declared = discover.declared(HERE / "objectives", self.objective)
+        trains, kind = declared.get("ARCHITECTURES", ("decoder",)), kind_of(self.model.architecture)
+        if kind not in trains:
+            fit = [name for name in architectures() if kind_of(name) in trains]
+            raise BadInput(
+                f"objective={self.objective}: cannot train model.architecture={self.model.architecture}; must be "
+                f"{' or '.join(fit) or 'a file of model/blocks/ that is ' + ' or '.join(trains)}"
+            )
+        reads = self.objective_settings
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in OBJECTIVE_SETTINGS and field.name not in reads and value != field.default:
+                raise BadInput(
+                    f"{field.name}={value:g}: objective={self.objective} has no such setting; it reads "
+                    f"{', '.join(reads) or 'none'}"
+                )
+        if self.mask_random + self.mask_kept > 1:
+            raise BadInput(
+                f"mask_random={self.mask_random:g}: with mask_kept={self.mask_kept:g} above 1; must be at most "
+                f"{1 - self.mask_kept:g}"
+            )
+        if self.source_weight and kind != "decoder":
+            raise BadInput(
+                f"source_weight={self.source_weight:g}: the encoder of model.architecture={self.model.architecture} "
+                "reads the source and predicts nothing of it; must be 0"
+            )
+        if self.plan.special >= self.model.vocabulary:
+            raise BadInput(
+                f"model.vocabulary={self.model.vocabulary}: objective={self.objective} takes {self.plan.special} ids "
+                "at its end; must be above that"
+            )
+
+    @functools.cached_property
+    def plan(self) -> window.WindowPlan:
+        """What the objective makes of a window of data.sequence_length tokens."""
+        kind = discover.declared(HERE / "objectives", self.objective).get("WINDOW", "plain")
+        return window.KINDS[kind](self.data.sequence_length, self, kind_of(self.model.architecture))
+
+    @property
+    def objective_settings(self) -> dict[str, float]:
+        """The settings that the objective reads."""
+        reads = discover.declared(HERE / "objectives", self.objective).get("READS", OBJECTIVE_SETTINGS)
+        return {name: getattr(self, name) for name in reads}
 
     def _check_branch(self, start: int) -> None:
         stable_until = self.tokens - self.optim.cooldown_tokens

@@ -15,6 +15,7 @@ import optax
 from model import sharding
 from model.config import ModelConfig
 from model.kernels.device import products_as
+from model.parameters import architecture
 from training import objectives, optimizers
 from training.objectives import Batch, Params
 from training.program import Program
@@ -44,10 +45,10 @@ def train_step_function(program: Program) -> Step:
     gradient = jax.value_and_grad(objective.loss, argnums=1, has_aux=True)
 
     def accumulate(params: Params, batch: Batch, hyper: Hyper) -> tuple[Metrics, Params]:
-        """Metrics and gradients, each the mean over equal parts of the batch, one part after the other."""
+        """Metrics and gradients, each the mean over the batch, whose equal parts are computed one after the other."""
         if program.microbatches == 1:
             (_, metrics), grads = gradient(program.model, params, batch, hyper)
-            return metrics, grads
+            return mean(metrics, grads, 1)
         parts = jax.tree.map(lambda array: array.reshape(program.microbatches, -1, *array.shape[1:]), batch)
 
         def add(total: Any, part: Batch) -> tuple[Any, None]:
@@ -61,7 +62,7 @@ def train_step_function(program: Program) -> Step:
             jax.tree.map(jnp.zeros_like, params),
         )
         total, _ = jax.lax.scan(add, zero, parts)
-        return jax.tree.map(lambda leaf: leaf / program.microbatches, total)
+        return mean(*total, program.microbatches)
 
     def step(state: TrainState, batch: Batch, hyper: Hyper) -> tuple[TrainState, Metrics]:
         with products_as(program.model):
@@ -71,10 +72,27 @@ def train_step_function(program: Program) -> Step:
             transformation = optimizer.transformation(hyper, program.model, program.decay_all)
             updates, moments = transformation.update(grads, state.moments, state.params)
         params = jax.tree.map(lambda p, u: p - hyper["learning_rate"] * u, state.params, updates)
+        kept: Any = metrics.pop("kept", None)
+        if kept is not None:
+            rule = architecture(program.model).after_step
+            blocks = rule(program.model, state.params["blocks"], params["blocks"], kept)
+            params = {**params, "blocks": blocks}
         following = TrainState(params=params, moments=moments, key=state.key, step=state.step + 1)
         return following, {**metrics, "grad_norm": grad_norm}
 
     return step
+
+
+def mean(metrics: Metrics, grads: Params, parts: int) -> tuple[Metrics, Params]:
+    """What the step reports and moves by: sums over their weight, or the mean of the means of equal `parts`."""
+    if "weight" not in metrics:
+        total = (metrics, grads)
+        return total if parts == 1 else jax.tree.map(lambda leaf: leaf / parts, total)
+    weight = jnp.where(
+        metrics["weight"] > 0, metrics["weight"], 1
+    )  # a batch in which nothing counts moves nothing
+    sums = {name: value for name, value in metrics.items() if name != "weight"}
+    return jax.tree.map(lambda leaf: leaf / weight, (sums, grads))
 
 
 @functools.lru_cache(maxsize=32)
@@ -92,13 +110,13 @@ def make_train_step(program: Program, mesh: jax.sharding.Mesh) -> Step:
 @functools.lru_cache(maxsize=32)
 def make_evaluation_step(
     config: ModelConfig, mesh: jax.sharding.Mesh, objective: str = RunSpec.objective
-) -> Callable[[Params, jax.Array, jax.Array], jax.Array]:
-    """Compile-once `(params, tokens_BS, weights_BT) -> nats_B`: summed loss of each sequence."""
+) -> Callable[[Params, Batch, Any], jax.Array]:
+    """Compile-once `(params, batch, weights_BT) -> nats_B`: summed loss of each sequence."""
     losses = objectives.load(objective).held_out_nats
 
-    def step(params: Params, tokens_BS: jax.Array, weights_BT: jax.Array) -> jax.Array:
+    def step(params: Params, batch: Batch, weights_BT: jax.Array) -> jax.Array:
         with products_as(config):
-            return jnp.sum(losses(config, params, tokens_BS) * weights_BT, axis=1)
+            return jnp.sum(losses(config, params, batch) * weights_BT, axis=1)
 
     place = sharding.batch_sharding(mesh)
     compiled = jax.jit(
@@ -106,7 +124,7 @@ def make_evaluation_step(
         in_shardings=(sharding.parameter_shardings(config, mesh), place, place),
         out_shardings=sharding.everywhere(mesh),
     )
-    return lambda params, *batch: compiled(params, *(sharding.spread(mesh, array) for array in batch))
+    return lambda params, *read: compiled(params, *jax.tree.map(functools.partial(sharding.spread, mesh), read))
 
 
 @functools.lru_cache(maxsize=32)

@@ -83,5 +83,10 @@ class StepLog:
         for member, rate in zip(taken.members, taken.rates, strict=True):
             if member.cause is None:
                 loss, norm = float(loss_M[member.lane]), float(norm_M[member.lane])
+                others = {
+                    name: float(np.ravel(value)[member.lane])
+                    for name, value in metrics.items()
+                    if name not in ("loss", "grad_norm")
+                }
                 with member.alone():
-                    member.log.write(taken.tokens, rate, loss, norm, share, len(taken.members))
+                    member.log.write(taken.tokens, rate, loss, norm, share, len(taken.members), others)

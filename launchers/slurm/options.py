@@ -20,7 +20,7 @@ TIME = re.compile(
     r"(?:(?P<days>\d{1,6})-)?(?P<first>\d{1,9})(?::(?P<second>\d{1,9}))?(?::(?P<third>\d{1,9}))?",
     flags=re.ASCII,
 )
-MESH = re.compile(r"(?:data|fsdp|tensor)=\d+(?:,(?:data|fsdp|tensor)=\d+)*", flags=re.ASCII)
+MESH = re.compile(r"(?:data|fsdp|tensor|expert)=\d+(?:,(?:data|fsdp|tensor|expert)=\d+)*", flags=re.ASCII)
 
 # Slurm may send the signal up to a minute early and then wants half a minute to end: below this nothing is trained.
 LEAST_SECONDS_BEYOND_SIGNAL = 90

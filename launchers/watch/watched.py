@@ -94,7 +94,7 @@ def _cost_of(path: Path) -> RunCost | None:
         spec = read_spec(path)
     except (BadInput, OSError):
         return None
-    per_token = counted(spec.model, spec.data.sequence_length)["flops_per_token"]["exact"]
+    per_token = counted(spec)["flops_per_token"]["exact"]
     return RunCost(spec.tokens - spec.trained_tokens, spec.tokens, per_token)
 
 

@@ -1,7 +1,8 @@
 """The network over new positions alone: attention reads keys and values that were kept of the positions before.
 
-Blocks are built from their own file, and every `Attention` in them is replaced by `Cached`; whatever else a block does
-must treat each position by itself. That is checked for an architecture before it decodes anything (`check`).
+Blocks are built from their own file, and every `Attention` in them is replaced by `Cached`, or what the file says by
+what it says (`decoding`); whatever else a block does must treat each position by itself. That is checked for an
+architecture before it decodes anything (`check`).
 """
 
 import functools
@@ -14,13 +15,15 @@ from flax import nnx
 
 from core.errors import BadInput
 from model import parametrization, rotary
-from model.config import ModelConfig
+from model.config import ModelConfig, declared
+from model.decode.size import kept_shapes
 from model.initialize import init
 from model.kernels.device import products_as
 from model.parameters import Parameters, architecture
 from model.transformer import Attention, Transformer
 
-Cache = tuple[tuple[jax.Array, jax.Array], ...]  # keys and values of each attention of a block, (L, B, C, G, K)
+# Of each module of a block that mixes positions what it keeps, (L, B, ...): keys and values for an attention.
+Cache = tuple[tuple[jax.Array, ...], ...]
 LARGEST_ERROR = 1e-3  # of a logit, decoded against computed at once, in float32
 
 
@@ -60,62 +63,66 @@ class Cached(Attention):
 
 def empty(config: ModelConfig, rows: int, capacity: int) -> Cache:
     """Room for `capacity` positions of `rows` texts."""
-    shape = (config.depth, rows, capacity, config.kv_heads, config.resolved_head_width)
-    room = jnp.zeros(shape, config.compute_dtype)
-    return tuple((room, room) for _ in range(_attentions(config)))
+    return tuple(
+        tuple(jnp.zeros((config.depth, rows, *shape), dtype) for shape, dtype in arrays)
+        for arrays in kept_shapes(config, capacity)
+    )
 
 
-@functools.cache
-def _attentions(config: ModelConfig) -> int:
-    """How often a block attends."""
-
-    def count() -> jax.Array:
-        leaves = architecture(config).parameters(config)
-        block = architecture(config).block()(
-            config, {name: jnp.zeros(leaf.shape) for name, leaf in leaves.items()}
-        )
-        found.append(len(_attentions_of(block)))
-        return jnp.zeros(())
-
-    found: list[int] = []
-    jax.eval_shape(count)
-    return found[0]
-
-
-def _attentions_of(block: Any) -> list[Attention]:
-    return [module for _, module in nnx.iter_modules(block) if type(module) is Attention]
+def _resuming(config: ModelConfig) -> dict[Any, Any]:
+    """Classes of modules that mix positions, and what goes on in their place from what was kept."""
+    own = getattr(architecture(config), "decoding", None)
+    return {Attention: Cached} if own is None else dict(own())
 
 
 def hidden(
-    config: ModelConfig, params: Parameters, cache: Cache, tokens_BS: jax.Array, start_B: jax.Array
+    config: ModelConfig,
+    params: Parameters,
+    cache: Cache,
+    tokens_BS: jax.Array,
+    start_B: jax.Array,
+    count_B: jax.Array | None = None,
 ) -> tuple[Transformer, jax.Array, Cache]:
     """The network, what its head reads at the new positions (B, S, D), and the cache with them in it.
 
     Args:
       tokens_BS: new tokens of each row, at positions `start_B` and on.
+      count_B: how many of them are not padding; all where it is None.
     """
-    model = Transformer(config, params)
+    model, resuming = Transformer(config, params), _resuming(config)
+    counts_B = jnp.full(tokens_BS.shape[0], tokens_BS.shape[1]) if count_B is None else count_B
 
     def layer(x_BSD: jax.Array, own: tuple[Parameters, Cache]) -> tuple[jax.Array, Cache]:
         arrays, kept = own
         block = architecture(config).block()(config, arrays)
-        attentions: list[Any] = _attentions_of(block)
-        for attention, one in zip(attentions, kept, strict=True):
-            attention.__class__ = Cached
-            attention.start_B, attention.kept = nnx.data(start_B), nnx.data(one)
+        mixers: list[Any] = [module for _, module in nnx.iter_modules(block) if type(module) in resuming]
+        if len(mixers) != len(kept):
+            raise BadInput(
+                f"model.architecture={config.architecture!r}: cannot be decoded token by token (it has {len(mixers)} "
+                f"modules that keep something of earlier positions, and room for {len(kept)})"
+            )
+        for mixer, one in zip(mixers, kept, strict=True):
+            mixer.__class__ = resuming[type(mixer)]
+            mixer.start_B, mixer.count_B = nnx.data(start_B), nnx.data(counts_B)
+            mixer.kept = nnx.data(one)
         x_BSD = block(x_BSD)
-        return x_BSD, tuple(attention.kept for attention in attentions)
+        return x_BSD, tuple(mixer.kept for mixer in mixers)
 
     x_BSD, cache = jax.lax.scan(layer, model.embedding(tokens_BS), (params["blocks"], cache))
     return model, parametrization.logit_multiplier(config) * model.final_norm(x_BSD), cache
 
 
 def scores(
-    config: ModelConfig, params: Parameters, cache: Cache, tokens_BS: jax.Array, start_B: jax.Array
+    config: ModelConfig,
+    params: Parameters,
+    cache: Cache,
+    tokens_BS: jax.Array,
+    start_B: jax.Array,
+    count_B: jax.Array | None = None,
 ) -> tuple[jax.Array, Cache]:
     """Logits of every next token (B, S, V), and the cache with the new positions in it."""
     with products_as(config):
-        model, x_BSD, cache = hidden(config, params, cache, tokens_BS, start_B)
+        model, x_BSD, cache = hidden(config, params, cache, tokens_BS, start_B, count_B)
         return model.head(x_BSD), cache
 
 
@@ -126,7 +133,10 @@ def check(architecture_name: str) -> None:
     Raises:
       BadInput: the two differ: a block mixes positions otherwise than by `Attention`.
     """
-    config = ModelConfig(vocabulary=11, width=16, depth=2, architecture=architecture_name)
+    tiny = declared(architecture_name).get("TINY", {})
+    config = ModelConfig(
+        **{"vocabulary": 11, "width": 16, "depth": 2, **tiny, "architecture": architecture_name}
+    )
     params = init(config, jax.random.key(0))
     tokens_BT = jnp.asarray(np.random.default_rng(0).integers(0, 11, (2, 8)), jnp.int32)
     whole_BTV = jax.jit(lambda params: Transformer(config, params)(tokens_BT))(params)

@@ -66,7 +66,9 @@ def start(config: ModelConfig, capacity: int, in_pack: bool = False) -> Callable
         count, width = tokens_BP.shape
         cache = kept.empty(config, count, capacity)
         with products_as(config):
-            model, x_BPD, cache = kept.hidden(config, params, cache, tokens_BP, jnp.zeros(count, jnp.int32))
+            model, x_BPD, cache = kept.hidden(
+                config, params, cache, tokens_BP, jnp.zeros(count, jnp.int32), length_B
+            )
             last_B1D = jnp.take_along_axis(x_BPD, length_B[:, None, None] - 1, axis=1)
             logits_BV = model.head(last_B1D)[:, 0]
         position_P = jnp.arange(width)

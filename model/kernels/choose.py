@@ -11,7 +11,7 @@ import math
 
 from model.config import ModelConfig
 from model.parameters import layout as parameter_tree
-from model.parameters import leaves, runs_feature_major
+from model.parameters import leaves, mixer, runs_feature_major
 
 # Logits of one device above this many are never held at once: 2^26 float32 are 256 MiB, and with any vocabulary
 # to 2^15 a block still has 2,048 tokens, enough rows for a matrix product to run at full speed.
@@ -56,12 +56,17 @@ def layout(config: ModelConfig, device: Device) -> Choice:
 
 
 def attention(config: ModelConfig, device: Device, sequence_length: int) -> Choice:
-    """cudnn on NVIDIA GPUs, splash on TPUs, blocks where feature-major, and xla, the definition, everywhere else.
+    """cudnn on NVIDIA GPUs, splash on TPUs, blocks where feature-major, and xla, the definition, everywhere else; own
+    where a block mixes positions otherwise than by `transformer.Attention`.
 
     The limits of cudnn are those that `jax.nn.dot_product_attention` checks (JAX 0.10): 16-bit floats, compute
     capability 8.0, head width a multiple of 8 up to 128, or 256 from capability 9.0 on, and where gradients are taken
     an even length.
     """
+    if own := mixer(config):
+        return Choice(
+            "own", f"model.architecture={config.architecture} mixes positions by {own}, as it is written"
+        )
     if layout(config, device).name == "feature-major":
         return Choice("blocks", "CPU, float32: causal blocks of queries over feature-major arrays")
     if device.platform == "tpu":

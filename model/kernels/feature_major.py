@@ -8,7 +8,8 @@ all tokens in one matrix product. Written for float32.
 import jax
 import jax.numpy as jnp
 
-from model import rotary, transformer
+from model import experts, rotary, transformer
+from model.extras import Extras
 from model.kernels.causal_blocks import attend
 from model.loss import Pair
 from model.parametrization import attention_divisor
@@ -157,4 +158,13 @@ def _losses(logits_VN: jax.Array, targets_N: jax.Array) -> tuple[jax.Array, jax.
 
 _losses.defvjp(_losses_forward, _losses_backward)
 
-KERNELS = {kernel.__bases__[0]: kernel for kernel in (Norm, Attention, FeedForward, Embedding, Head)}
+
+class Experts(experts.Experts):
+    """Tokens are picked token by token, so between two transpositions they lie as in the definition."""
+
+    def __call__(self, x_DN: jax.Array) -> tuple[jax.Array, Extras]:
+        y_ND, extras = self.of_tokens(x_DN.T)
+        return y_ND.T if self.shared is None else y_ND.T + self.shared(x_DN), extras
+
+
+KERNELS = {kernel.__bases__[0]: kernel for kernel in (Norm, Attention, FeedForward, Experts, Embedding, Head)}

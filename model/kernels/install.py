@@ -8,6 +8,7 @@ from model.config import ModelConfig
 from model.kernels import choose, feature_major, fused_attention, loss_in_blocks, trial
 from model.kernels.choose import Choice, Device
 from model.kernels.device import products_here, this_device
+from model.mesh_shape import Shape, batch_parts, sizes
 from model.sharding import shards
 from model.transformer import Attention, Head, Transformer
 
@@ -45,21 +46,21 @@ def attention(config: ModelConfig, device: Device, length: int) -> Choice:
 
 
 def record(
-    config: ModelConfig, device: Device, mesh: tuple[int, int, int], sequences: int, length: int
+    config: ModelConfig, device: Device, mesh: Shape, sequences: int, length: int
 ) -> dict[str, dict[str, str]]:
     """Every choice of a run with its reason: what env.json keeps.
 
     Older attempts name the layouts rows, for token-major, and columns, for feature-major: the same programs.
 
     Args:
-      mesh: devices along data, fsdp and tensor.
+      mesh: devices along data, fsdp and tensor, and expert where there is a fourth.
       sequences: of one step's batch, over all devices.
     """
-    data, fsdp, tensor = mesh
+    tensor = sizes(mesh)[2]
     made = {
         "layout": choose.layout(config, device),
         "attention": attention(config, device, length),
-        "loss": choose.loss(config.vocabulary // tensor, max(1, sequences // (data * fsdp)), length),
+        "loss": choose.loss(config.vocabulary // tensor, max(1, sequences // batch_parts(mesh)), length),
         "products": products_here(config, device),
     }
     return {name: dataclasses.asdict(choice) for name, choice in made.items()}

@@ -299,4 +299,7 @@ def test_command_prints_what_is_in_the_cache(text_folder: Path, tmp_path: Path) 
     overwrite(cache.folder / "train.tokens", 5000)
     refused = subprocess.run([*command[:4], "nothing", *command[5:]], capture_output=True, text=True)
     assert refused.returncode == 2
-    assert refused.stderr == "error: data.corpus='nothing': must be pysource, text:PATH or tfds:NAME\n"
+    assert (
+        refused.stderr
+        == "error: data.corpus='nothing': must be bigram:LETTERS, pysource, text:PATH or tfds:NAME\n"
+    )

@@ -25,9 +25,12 @@ from model.decode.size import cache_bytes
 from model.decode.stops import before_stop, first_stop, stop_texts
 from model.initialize import init
 from model.transformer import Transformer
+from tests.support.architectures import architectures as all_architectures
+from tests.support.architectures import objective, tiny
 
 ROOT = Path(__file__).parents[2]
 SMALL = ModelConfig(vocabulary=32, width=16, depth=2, heads=4, kv_heads=4)
+OTHERS = [name for name in all_architectures() if objective(name) == "next_token" and name != "decoder"]
 NETWORKS = {
     "plain": SMALL,
     "grouped": dataclasses.replace(SMALL, kv_heads=2),
@@ -35,6 +38,7 @@ NETWORKS = {
     "gelu, no qk-norm": dataclasses.replace(SMALL, activation="gelu", qk_norm=False),
     "untied, softcap, wide heads": dataclasses.replace(SMALL, tied=False, logit_softcap=5.0, head_width=8),
     "mup": dataclasses.replace(SMALL, parametrization="mup", base_width=8, base_depth=1, base_head_width=4),
+    **{name: tiny(name) for name in OTHERS},
 }
 
 
@@ -56,11 +60,12 @@ def token_by_token(config, params, tokens_BT, first):
     rows, length = tokens_BT.shape
     step = jax.jit(functools.partial(kept.scores, config))
     padded = np.where(np.arange(length) < first[:, None], tokens_BT, 3)
-    at_once, cache = step(params, kept.empty(config, rows, 2 * length), padded, np.zeros(rows, np.int32))
+    at_once, cache = step(params, kept.empty(config, rows, 2 * length), padded, np.zeros(rows, np.int32), first)
     found = [[at_once[row, : first[row]]] for row in range(rows)]
     for number in range(length - min(first)):
         position = np.minimum(first + number, length - 1)
-        logits, cache = step(params, cache, tokens_BT[np.arange(rows), position][:, None], position)
+        count = (first + number < length).astype(np.int32)
+        logits, cache = step(params, cache, tokens_BT[np.arange(rows), position][:, None], position, count)
         for row in range(rows):
             if first[row] + number < length:
                 found[row].append(logits[row])

@@ -27,6 +27,11 @@ CONFIGS = {
         BASE, tied=False, activation="gelu", logit_softcap=1.5, qk_norm=False, scan=False, remat="block"
     ),
 }
+WINDOWS = {  # of 9 positions: in windows of 4, by a mask, and all of them
+    f"window_{size}": dataclasses.replace(BASE, architecture="sliding_window", window=size)
+    for size in (4, 6, 9)
+}
+CONFIGS |= WINDOWS
 Z_LOSS = 0.05  # large, so that an error in it shows
 
 
@@ -60,8 +65,8 @@ def relative_errors(actual, expected):
 
 
 # What the layouts share (activations, caps, scan, remat) is tested in one; what they do apart, in both.
-CASES = [(name, "feature-major") for name in CONFIGS] + [
-    (name, "token-major") for name in ("grouped", "one_kv_head_wide_heads", "everything")
+CASES = [(name, "feature-major") for name in CONFIGS if name not in WINDOWS] + [
+    (name, "token-major") for name in ("grouped", "one_kv_head_wide_heads", "everything", *WINDOWS)
 ]
 
 

@@ -66,6 +66,6 @@ def test_a_mesh_that_does_not_fit_the_devices_is_refused():
 
 
 def test_a_model_that_a_mesh_cannot_cut_is_refused():
-    mesh: Any = jax.sharding.AbstractMesh((1, 1, 3), sharding.MESH_AXES)
+    mesh: Any = jax.sharding.AbstractMesh((1, 1, 3), sharding.USUAL_AXES)
     with pytest.raises(BadInput, match=r"model.heads=2: must be a multiple of the mesh's tensor=3"):
         sharding.parameter_shardings(ModelConfig(), mesh)

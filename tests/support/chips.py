@@ -53,7 +53,7 @@ CACHED = (
     program.advance,
 )
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Case:
     Attributes:
       kind: train, evaluation, tasks, or decode (prompts of `length`, then some tokens more).
       sequences, length: of one batch (of one member).
-      mesh: devices along data, fsdp and tensor.
+      mesh: devices along data, fsdp, tensor, and expert where there is a fourth.
       members: of a pack; 0 for a run alone.
     """
 
@@ -115,7 +115,7 @@ def _forget() -> None:
 def mesh_of(shape: Shape, devices: list[Any] | None = None) -> Mesh:
     """A mesh over the first of `devices`, or of this process's."""
     found = np.array((devices or jax.devices())[: math.prod(shape)]).reshape(shape)
-    return Mesh(found, sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+    return Mesh(found, sharding.MESH_AXES[: len(shape)], axis_types=(AxisType.Auto,) * len(shape))
 
 
 def step_and_arguments(

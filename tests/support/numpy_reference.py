@@ -58,7 +58,8 @@ def attention(config, p, h):
     batch, length, _ = h.shape
     K, H, G = config.resolved_head_width, config.heads, config.kv_heads
     turn = rotation(length, K, config.rope_base)
-    allowed = np.tril(np.ones((length, length), bool))
+    ago = np.arange(length)[:, None] - np.arange(length)
+    allowed = (ago >= 0) & (ago < (config.window or length))
     kept = {"h": h, "heads": [], "turn": turn}
     sides = {}
     for name, count in (("query", H), ("key", G), ("value", G)):

@@ -29,8 +29,8 @@ class Reader:
             yield {"tokens": tokens_BS, "weights": weights_BT}
 
 
-def reader(*arguments, **share):
-    return Reader(next_token.reader(*arguments, **share))
+def reader(*arguments):
+    return Reader(next_token.reader(*arguments))
 
 
 def hyperparameters(optim):

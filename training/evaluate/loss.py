@@ -13,6 +13,8 @@ from data.cache import TokenCache
 from data.config import DataConfig
 from data.loader import clean_windows, validation_batches, validation_bytes
 from data.mixture import parse_mixture
+from model.mesh_shape import batch_parts
+from training.objectives import counts_whole_text, held_out_batch
 from training.spec import RunSpec
 
 
@@ -30,12 +32,13 @@ class HeldOut:
     """The held-out slice in memory: batches of (tokens int32 (B, T+1), weights float32 (B, T)), and its bytes.
 
     Attributes:
+      bytes: that all weighted targets stand for; 0 where they are not the whole text.
       parts: of each corpus of a mixture its own slice, by its label.
       fingerprint: SHA-256 over its tokens and weights.
       clean: by threshold, which sequences have no near-duplicate in the training text (S,), and their bytes.
     """
 
-    batches: tuple[tuple[np.ndarray, np.ndarray], ...]
+    batches: tuple[tuple[Any, np.ndarray], ...]
     bytes: int
     fingerprint: str = ""
     clean: Mapping[str, tuple[np.ndarray, int]] = dataclasses.field(default_factory=dict)
@@ -65,9 +68,24 @@ def held_out(cache: TokenCache, config: DataConfig, batch_sequences: int) -> Hel
     )
 
 
+def as_read(slice_: HeldOut, spec: RunSpec) -> HeldOut:
+    """The slice as the objective of a run reads it: the same for every run of the same settings."""
+    if counts_whole_text(spec.objective):
+        return slice_
+    batches, first = [], 0
+    for tokens, weights in slice_.batches:
+        batches.append(held_out_batch(spec, tokens, weights, first))
+        first += len(tokens)
+    clean = {name: (chosen, 0) for name, (chosen, _) in slice_.clean.items()}
+    parts = {label: as_read(part, spec) for label, part in slice_.parts.items()}
+    asked = f"{slice_.fingerprint} {spec.objective} {sorted(spec.objective_settings.items())}"
+    fingerprint = hashlib.sha256(asked.encode()).hexdigest()
+    return HeldOut(tuple(batches), 0, fingerprint, clean, parts)
+
+
 def evaluation_sequences(spec: RunSpec, mesh: jax.sharding.Mesh) -> int:
     """Sequences of one evaluation batch: about 16,384 tokens, so that logits stay small, in whole shards."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    shards = batch_parts(tuple(mesh.shape.values()))
     sequences = min(16_384, spec.data.validation_tokens) // spec.data.sequence_length
     return max(1, sequences // shards) * shards
 
@@ -96,7 +114,7 @@ def score_held_out(
     slice_: HeldOut,
     sequences: Sequences | None = None,
 ) -> dict[str, Score]:
-    """val/loss in nats per token and val/bits_per_byte, and the same of val/clean-JACCARD for the sequences without
+    """val/loss in nats per target and val/bits_per_byte, and the same of val/clean-JACCARD for the sequences without
     near-duplicates in the training text, where some have one; of a mixture val/CORPUS/loss and so on for each corpus.
 
     Sums over sequences are float64 on the host. The standard error treats sequences as independent:
@@ -117,14 +135,15 @@ def score_held_out(
 
 
 def _mean_loss(name: str, nats_S: np.ndarray, counts_S: np.ndarray, size: int) -> dict[str, Score]:
-    """name/loss and name/bits_per_byte over sequences with these nats, targets, and `size` bytes in all."""
+    """name/loss and, where there are bytes, name/bits_per_byte over sequences with these nats, targets, and `size`
+    bytes in all."""
     total = counts_S.sum()
     mean = nats_S.sum() / total
     residual_S = nats_S - mean * counts_S
     sequences = len(nats_S)
     stderr = math.sqrt(sequences / max(1, sequences - 1) * float(residual_S @ residual_S)) / total
-    per_byte = total / size / math.log(2)
-    return {
-        f"{name}/loss": Score(float(mean), int(total), stderr),
-        f"{name}/bits_per_byte": Score(float(mean * per_byte), int(total), float(stderr * per_byte)),
-    }
+    found = {f"{name}/loss": Score(float(mean), int(total), stderr)}
+    if size:
+        per_byte = total / size / math.log(2)
+        found[f"{name}/bits_per_byte"] = Score(float(mean * per_byte), int(total), float(stderr * per_byte))
+    return found

@@ -32,6 +32,7 @@ from model.config import ModelConfig
 from model.kernels.device import products_as
 from model.kernels.install import with_kernels
 from model.loss import cross_entropy
+from model.mesh_shape import batch_parts
 from model.transformer import Transformer
 from training.evaluate.loss import Score
 
@@ -364,5 +365,5 @@ def score_tasks(
         lambda tokens, positions, options: step(params, tokens, positions, options),
         context=context,
         vocabulary=config.vocabulary,
-        shards=mesh.shape["data"] * mesh.shape["fsdp"],
+        shards=batch_parts(tuple(mesh.shape.values())),
     )

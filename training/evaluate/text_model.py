@@ -15,7 +15,8 @@ import numpy as np
 from core.errors import BadInput
 from data.tokenizers import Tokenizer
 from model.decode.controls import Controls
-from model.decode.generate import Prompt, before_stop, generate, stop_texts
+from model.decode.generate import Decoding, Prompt, generate
+from model.decode.stops import before_stop, stop_texts
 from training.evaluate import windows
 from training.evaluate.score import Answer, ScoredSequence, make_task_step, score_sequences
 from training.load import Trained
@@ -68,17 +69,14 @@ class TextModel:
         ) -> list[Sequence[int]]:
             tokenizer = model.tokenizer
             with jax.set_mesh(mesh):
-                written = generate(
-                    config,
-                    model.params,
-                    prompts,
+                how = Decoding(
                     controls,
-                    most_tokens=most,
+                    most,
                     end=tokenizer.separator,
                     known=tokenizer.vocabulary,
                     stops=stop_texts(stops, tokenizer.decode),
-                    batch=batch,
                 )
+                written = generate(config, model.params, prompts, how, batch=batch)
             return [one.tokens.tolist() for one in written]
 
         shards = mesh.shape["data"] * mesh.shape["fsdp"]

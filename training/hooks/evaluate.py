@@ -10,10 +10,11 @@ import jax
 from core.files import JsonLines
 from core.records import BITS_PER_BYTE, LOSS
 from core.rundir import RunDirectory
-from training.evaluate.loss import HeldOut, score_each, score_held_out
+from training.evaluate.loss import HeldOut, as_read, score_each, score_held_out
 from training.evaluate.score import PreparedTask, score_tasks
 from training.evaluate.write import write_scores, write_text_items
 from training.hooks import Asked
+from training.objectives import counts_whole_text
 from training.spec import RunSpec
 from training.state import TrainState
 from training.step import make_evaluation_step
@@ -43,12 +44,12 @@ class Evaluate:
         attempt: int,
     ):
         self._spec, self._directory, self._mesh, self._attempt = spec, directory, mesh, attempt
-        self._slice, self._tasks = slice_, tasks
+        self._slice, self._tasks = as_read(slice_, spec), tasks
         self._marks = frozenset(spec.all_marks)
         self._step = make_evaluation_step(spec.model, mesh, spec.objective)
         # Of a task those that every one has: the last that are written among them.
         own = (f"task/{task.name}/{metric}" for task in tasks for metric in ("nll_per_token", "chance"))
-        self.names = frozenset({LOSS, BITS_PER_BYTE, *own})
+        self.names = frozenset({LOSS, *own} | ({BITS_PER_BYTE} if counts_whole_text(spec.objective) else set()))
         self._leads = jax.process_index() == 0
         self._log = JsonLines(RunDirectory(directory).evaluations if self._leads else os.devnull)
 

@@ -9,23 +9,20 @@ from typing import Any
 import jax
 
 from data.cache import TokenCache
-from data.config import DataConfig
 from data.loader import TrainLoader
 from model.config import ModelConfig
 from model.kernels.install import with_kernels
 from model.transformer import Transformer
-from training.objectives import Params
-from training.spec import OptimConfig
+from training.objectives import Params, with_extras
+from training.spec import OptimConfig, RunSpec
+from training.text_reader import text
+
+READS = ()
 
 
-def reader(
-    cache: TokenCache, data: DataConfig, *, batch_tokens: int, seed: int, share: tuple[int, int]
-) -> TrainLoader:
+def reader(cache: TokenCache, spec: RunSpec, share: tuple[int, int]) -> TrainLoader:
     """Windows of T + 1 tokens, int32 (B, S)."""
-    index, count = share
-    return TrainLoader(
-        cache, data, batch_tokens=batch_tokens, seed=seed, process_index=index, process_count=count
-    )
+    return text(cache, spec, share)
 
 
 def hyperparameters(optim: OptimConfig) -> dict[str, float]:
@@ -36,11 +33,13 @@ def hyperparameters(optim: OptimConfig) -> dict[str, float]:
 def loss(
     config: ModelConfig, params: Params, tokens_BS: jax.Array, hyper: Mapping[str, Any]
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Mean loss plus z_loss times the mean squared log-partition, and the mean loss alone; nats per token."""
+    """Mean loss plus z_loss times the mean squared log-partition and the penalties of blocks, and the mean loss alone;
+    nats per token."""
     tokens_BT, targets_BT = tokens_BS[:, :-1], tokens_BS[:, 1:]
     model = with_kernels(Transformer(config, params), tokens_BT.shape)
-    objective, mean = model.head.objective(model.hidden(tokens_BT), targets_BT, hyper["z_loss"])
-    return objective, {"loss": mean}
+    x_BTD, extras = model.hidden_and_extras(tokens_BT)
+    objective, mean = model.head.objective(x_BTD, targets_BT, hyper["z_loss"])
+    return with_extras(objective, {"loss": mean}, extras)
 
 
 def held_out_nats(config: ModelConfig, params: Params, tokens_BS: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import numpy as np
 
 from core.errors import is_out_of_memory
 from training.lanes import lanes_of
+from training.objectives import example
 from training.processes.mesh import choose_mesh
 from training.program import program_of
 from training.spec import RunSpec
@@ -24,7 +25,8 @@ class Probe:
         generator = np.random.default_rng(0)
         rows, length = spec.batch_tokens // spec.data.sequence_length, spec.data.sequence_length
         shape = (4, members, rows, length + 1)
-        self.batches = generator.integers(0, spec.model.vocabulary, shape).astype(np.int32)
+        tokens = generator.integers(0, spec.model.vocabulary, shape).astype(np.int32)
+        self.batches = [[example(spec, own) for own in some] for some in tokens]
         numbers = {
             **hyperparameters(spec.optim, spec.objective),
             "learning_rate": spec.optim.learning_rate,

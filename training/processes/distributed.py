@@ -28,7 +28,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from core import stop
 from core.errors import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, BadInput
-from model.sharding import MESH_AXES, everywhere
+from model.sharding import everywhere
 from training.processes.group import EndedElsewhere, Group, Outcome, record
 from training.processes.hosts import Membership
 
@@ -274,7 +274,7 @@ def _maximum(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
 
 def _greatest(mesh: Mesh, values: np.ndarray) -> jax.Array:
     """The greatest of each value over all processes, which all must call; returns before it is known."""
-    spread = NamedSharding(mesh, PartitionSpec(MESH_AXES))
+    spread = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
     rows = np.tile(values, (len(spread.addressable_devices), 1))  # one for each device
     return _maximum(mesh)(jax.make_array_from_process_local_data(spread, rows, (mesh.size, len(values))))
 

@@ -7,6 +7,7 @@ import jax
 
 from core.errors import BadInput
 from model.config import ModelConfig
+from model.mesh_shape import Shape, batch_parts
 from model.sharding import MESH_AXES, batch_sharding, divides, make_mesh, refuse_uncut
 from training.objectives import Batch
 from training.processes.allocator import STATE_SHARE, state_bytes
@@ -101,24 +102,30 @@ def sequences_at_once(spec: RunSpec) -> int:
     return (spec.optim.microbatch_tokens or spec.batch_tokens) // spec.data.sequence_length
 
 
-def shape_asked(text: str, spec: RunSpec, devices: float = math.inf) -> tuple[int, int, int]:
-    """(data, fsdp, tensor) as `text` says.
+def shape_asked(text: str, spec: RunSpec, devices: float = math.inf) -> Shape:
+    """(data, fsdp, tensor), and expert where it is above 1, as `text` says.
 
     Raises:
-      BadInput: `text` cannot be read or asks for more than `devices`, or the batch does not divide over data and fsdp,
-        or the model over fsdp and tensor.
+      BadInput: `text` cannot be read or asks for more than `devices`, or the batch does not divide over data and fsdp
+        (and expert), or the model over fsdp and tensor (and expert).
     """
     sizes = parse_mesh(text)
-    shape = (sizes.get("data", 1), sizes.get("fsdp", 1), sizes.get("tensor", 1))
+    shape = tuple(sizes.get(axis, 1) for axis in MESH_AXES)
+    if shape[3] == 1:
+        shape = shape[:3]
+    elif spec.model.resolved_experts == 1:
+        raise BadInput(
+            f"--mesh={text}: model.architecture={spec.model.architecture} has no experts to cut; expert must be 1"
+        )
     if math.prod(shape) > devices:
         raise BadInput(f"--mesh={text}: asks for {math.prod(shape)} devices, {devices} are here")
     sequences = sequences_at_once(spec)
-    if sequences % (shape[0] * shape[1]):
+    if sequences % batch_parts(shape):
         raise BadInput(
-            f"--mesh={text}: data x fsdp must divide the {sequences} sequences of a batch "
-            f"(batch_tokens={spec.batch_tokens})"
+            f"--mesh={text}: data x fsdp{' x expert' if len(shape) == 4 else ''} must divide the {sequences} "
+            f"sequences of a batch (batch_tokens={spec.batch_tokens})"
         )
-    refuse_uncut(spec.model, dict(zip(MESH_AXES, shape, strict=True)))
+    refuse_uncut(spec.model, dict(zip(MESH_AXES, shape, strict=False)))
     return shape
 
 
@@ -132,7 +139,7 @@ def choose_mesh(text: str, spec: RunSpec) -> jax.sharding.Mesh:
     devices = jax.devices()
     processes = jax.process_count()
     if text:
-        shape = shape_asked(text, spec, len(devices))
+        shape: Shape = shape_asked(text, spec, len(devices))
     else:
         sequences = sequences_at_once(spec)
         chosen = shape_here(spec.model, sequences)
