@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import math
 
-from model.config import ModelConfig
+from model.config import ModelConfig, kind_of
 from model.parameters import layout as parameter_tree
 from model.parameters import leaves, runs_feature_major
 
@@ -62,6 +62,10 @@ def attention(config: ModelConfig, device: Device, sequence_length: int) -> Choi
     capability 8.0, head width a multiple of 8 up to 128, or 256 from capability 9.0 on, and where gradients are taken
     an even length.
     """
+    if kind_of(config.architecture) != "decoder":
+        return Choice(
+            "xla", f"model.architecture={config.architecture} attends to both sides, and kernels are causal"
+        )
     if layout(config, device).name == "feature-major":
         return Choice("blocks", "CPU, float32: causal blocks of queries over feature-major arrays")
     if device.platform == "tpu":
