@@ -82,6 +82,7 @@ def generate(
         asked after every `STEPS` tokens.
       batch: rows computed at once; else by memory.
     """
+    kept.refuse_unlike_decoder(config)
     kept.check(config.architecture)
     longest = max((len(one.tokens) for one in requests), default=1)
     width = _padded(longest)

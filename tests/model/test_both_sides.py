@@ -147,7 +147,9 @@ def test_who_sees_whom():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("changes", [{"scan": True}, {"remat": "block"}, {"remat": "dots", "scan": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"scan": True}, {"remat": "block"}, {"remat": "dots", "scan": True}], ids=str
+)
 def test_scan_and_remat_change_nothing(name, changes):
     config = CONFIGS[name]
     params, tokens, _, source = problem(config)
@@ -186,7 +188,11 @@ def test_the_ledger_counts_the_tree_and_the_compiled_program(name):
 
 
 def test_no_causal_kernel_is_chosen_and_mup_is_refused_by_name():
-    for device in (choose.Device("cpu"), choose.Device("gpu", "NVIDIA H100", "9.0"), choose.Device("tpu", "TPU v5e")):
+    for device in (
+        choose.Device("cpu"),
+        choose.Device("gpu", "NVIDIA H100", "9.0"),
+        choose.Device("tpu", "TPU v5e"),
+    ):
         for config in CONFIGS.values():
             chosen = choose.attention(dataclasses.replace(config, compute_dtype="bfloat16"), device, 128)
             assert chosen.name == "xla" and config.architecture in chosen.reason
