@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from analysis.commands import digest_of, write_result
+from analysis.logs.groups import CORPUS, groups_of, sentence
 from analysis.logs.load import SweepLogs, load_sweep
-from analysis.logs.load_run import at
+from analysis.logs.load_run import Run, at
 from core import cli
 from core.errors import BadInput
 from core.numbers import number, short_count
@@ -115,17 +116,23 @@ def predicted_loss(
     )
 
 
-def forecast_mixture(
-    sweep: SweepLogs, params: float, metric: str = "val/loss", level: float = 0.9
-) -> dict[str, Any]:
-    """What is put down.
+def rows_of(
+    sweep: SweepLogs, runs: Sequence[Run], metric: str = "val/loss"
+) -> tuple[tuple[str, str], np.ndarray, np.ndarray, np.ndarray]:
+    """Both corpora, and of every run the share of the first, its parameters and its final loss, (N,) each.
 
     Raises:
-      BadInput: runs do not differ in mixtures of the same two corpora, or one of that size is there already.
+      BadInput: no mixtures of the same two corpora, another setting that differs, or a run without that loss.
     """
+    groups = groups_of(runs, known=("data.mixture", CORPUS))
+    if len(groups) > 1:
+        raise BadInput(f"{sweep.path}: {sentence(groups)}; a best share takes runs that differ in nothing else")
+    read = {(str(at(run.spec, "data", "mixture")), run.provenance.corpus) for run in runs}
+    if len(read) > len({mixture for mixture, _ in read}):
+        raise BadInput(f"{sweep.path}: runs of one data.mixture have read different text")
     rows: list[tuple[float, float, float]] = []
     names: set[tuple[str, str]] = set()
-    for run in sweep.usable:
+    for run in runs:
         first, second, own = share_of(str(at(run.spec, "data", "mixture") or ""))
         final = run.final(metric)
         if final is None or not final > 0:
@@ -134,8 +141,20 @@ def forecast_mixture(
         rows.append((own, float(run.count() or 0), final))
     if len(names) != 1:
         raise BadInput(f"{sweep.path}: must hold finished runs on mixtures of the same two corpora")
-    (first, second), *_ = names
     share, size, loss = np.array(rows).T
+    return names.pop(), share, size, loss
+
+
+def forecast_mixture(
+    sweep: SweepLogs, params: float, metric: str = "val/loss", level: float = 0.9
+) -> dict[str, Any]:
+    """What is put down.
+
+    Raises:
+      BadInput: runs do not differ in mixtures of the same two corpora, or one of that size is there already.
+    """
+    names, share, size, loss = rows_of(sweep, sweep.usable, metric)
+    first, second = names
     if size.max() >= params:
         raise BadInput(
             f"--params {params:g}: the sweep has runs of {size.max():g} parameters; must be larger, so that the "
@@ -164,7 +183,7 @@ def forecast_mixture(
         "predictions": predictions,
         "residual_sd": fit.deviation,
         "warnings": warnings,
-        "input": {"path": str(sweep.path), "sha256": sweep.sha256, "rows": len(rows)},
+        "input": {"path": str(sweep.path), "sha256": sweep.sha256, "rows": share.size},
         "date": datetime.datetime.now(datetime.UTC).isoformat(),
     }
     return {**found, "digest": digest_of(found)}

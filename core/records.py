@@ -177,11 +177,12 @@ class RunResult(TypedDict):
 
 
 class HeldBackRun(TypedDict):
-    """A run that is to be forecast: N (non-embedding parameters plus head) and D."""
+    """A run that is to be forecast: N (non-embedding parameters plus head), D and, where it has one, data.mixture."""
 
     run: str
     params: int
     tokens: int
+    mixture: NotRequired[str]
 
 
 class HeldBack(TypedDict):

@@ -2,15 +2,17 @@
 
 Claim   loss is a smooth function of the shares (Ye et al. 2024, "Data Mixing Laws", arXiv 2403.16952), so that the best
         share of a larger model is told from smaller ones
-Run     python launch.py run mixtures --widths 16 32
-        python -m analysis.mixture runs/mixtures --params 67.9k --out runs/mixtures/best_mixture.json
-        python launch.py run mixtures --widths 48 --name mixtures_large
+Run     python launch.py run mixtures
 Cost    about 6 minutes on 2 CPU cores
 Expect  a best share of code above 0.5 at every size, since code is what is judged, and below 1 if documentation helps.
         Stated before any run: docs/results/mixtures.md
 
-Every run is judged on the same held-out code, and on each domain apart (val/pysource:docs/loss and so on).
+The launcher holds the largest width back until the smaller ones have told the best share there, and what every run of
+it will give: runs/mixtures/forecast/forecast.json. Every run is judged on the same held-out code, and on each domain
+apart (val/pysource:docs/loss and so on).
 """
+
+from collections.abc import Iterable
 
 from core.errors import BadInput
 from data.config import DataConfig
@@ -53,3 +55,10 @@ def sweep(
             for seed in range(seeds):
                 runs.append(rule.run(0, tokens_per_param * rule.count(model), seed, model=model))
     return Sweep(runs)
+
+
+def held_back(runs: Iterable[RunSpec]) -> list[str]:
+    """The runs of the largest width, which wait for the forecast of their best mixture; none of fewer than 3 widths."""
+    runs = list(runs)
+    widths = sorted({run.model.width for run in runs})
+    return [run.run_id for run in runs if len(widths) >= 3 and run.model.width == widths[-1]]

@@ -10,7 +10,7 @@ from core import voice
 from core.errors import BadInput, writes
 from core.files import canonical_sha256, read_json
 from core.reading import path_exists
-from core.records import HeldBack
+from core.records import HeldBack, HeldBackRun
 from core.rundir import SweepDirectory
 from training.cost import parameter_count
 from training.records import git_commit
@@ -31,11 +31,7 @@ def hold_back(directory: Path, specs: Iterable[RunSpec], names: Iterable[str]) -
     """
     held = [spec for spec in specs if spec.run_id in set(names)]
     value: HeldBack = {
-        "runs": [
-            {"run": spec.run_id, "params": parameter_count(spec), "tokens": spec.tokens}
-            for spec in held
-            if not spec.is_trunk
-        ],
+        "runs": [_entry(spec) for spec in held if not spec.is_trunk],
         "trunks": [spec.run_id for spec in held if spec.is_trunk],
     }
     sweep = SweepDirectory(directory)
@@ -48,6 +44,13 @@ def hold_back(directory: Path, specs: Iterable[RunSpec], names: Iterable[str]) -
             )
     with writes(directory):
         sweep.write_held_back(value)
+
+
+def _entry(spec: RunSpec) -> HeldBackRun:
+    entry: HeldBackRun = {"run": spec.run_id, "params": parameter_count(spec), "tokens": spec.tokens}
+    if spec.data.mixture:
+        entry["mixture"] = spec.data.mixture
+    return entry
 
 
 def check_order(directory: Path, specs: Sequence[RunSpec]) -> None:

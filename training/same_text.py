@@ -17,6 +17,10 @@ from training.spec import RunSpec
 
 Key = tuple[Any, ...]  # the fields of a specification that name text and tokenizer
 NAMES = ("corpus", "domain", "tokenizer")
+CHOOSE = {
+    "mixture": "",
+    "near_duplicates": 0.0,
+}  # what else decides the text, and what a specification without it means
 
 
 def check_resumed(directory: Path, before: CorpusRecord, here: CorpusRecord) -> None:
@@ -61,7 +65,7 @@ def check_sweep(sweep: SweepDirectory, begin: Mapping[str, tuple[RunSpec, Corpus
             continue
         with contextlib.suppress(BadInput, AttributeError, TypeError):
             data: Any = run.read_spec().get("data")
-            key = tuple(data.get(name) for name in NAMES)
+            key = (*(data.get(name) for name in NAMES), *(data.get(name, old) for name, old in CHOOSE.items()))
             # Skills are a setting, in which runs of a sweep may differ.
             if key in wanted and record["fingerprint"] != wanted[key]["fingerprint"]:
                 others.setdefault(key, []).append((run.name, record))
@@ -87,7 +91,7 @@ def reads_the_same(spec: RunSpec, fingerprint: str | None, record: CorpusRecord)
 
 
 def _key(spec: RunSpec) -> Key:
-    return tuple(getattr(spec.data, name) for name in NAMES)
+    return tuple(getattr(spec.data, name) for name in (*NAMES, *CHOOSE))
 
 
 def _read_by(run: RunDirectory) -> CorpusRecord | None:

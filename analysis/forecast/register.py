@@ -24,6 +24,8 @@ import numpy as np
 from analysis.commands import digest_of, read_object, write_result
 from analysis.fit.fit import Fit, fit_law
 from analysis.fit.selection import RankedLaw, compare_laws, least_rows
+from analysis.forecast.of_mixtures import LAW as MIXTURE
+from analysis.forecast.of_mixtures import differ_in_mixture, forecast_of_mixtures, lines_of, text_of
 from analysis.forecast.predict import UNIDENTIFIED, forecast
 from analysis.laws import compared_laws, get_law
 from analysis.laws.base import Law
@@ -34,7 +36,7 @@ from analysis.logs.table import Table
 from core import cli
 from core.errors import BadInput, writes
 from core.files import write_atomic
-from core.records import held_back_of
+from core.records import HeldBackRun, held_back_of
 from core.rundir import SweepDirectory
 
 BEST = "best"  # the law with the lowest AICc on the small runs
@@ -52,6 +54,7 @@ def register(
 
     Returns:
       The contents of forecast.json: those of `analysis.forecast` for the run with most tokens, and `runs` with all.
+      Where held-back runs differ in their mixture: those of analysis/forecast/of_mixtures.py.
 
     Raises:
       BadInput: nothing is held back, a held-back run has started, or the small runs cannot be fitted.
@@ -63,26 +66,15 @@ def register(
     for name in [*(run["run"] for run in runs), *held["trunks"]]:
         if sweep.run(name).environment.exists():
             raise BadInput(f"{path / name}: has started already; a forecast must be written before its run")
-    table = fresh_rows(small_table(load_sweep(path), {run["run"] for run in runs}))
-    columns = {name: table.columns[name] for name in COLUMNS}
-    ranked = _ranked(path, columns, seed) if law == BEST else []
-    fit = _best_fit([rank.fit.law for rank in ranked] or [get_law(law)], columns, bootstrap, seed)
-    text = table_text(table)
-    source = {"path": sweep.forecast_table.name, "sha256": _sha256(text), "rows": table.rows}
-    fit_text = _fit_text(fit, source)
-    predictions = [
-        {
-            "run": run["run"],
-            **forecast(json.loads(fit_text), run["params"], run["tokens"], level, unidentified=True),
-        }
-        for run in runs
-    ]
-    largest = max(predictions, key=lambda prediction: (prediction["tokens"], prediction["params"]))
+    logs = load_sweep(path)
+    if differ_in_mixture(runs):
+        found, text, content = forecast_of_mixtures(logs, runs, level)
+        source = _source(sweep, text)
+        fit_text = text_of(content, source)
+    else:
+        found, text, fit_text, source = _by_a_law(sweep, logs, runs, law, level, bootstrap, seed)
     value: dict[str, Any] = {
-        **{key: entry for key, entry in largest.items() if key != "run"},
-        "run": largest["run"],
-        "runs": predictions,
-        "laws": [{"law": rank.fit.law.name, "aicc_above_best": rank.delta_aicc} for rank in ranked],
+        **found,
         "fit": {"path": sweep.forecast_fit.name, "sha256": _sha256(fit_text)},
         "input": source,
         "commit": commit,
@@ -94,6 +86,49 @@ def register(
         write_atomic(sweep.forecast_fit, fit_text)
     write_result(sweep.forecast, value)
     return value
+
+
+def _by_a_law(
+    sweep: SweepDirectory,
+    logs: SweepLogs,
+    runs: Sequence[HeldBackRun],
+    law: str,
+    level: float,
+    bootstrap: int,
+    seed: int,
+) -> tuple[dict[str, Any], str, str, dict[str, Any]]:
+    """Entries of forecast.json about law and runs, the texts of table.csv and fit.json, and what names the table."""
+    table = fresh_rows(small_table(logs, {run["run"] for run in runs}))
+    columns = {name: table.columns[name] for name in COLUMNS}
+    ranked = _ranked(sweep.path, columns, seed) if law == BEST else []
+    fit = _best_fit([rank.fit.law for rank in ranked] or [get_law(law)], columns, bootstrap, seed)
+    text = table_text(table)
+    source = _source(sweep, text)
+    fit_text = _fit_text(fit, source)
+    predictions = [
+        {
+            "run": run["run"],
+            **forecast(json.loads(fit_text), run["params"], run["tokens"], level, unidentified=True),
+        }
+        for run in runs
+    ]
+    largest = max(predictions, key=lambda prediction: (prediction["tokens"], prediction["params"]))
+    found = {
+        **{key: entry for key, entry in largest.items() if key != "run"},
+        "run": largest["run"],
+        "runs": predictions,
+        "laws": [{"law": rank.fit.law.name, "aicc_above_best": rank.delta_aicc} for rank in ranked],
+    }
+    return found, text, fit_text, source
+
+
+def _source(sweep: SweepDirectory, text: str) -> dict[str, Any]:
+    """What names the table that was fitted."""
+    return {
+        "path": sweep.forecast_table.name,
+        "sha256": _sha256(text),
+        "rows": len(text.splitlines()) - 1,
+    }
 
 
 def _best_fit(laws: Sequence[Law], columns: Mapping[str, np.ndarray], bootstrap: int, seed: int) -> Fit:
@@ -171,7 +206,8 @@ def command(
 
     Args:
       sweep: runs/<sweep>
-      law: a law of `python -m analysis.fit --help`, or best: the lowest AICc of those that are compared
+      law: a law of `python -m analysis.fit --help`, or best: the lowest AICc of those that are compared. Runs that
+        differ in their mixture have a parabola in the share instead
       level: of the intervals
       bootstrap: resamples; 0 for asymptotic intervals
       seed: of starts and resamples
@@ -180,6 +216,7 @@ def command(
     value = register(sweep, law, level, bootstrap, seed, commit)
     where = SweepDirectory(sweep).forecast
     lines = [f"{where}: law {value['law']}, fitted to {value['input']['rows']} runs"]
+    lines += lines_of(value) if value["law"] == MIXTURE else []
     lines += [f"  warning: {warning}" for warning in value["warnings"] if warning.startswith(UNIDENTIFIED)]
     for run in value["runs"]:
         low, high = run["interval"]

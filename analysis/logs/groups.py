@@ -133,7 +133,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _plain_keys(trees: Sequence[Mapping[str, Any]], known: Collection[str]) -> list[str]:
     """Settings that no rule gives and that differ; of those that differ together the first."""
     keys = {key for tree in trees for key in tree} - FREE - {*OF_SIZE, *OF_RULE, *known}
-    ordered = [*(key for key in FIRST if key in keys), *sorted(keys - {*FIRST, CORPUS}), CORPUS]
+    ordered = [*(key for key in FIRST if key in keys), *sorted(keys - {*FIRST, CORPUS}), *({CORPUS} & keys)]
     kept: list[str] = []
     parts = [""] * len(trees)
     for key in ordered:

@@ -1,12 +1,18 @@
 """The forecast of the best mixture, against a planted one."""
 
+import itertools
 import json
+import re
 
 import numpy as np
 import pytest
 
+from analysis.forecast import register
+from analysis.logs.load import load_sweep
 from analysis.mixture import best_share, fit_mixtures, main, predicted_loss, share_of
+from analysis.report.sections.forecast import registered_forecast
 from core.errors import BadInput
+from core.rundir import HELD_BACK
 from tests.support.synthetic_sweep import params_of, write_run
 
 SHARES, SIZES = (0.2, 0.4, 0.6, 0.8), (1e4, 3e4)
@@ -51,19 +57,56 @@ def test_intervals_hold_the_truth():
     assert 170 <= hits <= 198 and 170 <= inside <= 194, (hits, inside)
 
 
+def write_mixed(sweep, widths, env=None):
+    """Runs of these widths at all shares, two seeds each; returns what the launcher says of each."""
+    generator, entries = np.random.default_rng(2), []
+    for width, share, seed in itertools.product(widths, SHARES, (0, 1)):
+        n, name = params_of(width), f"w{width}-{share}-{seed}"
+        loss = planted(share, n) * np.exp(0.001 * generator.normal())
+        run = write_run(sweep, width, 1_048_576, seed, loss, name=name, **({"env": env} if env else {}))
+        spec = json.loads((run / "spec.json").read_text())
+        spec["data"]["mixture"] = f"pysource:code={share:.2f},pysource:docs={1 - share:.2f}"
+        (run / "spec.json").write_text(json.dumps(spec))
+        entries.append({"run": name, "params": n, "tokens": 1_048_576, "mixture": spec["data"]["mixture"]})
+    return entries
+
+
+def test_the_launcher_puts_it_down_before_the_larger_runs_and_the_report_says_what_came(tmp_path):
+    sweep, elsewhere = tmp_path / "mixed", tmp_path / "other"
+    write_mixed(sweep, (16, 32))
+    held = write_mixed(elsewhere, (48,), {"started": "2100-01-01T00:00:00+00:00"})
+    (sweep / HELD_BACK).write_text(json.dumps({"runs": held, "trunks": []}))
+    value = register.register(sweep)
+    assert [run["share"] for run in value["runs"]] == [share for share in SHARES for _ in (0, 1)]
+    low, high = value["best_share_interval"]
+    assert low - 0.005 <= 0.6 + 0.05 * np.log(params_of(48) / 1e4) <= high + 0.005
+    assert "none of its runs has landed" in registered_forecast(load_sweep(sweep)).sentence
+    for run in elsewhere.iterdir():
+        run.rename(sweep / run.name)
+    found = registered_forecast(load_sweep(sweep))
+    assert found.honest and not found.faults
+    assert sum(one.inside for one in found.predictions) >= 6
+    assert re.search("of the shares tried there, 0.[68]0 has the lowest mean loss", found.sentence)
+    with pytest.raises(BadInput, match="has started already"):
+        register.register(sweep)
+
+
+def test_held_back_mixtures_of_two_sizes_or_other_corpora_are_refused(tmp_path):
+    sweep = tmp_path / "mixed"
+    write_mixed(sweep, (16, 32))
+    one = {"run": "a", "params": 10**6, "tokens": 10**6, "mixture": "pysource:code=0.30,pysource:docs=0.70"}
+    two = {**one, "run": "b", "mixture": "pysource:code=0.60,pysource:docs=0.40"}
+    for other, match in (
+        ({**two, "params": 2 * 10**6}, "2 sizes"),
+        ({**two, "mixture": "pysource:code=0.60,text:/a=0.40"}, "mixes pysource:code and text:/a"),
+    ):
+        (sweep / HELD_BACK).write_text(json.dumps({"runs": [one, other], "trunks": []}))
+        with pytest.raises(BadInput, match=match):
+            register.register(sweep)
+
+
 def test_the_command_writes_it_down_and_refuses_a_size_that_is_there(tmp_path, capsys):
-    generator = np.random.default_rng(2)
-    for width in (16, 32):
-        for share in SHARES:
-            for seed in (0, 1):
-                n = params_of(width)
-                loss = planted(share, n) * np.exp(0.001 * generator.normal())
-                run = write_run(
-                    tmp_path / "mixed", width, 1_048_576, seed, loss, name=f"w{width}-{share}-{seed}"
-                )
-                spec = json.loads((run / "spec.json").read_text())
-                spec["data"]["mixture"] = f"pysource:code={share:.2f},pysource:docs={1 - share:.2f}"
-                (run / "spec.json").write_text(json.dumps(spec))
+    write_mixed(tmp_path / "mixed", (16, 32))
     out = tmp_path / "best.json"
     main([str(tmp_path / "mixed"), "--params", "1e5", "--out", str(out)])
     assert "best share of pysource:code at 100k parameters: 0." in capsys.readouterr().out

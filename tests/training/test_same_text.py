@@ -97,3 +97,19 @@ def test_a_run_that_is_resumed_is_refused_too(changed, tmp_path):
     done = run_launch([command(changed)[0], "-m", "training.run", str(run), "--cache", str(changed / "cache")])
     assert done.returncode == 2
     assert "the corpus changed since this run began" in done.stderr
+
+
+def test_other_mixtures_and_thresholds_of_one_sweep_are_other_text_and_no_fault(trained, tmp_path):
+    runs = runs_of(trained)
+    tree = json.loads((runs["trunk"] / "spec.json").read_text())
+    here = json.loads((runs["trunk"] / "env.json").read_text())["corpus"]
+    (tmp_path / "sweep").mkdir()
+    shutil.copytree(runs["trunk"], tmp_path / "sweep" / runs["trunk"].name)
+    other = {**here, "fingerprint": "0" * 64}
+    for change in ({"mixture": "pysource:code=0.50,pysource:docs=0.50"}, {"near_duplicates": 0.75}):
+        spec = from_json(RunSpec, {**tree, "data": {**tree["data"], **change}})
+        check_begun(spec, tmp_path / "sweep" / spec.run_id, other)
+    with pytest.raises(BadInput, match="changed since run"):
+        check_begun(
+            from_json(RunSpec, {**tree, "seed": 7}), tmp_path / "sweep" / "w16-l1-t16.4k-s7-00000000", other
+        )

@@ -112,7 +112,7 @@ def _judged(sweep: SweepLogs, value: Mapping[str, Any], files: SweepDirectory) -
         + (f" by commit {value['commit']}" if value.get("commit") else "")
         + f"; table.csv SHA-256 {value['input']['sha256']}, fit.json SHA-256 {value['fit']['sha256']}."
     )
-    sentence = _sentence(predictions, level, honest)
+    sentence = _sentence(predictions, level, honest) + _best_share(value, runs)
     return Registered(honest, sentence, tuple(dict.fromkeys(faults)), predictions, level, noted)
 
 
@@ -131,6 +131,24 @@ def _sentence(predictions: tuple[Prediction, ...], level: float, honest: bool) -
         f"({100 * (last.measured / last.predicted - 1):+.2g}%), {where} its {level:.0%} interval {last.low:.4f} to "
         f"{last.high:.4f}; {hits} of {len(predictions)} forecast runs inside."
     )
+
+
+def _best_share(value: Mapping[str, Any], runs: Mapping[str, Run]) -> str:
+    """Of held-back mixtures: the best share that was forecast, and the one of those tried that came out best."""
+    if "best_share" not in value:
+        return ""
+    low, high = value["best_share_interval"]
+    said = f" Best share of {value['corpora'][0]} forecast: {value['best_share']:.2f} [{low:.2f}, {high:.2f}]"
+    by_share: dict[float, list[float]] = {}
+    for one in value["runs"]:
+        run = runs.get(one["run"])
+        loss = run.final() if run is not None and run.status == "complete" else None
+        if loss is None:
+            return f"{said}."
+        by_share.setdefault(one["share"], []).append(loss)
+    means = {share: sum(losses) / len(losses) for share, losses in by_share.items()}
+    best = min(means, key=lambda share: means[share])
+    return f"{said}; of the shares tried there, {best:.2f} has the lowest mean loss, {means[best]:.4f}."
 
 
 def _file_faults(
