@@ -278,8 +278,8 @@ class RunSpec:
             )
         if self.tasks and self.objective == "span":
             raise BadInput(
-                f"tasks={list(self.tasks)}: objective=span writes hidden spans and is not scored on tasks; must be empty, "
-                "or objective=prefix"
+                f"tasks={list(self.tasks)}: objective=span writes hidden spans and is not scored on tasks; must be "
+                "empty, or objective=prefix"
             )
         if self.plan.special >= self.model.vocabulary:
             raise BadInput(
