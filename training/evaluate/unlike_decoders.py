@@ -3,7 +3,8 @@
 An encoder gives each token of an answer its probability given the prompt and the answer's other tokens: with one token
 hidden at a time, their logarithms add up to the pseudo-log-likelihood (Salazar et al. 2020, arXiv 1910.14659, eq. 2).
 An answer counts as exact where each of its tokens is the likeliest so. An encoder_decoder reads the prompt as its
-source and is scored on the answer as a decoder is. Neither sees padding: sequences of one length and prompt share a batch.
+source and is scored on the answer as a decoder is. Neither sees padding: sequences of
+one length and prompt share a batch.
 """
 
 import functools
