@@ -155,6 +155,11 @@ class ModelConfig:
             if getattr(self, key) not in allowed:
                 raise BadInput(f"model.{key}={getattr(self, key)!r}: must be one of {', '.join(allowed)}")
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        if self.parametrization == "mup" and not declared(self.architecture).get("MUP", True):
+            raise BadInput(
+                f"model.parametrization=mup: how model.architecture={self.architecture} must scale is not measured; "
+                "must be standard"
+            )
         for key in BASE:
             if self.parametrization == "standard" and getattr(self, key) != defaults[key]:
                 raise BadInput(

@@ -70,6 +70,17 @@ def architecture(config: ModelConfig) -> Architecture:
     return cast(Architecture, importlib.import_module(f"model.blocks.{config.architecture}"))
 
 
+def encoder_of(config: ModelConfig) -> "Callable[[ModelConfig, Parameters], nnx.Module] | None":
+    """The class of the encoder's blocks, built from the arrays encoder_*; None for one stack."""
+    found = getattr(architecture(config), "encoder", None)
+    return found() if found else None
+
+
+def beginning_with(prefix: str, params: Parameters) -> Parameters:
+    """The arrays whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): array for name, array in params.items() if name.startswith(prefix)}
+
+
 def reads_source(config: ModelConfig, name: str) -> bool:
     """Whether a matrix of a block multiplies the tokens of the encoder of an encoder_decoder."""
     return name.startswith(getattr(architecture(config), "SOURCE", ()) or ("\0",))

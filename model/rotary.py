@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def rotate(x_BTHK: jax.Array, base: float) -> jax.Array:
-    """Every head turned by its position, in float32."""
-    return _turned(x_BTHK, *(table[:, None, :] for table in tables(x_BTHK.shape[1], x_BTHK.shape[3], base)))
+def rotate(x_BTHK: jax.Array, base: float, first: int = 0) -> jax.Array:
+    """Every head turned by its position, in float32; positions are counted from `first`."""
+    both = tables(first + x_BTHK.shape[1], x_BTHK.shape[3], base)
+    return _turned(x_BTHK, *(table[first:, None, :] for table in both))
 
 
 def _turned(x_BTHK: jax.Array, cosine: np.ndarray | jax.Array, sine: np.ndarray | jax.Array) -> jax.Array:

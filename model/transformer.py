@@ -16,7 +16,7 @@ from model.config import ModelConfig
 from model.depth import in_turn
 from model.extras import Extras
 from model.loss import Pair, cross_entropy
-from model.parameters import Parameters, architecture
+from model.parameters import Parameters, architecture, beginning_with, encoder_of
 from model.sharding import constrain
 
 
@@ -152,18 +152,34 @@ class Transformer(nnx.Module):
         self.config = config
         self.embedding = Embedding(config, params["embedding"])
         self.blocks = architecture(config).block()(config, params["blocks"])
+        if (encoder := encoder_of(config)) is not None:
+            self.encoder = encoder(config, beginning_with("encoder_", params["blocks"]))
         self.final_norm = Norm(params["final_norm"], config.norm_epsilon)
         self.head = Head(config, params["embedding" if config.tied else "head"])
 
-    def __call__(self, tokens_BT: jax.Array) -> jax.Array:
-        """Logits of every next token, (B, T, V) float32; those of position t depend on tokens up to t alone."""
-        return self.head(self.hidden(tokens_BT))
+    def __call__(self, tokens_BT: jax.Array, source_BU: jax.Array | None = None) -> jax.Array:
+        """Logits of every next token, (B, T, V) float32; those of position t depend on tokens up to t alone; of an
+        encoder those of the token at each position, which depend on all."""
+        return self.head(self.hidden(tokens_BT, source_BU))
 
-    def hidden(self, tokens_BT: jax.Array) -> jax.Array:
-        """What the head reads, (B, T, D): the residual stream after all blocks, normalized and scaled."""
-        return self.hidden_and_extras(tokens_BT)[0]
+    def hidden(self, tokens_BT: jax.Array, source_BU: jax.Array | None = None) -> jax.Array:
+        """What the head reads, (B, T, D): the residual stream after all blocks, normalized and scaled.
 
-    def hidden_and_extras(self, tokens_BT: jax.Array) -> tuple[jax.Array, Extras | None]:
+        Args:
+          source_BU: what the encoder of an encoder_decoder reads, all of which its decoder sees; None for one stack.
+        """
+        return self.hidden_and_extras(tokens_BT, source_BU)[0]
+
+    def hidden_and_extras(
+        self, tokens_BT: jax.Array, source_BU: jax.Array | None = None
+    ) -> tuple[jax.Array, Extras | None]:
         """As `hidden`, and what the blocks hand to the objective; None for blocks that hand it nothing."""
-        x_BTD, extras = in_turn(self.blocks, self.config, self.embedding(tokens_BT), self.embedding.stream)
+        more = () if source_BU is None else (self.encoded(source_BU),)
+        x_BTD, extras = in_turn(
+            self.blocks, self.config, self.embedding(tokens_BT), self.embedding.stream, *more
+        )
         return parametrization.logit_multiplier(self.config) * self.final_norm(x_BTD), extras
+
+    def encoded(self, source_BU: jax.Array) -> jax.Array:
+        """The encoder's residual stream after its blocks, (B, U, D)."""
+        return in_turn(self.encoder, self.config, self.embedding(source_BU), self.embedding.stream)[0]

@@ -26,6 +26,7 @@ from data.cache import open_or_build
 from data.tokenizers import MOST_BYTES, ByteTokenizer, Tokenizer
 from data.tokenizers import load as load_tokenizer
 from model.config import ModelConfig
+from model.decode.cache import refuse_unlike_decoder
 from model.decode.controls import MostTokens, Samples
 from model.kernels.device import products_as
 from model.transformer import Transformer
@@ -72,7 +73,12 @@ class Trained:
         return self.network.tokens(text)
 
     def logits(self, tokens_BT: np.ndarray) -> jax.Array:
-        """Scores of every next token, (B, T, V) float32."""
+        """Scores of every next token, (B, T, V) float32.
+
+        Raises:
+          BadInput: the network is no decoder.
+        """
+        refuse_unlike_decoder(self.config)
         with jax.set_mesh(self.mesh):
             return _logits(self.config, self.params, np.asarray(tokens_BT, np.int32))
 

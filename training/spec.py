@@ -315,6 +315,11 @@ class RunSpec:
                 f"source_weight={self.source_weight:g}: the encoder of model.architecture={self.model.architecture} "
                 "reads the source and predicts nothing of it; must be 0"
             )
+        if self.tasks and self.objective == "span":
+            raise BadInput(
+                f"tasks={list(self.tasks)}: objective=span writes hidden spans and is not scored on tasks; must be "
+                "empty, or objective=prefix"
+            )
         if self.plan.special >= self.model.vocabulary:
             raise BadInput(
                 f"model.vocabulary={self.model.vocabulary}: objective={self.objective} takes {self.plan.special} ids "

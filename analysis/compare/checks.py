@@ -20,12 +20,26 @@ def check(a: RecipeRuns, b: RecipeRuns, axis: Axis, metric: Metric, convention: 
       BadInput: losses of other text or tokens, or FLOPs that count different things.
     """
     return [
+        *_same_question(a, b, metric),
         *_same_text(a, b, metric),
         *_same_count(a, b, axis, convention),
         *_tuned(a, b),
         *_sizes(a, b, axis),
         *(warning for side in (a, b) for warning in side.warnings),
     ]
+
+
+def _same_question(a: RecipeRuns, b: RecipeRuns, metric: Metric) -> list[str]:
+    """Likelihoods of tasks are one thing for all objectives but masked, whose are pseudo-likelihoods."""
+    one, other = a.recipe.questions, b.recipe.questions
+    is_likelihood = metric.per_token and "masked" in one | other
+    if one and other and one != other and (metric.name.startswith("val/") or is_likelihood):
+        raise BadInput(
+            f"{metric.name} of unlike objectives cannot be compared: {a.label} has {_shown(one)}, {b.label} "
+            f"{_shown(other)}; score both on a task (launch.py backfill --tasks) and take --metric "
+            "task/NAME/choice_accuracy"
+        )
+    return []
 
 
 def _same_text(a: RecipeRuns, b: RecipeRuns, metric: Metric) -> list[str]:

@@ -21,6 +21,7 @@ class Recipe:
 
     Attributes:
       tokenizers, corpora: read. heldout: what was scored. counted: how FLOPs were counted. devices: trained on.
+      questions: what the held-out loss asks (analysis/logs/question.py).
       rates: most learning rates (or other tuned settings) that were tried at one size.
     """
 
@@ -29,6 +30,7 @@ class Recipe:
     heldout: frozenset[str] = frozenset()
     counted: frozenset[str] = frozenset()
     devices: frozenset[str] = frozenset()
+    questions: frozenset[str] = frozenset()
     rates: int | None = None
 
 

@@ -10,6 +10,7 @@ from analysis.compare.side import Axis, Recipe, RecipeRuns, best_tuned
 from analysis.logs.groups import DEFAULTS, SettingsGroup, flat, groups_of, sentence
 from analysis.logs.load import SweepLogs
 from analysis.logs.load_run import DEFAULT_FLOPS, Run, at, number
+from analysis.logs.question import question_of
 from core.errors import BadInput
 
 TUNED = ("optim.learning_rate",)
@@ -228,6 +229,7 @@ def _recipe(runs: Sequence[Run], rates: int, tuned: Sequence[str]) -> Recipe:
         ),
         counted=frozenset(_counted(run) for run in runs),
         devices=frozenset(run.provenance.device for run in runs if run.provenance.device),
+        questions=frozenset(question_of(run.spec) for run in runs),
         rates=rates,
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 from analysis.logs.groups import CORPUS, flat, text_of
 from analysis.logs.load import SweepLogs
 from analysis.logs.load_run import Run
+from analysis.logs.question import question_of
 from analysis.settings.effects import LEVEL, Effects, effects_of
 from analysis.settings.matched import Matching, matching_of
 from analysis.settings.optimum import FEWEST_VALUES, Optimum, OptimumTrend, optima, to_json, trend
@@ -170,6 +171,13 @@ def _loss(metric: str) -> Callable[[Run], float | None]:
 
 
 def _not_comparable(found: Varied, setting: Setting, matching: Matching) -> str:
+    questions = {question_of(one.run.spec) for one in found.placed}
+    unlike = {"objective", "mask_share", "span_mean", "source_share"} & {setting.key, *matching.along}
+    if len(questions) > 1 and unlike:
+        return (
+            f"runs differ in {', '.join(sorted(unlike))}, so their losses are of unlike questions; tasks compare them "
+            "(launch.py backfill --tasks)"
+        )
     other = [key for key in (setting.key, *matching.along) if key in OTHER_TEXT]
     if setting.key == "data.tokenizer":
         other = [key for key in other if key != CORPUS]  # the tokens differ, the text does not

@@ -20,8 +20,8 @@ A file may also give
     CAUSAL = False                  a position sees those after it (default True): an encoder. A literal
     SOURCE = ("encoder_", ...)      an encoder_decoder: how the names of the arrays begin that multiply the tokens of
                                     the source, a literal. The file then gives `encoder()` beside `block()`: a class
-                                    whose blocks map the source's stream, both built from the one tree of arrays, and
-                                    the blocks of `block()` are called with the encoder's result as a second argument
+                                    whose blocks map the source's stream, built from the arrays encoder_*; the blocks of
+                                    `block()` are called with the encoder's result as a second argument
     MUP = False                     mup is refused, a literal (default True)
     attention_pairs(config, query, window) -> (seen, full)
                                     pairs of a query and a key of one layer and window (model/window.py) for the matrix

@@ -15,7 +15,7 @@ from flax import nnx
 
 from core.errors import BadInput
 from model import parametrization, rotary
-from model.config import ModelConfig, declared
+from model.config import ModelConfig, declared, kind_of
 from model.decode.size import kept_shapes
 from model.initialize import init
 from model.kernels.device import products_as
@@ -124,6 +124,15 @@ def scores(
     with products_as(config):
         model, x_BSD, cache = hidden(config, params, cache, tokens_BS, start_B, count_B)
         return model.head(x_BSD), cache
+
+
+def refuse_unlike_decoder(config: ModelConfig) -> None:
+    """Raises BadInput where a network has no next token to predict from those before it."""
+    if (kind := kind_of(config.architecture)) != "decoder":
+        raise BadInput(
+            f"model.architecture={config.architecture}: an {kind.replace('_', '-')} does not go on with a text; "
+            "must be a decoder"
+        )
 
 
 @functools.cache

@@ -130,6 +130,7 @@ def _generate(
     config: ModelConfig, params: Parameters, requests: list[list[Prompt]], how: Decoding, batch: int | None,
     *, in_pack: bool,
 ) -> list[list[Generated]]:  # fmt: skip
+    kept.refuse_unlike_decoder(config)
     kept.check(config.architecture)
     everyone = [one for own in requests for one in own]
     longest = max((len(one.tokens) + len(one.written) for one in everyone), default=1)

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import math
 
-from model.config import ModelConfig
+from model.config import ModelConfig, kind_of
 from model.parameters import layout as parameter_tree
 from model.parameters import leaves, mixer, runs_feature_major
 
@@ -66,6 +66,10 @@ def attention(config: ModelConfig, device: Device, sequence_length: int) -> Choi
     if own := mixer(config):
         return Choice(
             "own", f"model.architecture={config.architecture} mixes positions by {own}, as it is written"
+        )
+    if kind_of(config.architecture) != "decoder":
+        return Choice(
+            "xla", f"model.architecture={config.architecture} attends to both sides, and kernels are causal"
         )
     if layout(config, device).name == "feature-major":
         return Choice("blocks", "CPU, float32: causal blocks of queries over feature-major arrays")

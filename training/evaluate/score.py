@@ -28,12 +28,13 @@ from core.errors import BadInput
 from data.tasks.protocol import Task
 from data.tokenizers import Tokenizer
 from model import sharding
-from model.config import ModelConfig
+from model.config import ModelConfig, kind_of
 from model.kernels.device import products_as
 from model.kernels.install import with_kernels
 from model.loss import cross_entropy
 from model.mesh_shape import batch_parts
 from model.transformer import Transformer
+from training.evaluate import unlike_decoders
 from training.evaluate.loss import Score
 
 METRICS = (
@@ -195,7 +196,13 @@ def make_task_step(config: ModelConfig, mesh: jax.sharding.Mesh) -> Callable[...
 
 
 def score_items(
-    tasks: Sequence[PreparedTask], answer: Answer, *, context: int, vocabulary: int, shards: int = 1
+    tasks: Sequence[PreparedTask],
+    answer: Answer,
+    *,
+    context: int,
+    vocabulary: int,
+    shards: int = 1,
+    padded: bool = True,
 ) -> list[ItemScores]:
     """The scores of every problem of every task, all tasks in the same batches.
 
@@ -204,9 +211,10 @@ def score_items(
       context: T, the longest padded length.
       vocabulary: V, bounds the batch so that logits fit in memory.
       shards: devices that a batch is cut over.
+      padded: sequences are filled up to a few lengths; else a batch has one length and one start of answers.
     """
     flat = [sequence for task in tasks for problem in task.problems for sequence in problem]
-    results = iter(score_sequences(flat, answer, context, vocabulary, shards))
+    results = iter(score_sequences(flat, answer, context if padded else 0, vocabulary, shards))
     scores = []
     for task in tasks:
         rows = [
@@ -229,18 +237,16 @@ def score_sequences(
     """(nll of the answer's tokens, likeliest tokens there, log-probability of options) of each sequence.
 
     Args:
+      context: T, the longest padded length; 0 for batches without padding.
       batch: sequences computed at once; else by memory.
     """
-    buckets = lengths(context)
-    bucket_of = np.searchsorted(buckets, [len(sequence.tokens) - 1 for sequence in sequences])
     pending = []
-    for bucket, length in enumerate(buckets):
-        members = np.flatnonzero(bucket_of == bucket)
+    for (length, start), members in _batches(sequences, context).items():
         rows = max(1, batch // shards) * shards if batch else rows_of_batch(length, vocabulary, shards)
         for first in range(0, len(members), rows):
             chosen = members[first : first + rows]
             tokens = np.zeros((rows, length + 1), np.int32)
-            positions = np.zeros((rows, 1), np.int32)
+            positions = np.full((rows, 1), start, np.int32)
             options = np.zeros((rows, OPTIONS), np.int32)
             for row, member in enumerate(chosen):
                 sequence = sequences[member]
@@ -260,6 +266,17 @@ def score_sequences(
                 options_BK[row, : len(sequence.options)].astype(np.float64),
             )
     return results
+
+
+def _batches(sequences: Sequence[ScoredSequence], context: int) -> dict[tuple[int, int], np.ndarray]:
+    """Which sequences are scored at which padded length; without padding at which length and start of the answer."""
+    members: dict[tuple[int, int], list[int]] = {}
+    buckets = lengths(context) if context else ()
+    for number, sequence in enumerate(sequences):
+        length = len(sequence.tokens) - 1
+        key = (buckets[int(np.searchsorted(buckets, length))], 0) if context else (length, sequence.start)
+        members.setdefault(key, []).append(number)
+    return {key: np.array(members[key]) for key in sorted(members)}
 
 
 def _score_problem(
@@ -359,11 +376,13 @@ def score_tasks(
     tasks: Sequence[PreparedTask], config: ModelConfig, mesh: jax.sharding.Mesh, params: Any, context: int
 ) -> list[ItemScores]:
     """The scores of every problem of a model; call it inside `jax.set_mesh(mesh)`."""
-    step = make_task_step(config, mesh)
+    is_decoder = kind_of(config.architecture) == "decoder"
+    step = make_task_step(config, mesh) if is_decoder else unlike_decoders.make_step(config, mesh)
     return score_items(
         tasks,
         lambda tokens, positions, options: step(params, tokens, positions, options),
         context=context,
         vocabulary=config.vocabulary,
         shards=batch_parts(tuple(mesh.shape.values())),
+        padded=is_decoder,
     )
