@@ -13,6 +13,8 @@ python launch.py doctor runs/quickstart       what is wrong; --repair mends it
 python launch.py backfill runs/quickstart --tasks copying   more held-out tasks
 python launch.py bench quickstart     its speed here; alone: beside PyTorch
 python launch.py sample runs/quickstart/RUN --prompt "def "      what it writes
+python launch.py export runs/quickstart/RUN --format huggingface --out DIR
+python launch.py import DIR --name NAME       such a folder as a run to start from
 python -m analysis.report runs/quickstart    every fit and figure, from the logs
 """
 
@@ -117,7 +119,12 @@ def doctor(directory: Path, /, *, repair: bool = False, json: bool = False) -> i
 
 OF_EXPERIMENTS = {verb.__name__: verb for verb in (plan, run, submit, bench)}
 # Verbs that are the `main` of a module, which reads its own flags.
-OF_MODULES = {"backfill": "training.evaluate.backfill", "sample": "training.sample"}
+OF_MODULES = {
+    "backfill": "training.evaluate.backfill",
+    "sample": "training.sample",
+    "export": "training.export",
+    "import": "training.import_run",
+}
 OF_SWEEPS: dict[str, Callable[..., int]] = {verb.__name__: verb for verb in (status, cancel, doctor)}
 
 

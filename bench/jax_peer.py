@@ -48,7 +48,10 @@ class Peer:
             weight_decay=protocol.WEIGHT_DECAY,
             clip_norm=protocol.CLIP_NORM,
         )
-        self.hyper = hyperparameters(optim) | {"learning_rate": protocol.LEARNING_RATE}
+        numbers = hyperparameters(optim) | {"learning_rate": protocol.LEARNING_RATE}
+        self.hyper = {
+            name: jnp.asarray(number, jnp.float32) for name, number in numbers.items()
+        }  # as a run has them
         self.batches = protocol.batches(config.vocabulary, batch, sequence)
         started = time.perf_counter()
         self.step = make_train_step(Program(config), self.mesh)

@@ -15,7 +15,7 @@ from core.files import whole_rows
 from core.identity import contradicts, digest_of
 from core.numbers import finite
 from core.reading import Unreadable, parse_json, printable, shown
-from core.records import BITS_PER_BYTE, LOSS, TaskRecord, final_evaluation
+from core.records import BITS_PER_BYTE, LOSS, TaskRecord, final_evaluation, is_imported
 from core.rundir import EVALUATIONS, LEDGER, METRICS, RESULT, SPEC, TASKS
 
 # A loss, in multiples of that of blind guessing, which training does not survive (training/step.py).
@@ -85,8 +85,10 @@ def notes_of(
     notes += [Note(RESULT, problem, spoils=True) for problem in _of_result(result, spec)]
     notes += [Note(LEDGER, problem, spoils=True) for problem in _of_ledger(ledger, result)]
     notes += _of_files(result, read, skip)
-    notes += _of_evaluations(spec, result, read)
     notes += notes_of_logs(spec, read, skip)
+    if is_imported(spec):  # no step, no mark: its logs begin with a backfill
+        return once(notes)
+    notes += _of_evaluations(spec, result, read)
     if digest_of(spec) is not None and not contradicts(run, spec):
         notes += [*_of_marks(spec, read), *_of_tasks(spec, read)]
         if METRICS not in skip:

@@ -134,6 +134,18 @@ def read_object(path: str | os.PathLike) -> dict[str, Any]:
     return value
 
 
+def sync_tree(folder: Path) -> None:
+    """Every file under a folder, and every name, reach the disk."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            descriptor = os.open(os.path.join(place, name), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        _sync_folder(Path(place))
+
+
 def _sync_folder(folder: Path) -> None:
     """The names in a folder reach the disk; where a file system cannot do that, they do so later."""
     with contextlib.suppress(OSError):

@@ -55,6 +55,8 @@ UNLESS: dict[str, dict[str, Any]] = {
         "span_mean": 3.0,
         "source_share": 0.5,
         "source_weight": 0.0,
+        "imported": "",
+        "start": "",
     },
 }
 

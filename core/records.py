@@ -79,14 +79,41 @@ class Attempt(TypedDict):
     pack: NotRequired[int]
 
 
+class ImportRecord(TypedDict):
+    """Where a run comes from that was not trained here: the folder, its layout, SHA-256 of its weights, and what lay
+    beside them of how they were trained (training/provenance.py)."""
+
+    folder: str
+    layout: str
+    weights: str
+    training: NotRequired[dict[str, Any]]
+
+
+class StageRecord(TypedDict):
+    """A run that a later stage goes back to: its name (SWEEP/RUN where it is of another sweep), what it learned, on how
+    many tokens of which corpus, and a SHA-256 over the checksums of its final weights."""
+
+    run: str
+    objective: str
+    tokens: int
+    corpus: str
+    weights: str
+
+
 class Environment(TypedDict):
-    """env.json: started is of the first attempt, commit of the last."""
+    """env.json: started is of the first attempt, commit of the last. imported is of a run that came from a folder.
+
+    imported is of a run that came from a folder.
+    lineage is of a run that begins with the weights of another: that one last, what it began with itself before it.
+    """
 
     started: str
     commit: str | None
     corpus: CorpusRecord
     mfu: Utilization
     attempts: list[Attempt]
+    imported: NotRequired[ImportRecord]
+    lineage: NotRequired[list[StageRecord]]
 
 
 class MetricRow(TypedDict):
@@ -146,11 +173,12 @@ class Cover(TypedDict):
 class RunResult(TypedDict):
     """result.json: what the finished run came to.
 
-    role is run, trunk or branch. tokens is D, of which a branch trained only trained_tokens itself. train_loss is the
-    mean of the last 5% of tokens. evals are those at the end. flops are totals by convention, shared tokens included.
-    attempts is how many there were. corpus_tokens are the distinct tokens of the train split, unique_tokens those that
-    the run read, epochs its passes over what it may read of the split (core/epochs.py). checkpoints are those that lie
-    there at the end. files and sha256 are checksums (core/seal.py).
+    role is run, trunk, branch, or imported, of which nothing was trained: it has no train_loss and no val/loss. tokens
+    is D, of which a branch trained only trained_tokens itself. train_loss is the mean of the last 5% of tokens. evals
+    are those at the end. flops are totals by convention, shared tokens included. attempts is how many there were.
+    corpus_tokens are the distinct tokens of the train split, unique_tokens those that the run read, epochs its passes
+    over what it may read of the split (core/epochs.py). checkpoints are those that lie there at the end. files and
+    sha256 are checksums (core/seal.py).
     """
 
     run: str
@@ -158,7 +186,7 @@ class RunResult(TypedDict):
     tokens: int
     trained_tokens: int
     steps: int
-    train_loss: float
+    train_loss: NotRequired[float]
     evals: dict[str, float]
     params: dict[str, int]
     flops: dict[str, float]
@@ -254,11 +282,16 @@ def _contradiction(result: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
                 typed(hint, result[key], key)
     except BadInput as error:
         return str(error)
-    if final_evaluation(result) is None:
+    if final_evaluation(result) is None and not is_imported(spec):
         return f"has no {LOSS} (evals={shown(result.get('evals'))})"
     if "tokens" not in result or result["tokens"] != spec.get("tokens", result["tokens"]):
         return f"says tokens={shown(result.get('tokens'))}, the spec {shown(spec.get('tokens'))}"
     return ""
+
+
+def is_imported(spec: Mapping[str, Any]) -> bool:
+    """Whether the weights of a run came from a folder: it was not trained here, and is in no fit."""
+    return bool(spec.get("imported"))
 
 
 def final_evaluation(result: Mapping[str, Any], name: str = LOSS) -> float | None:

@@ -10,6 +10,7 @@ from typing import Annotated
 from core.bounds import Allowed
 from core.codec import flat_keys, to_json, with_settings
 from core.errors import BadInput
+from core.order import generations
 from core.reading import printable
 from core.suggest import did_you_mean
 from training.spec import OptimConfig, RunSpec
@@ -59,7 +60,8 @@ class Sweep:
     question: str = ""
 
     def __init__(self, runs: Iterable[RunSpec], question: str = ""):
-        """Raises BadInput where there is no run, or the question is no field or one in which runs do not differ."""
+        """Raises BadInput where there is no run, the question is no field or one in which runs do not differ, or a
+        later stage does not fit the run that it begins with."""
         listed = list(itertools.islice(runs, MOST_RUNS + 1))
         if len(listed) > MOST_RUNS:
             raise BadInput(f"the sweep has more than {MOST_RUNS} runs: its arguments ask for too many")
@@ -69,6 +71,9 @@ class Sweep:
         object.__setattr__(self, "runs", tuple(unique.values()))
         object.__setattr__(self, "given", Counter(run.run_id for run in listed))
         object.__setattr__(self, "question", question)
+        for run in self.runs:
+            if run.start and run.parent in unique:
+                run.check_begins_with(unique[run.parent])
         _check_question(question, self.runs)
 
     @property
@@ -98,9 +103,10 @@ class Sweep:
         return self.each(lambda run: run.located())
 
     def each(self, change: Callable[[RunSpec], RunSpec]) -> "Sweep":
-        """Every run changed; branches follow their trunks' new names."""
+        """Every run changed; branches and later stages follow the new names of what they begin with."""
         changed: dict[str, RunSpec] = {}
-        for run in sorted(self.runs, key=lambda run: run.parent is not None):
+        generation = generations(self.runs)
+        for run in sorted(self.runs, key=lambda run: generation[run.run_id]):
             following = change(run)
             if following.parent in changed:
                 following = dataclasses.replace(following, parent=changed[following.parent].run_id)

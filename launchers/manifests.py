@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.codec import canonical_json
+from core.order import firsts, generations
 from training.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -67,20 +68,23 @@ def job_name(pack: Pack) -> str:
 
 
 def families(packs: Iterable[Pack]) -> list[list[Pack]]:
-    """Packs that share a trunk, those of trunks and then of branches; in the order of the sweep.
+    """Packs that share a trunk or the run that they begin with, in the order in which they must run.
 
-    A pack of branches belongs to the family of each of its trunks, and so do the packs of these.
+    A pack belongs to the family of each run that one of its own follows, and so do the packs of these.
     """
-    family_of: dict[str, list[Pack]] = {}  # by the name of a trunk, or of a run that has none
+    packs = list(packs)
+    specs = [spec for pack in packs for spec in pack]
+    first_of, generation = firsts(specs), generations(specs)
+    family_of: dict[str, list[Pack]] = {}  # by the name of the run that all others follow
     for pack in packs:
-        names = {spec.parent or spec.run_id: None for spec in pack}
+        names = {first_of[spec.run_id]: None for spec in pack}
         first, *others = {id(family): family for name in names if (family := family_of.get(name))}.values() or (
             [],
         )
         for family in others:
             first += family
-            names |= {spec.parent or spec.run_id: None for other in family for spec in other}
+            names |= {first_of[spec.run_id]: None for other in family for spec in other}
         first.append(pack)
         family_of |= dict.fromkeys(names, first)
     distinct = {id(family): family for family in family_of.values()}
-    return [sorted(family, key=lambda pack: pack[0].parent is not None) for family in distinct.values()]
+    return [sorted(family, key=lambda pack: generation[pack[0].run_id]) for family in distinct.values()]

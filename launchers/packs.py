@@ -13,6 +13,7 @@ from pathlib import Path
 from core.codec import to_json
 from core.errors import BadInput
 from core.files import append_to
+from core.order import generations
 from core.reading import printable
 from launchers.local.devices import Place
 from training.packs.size import decide, known_rates
@@ -25,7 +26,7 @@ NOT_ON_A_CPU = "packs: off, they gain nothing on a CPU; --pack N packs all the s
 
 def pack_key(spec: RunSpec) -> Hashable:
     """Runs with the same key are packed: one compiled shape, and the same beginning and end, so that no lane waits."""
-    return shape_of(spec), spec.branch_at_tokens, spec.tokens
+    return shape_of(spec), spec.branch_at_tokens, spec.tokens, spec.start
 
 
 def parse_pack(text: str, name: str = "--pack") -> str | int:
@@ -56,10 +57,12 @@ def form_packs(specs: Iterable[RunSpec], most: Callable[[RunSpec], int]) -> list
 
     Packs come in the order of their first runs, and so do the runs within one.
     """
+    specs = list(specs)
+    generation = generations(specs)  # a run is in no pack with one that it waits for
     alike: dict[Hashable, list[tuple[int, RunSpec]]] = {}
     for index, spec in enumerate(specs):
-        limit = most(spec)
-        alike.setdefault((pack_key(spec), limit) if limit > 1 else index, []).append((index, spec))
+        limit, before = most(spec), generation[spec.run_id]
+        alike.setdefault((pack_key(spec), limit, before) if limit > 1 else index, []).append((index, spec))
     packs = []
     for members in alike.values():
         limit, start = most(members[0][1]), 0

@@ -75,9 +75,9 @@ class RunQueue:
             group.remove(spec)
         return pack
 
-    def drop_branches_of(self, trunk: str) -> list[RunSpec]:
-        """Take out every waiting branch of a trunk that failed."""
-        dropped = [spec for group in self._groups.values() for spec in group.waiting if spec.parent == trunk]
+    def drop_followers_of(self, run: str) -> list[RunSpec]:
+        """Take out every waiting run that begins with a checkpoint or the weights of one that failed."""
+        dropped = [spec for group in self._groups.values() for spec in group.waiting if spec.parent == run]
         for spec in dropped:
             self._groups[shape_of(spec)].remove(spec)
         return dropped

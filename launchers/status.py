@@ -24,6 +24,7 @@ from launchers.slurm.queue import Queued, SlurmDoesNotAnswer, read_queue, submit
 from training.records import is_locked, read_spec
 from training.spec import RunSpec
 
+IMPORTED = "imported, not trained here"
 NO_FOLDER = f"named in {SWEEP}, no folder"
 State = Literal["complete", "running", "queued", "failed", "stopped", "lost", "missing", "broken"]
 
@@ -82,10 +83,10 @@ def _status(run: RunDirectory, spec: RunSpec) -> RunStatus:
         raise BadInput(f"{run.result}: {completion.problem}")
     if completion.result is not None:
         loss, tokens = final_evaluation(completion.result), finite(completion.result.get("tokens"))
-        if loss is None or tokens is None:
+        if (loss is None and not spec.imported) or tokens is None:
             raise BadInput(f"{run.result}: has no {LOSS} or no tokens")
         notes = condition(run, spec, completion.result, long_logs(run, completion.result))
-        said = "; ".join(map(str, notes))
+        said = "; ".join([*([IMPORTED] if spec.imported else []), *map(str, notes)])
         spoilt = any(note.spoils for note in notes)
         return status(
             state="complete", tokens=int(tokens), loss=loss, note=f"{UNUSED}: {said}" if spoilt else said

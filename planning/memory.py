@@ -147,6 +147,7 @@ def _request(spec: RunSpec, mesh: Mesh, cache_root: Path) -> tuple[str, Path]:
 def _compile_here(request: dict[str, Any]) -> Bytes:
     # JAX: only the process that compiles loads it
     import jax
+    import jax.numpy as jnp
 
     from model.sharding import make_mesh
     from training.objectives import example
@@ -168,9 +169,12 @@ def _compile_here(request: dict[str, Any]) -> Bytes:
     batch = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), example(spec))
     step = make_train_step(program_of(spec), mesh)
     with jax.set_mesh(mesh):
-        compiled = step.lower(  # type: ignore[attr-defined]
-            state, batch, {**hyperparameters(spec.optim, spec.objective), "learning_rate": 1e-3}
-        ).compile()
+        # float32, as the run gives them, so that the run finds this program
+        hyper = dict.fromkeys(
+            (*hyperparameters(spec.optim, spec.objective), "learning_rate"),
+            jax.ShapeDtypeStruct((), jnp.float32),
+        )
+        compiled = step.lower(state, batch, hyper).compile()  # type: ignore[attr-defined]
     account = compiled.memory_analysis()
     # Donated memory is counted as argument and as output; the alias is what they share.
     kept = account.argument_size_in_bytes + account.output_size_in_bytes - account.alias_size_in_bytes

@@ -20,6 +20,7 @@ from core.rundir import SweepDirectory
 from experiments.command import AskedSweep
 from experiments.spec import RunSpec
 from launchers.budget import left_to_train, refuse_sum
+from model.decode.size import cache_bytes, rows_at_once
 from planning import memory, memory_of_sweep
 from planning.assumed import AssumedSpeed
 from planning.costs import Costs
@@ -105,7 +106,7 @@ def _run(spec: RunSpec, costs: Costs, done: bool) -> dict[str, Any]:
     ledger, seconds = counted(spec), costs.seconds(spec)
     return {
         "run": spec.run_id,
-        "kind": "trunk" if spec.is_trunk else "branch" if spec.parent else "run",
+        "kind": spec.kind,
         "params": ledger["params"]["non_embedding_plus_head"],
         "params_by_convention": dict(ledger["params"]),
         "tokens": spec.tokens,
@@ -154,6 +155,7 @@ def _shapes(
                 "state_bytes": need.state,
                 "memory_bytes": measured or need.total,
                 "memory_basis": "compiled" if measured else need.basis,
+                "decoding_cache_bytes": decoding_cache_bytes(spec),
                 "tokens_per_second": estimate.tokens_per_second if estimate else None,
                 "compile_seconds": estimate.first_seconds if estimate else None,
                 "basis": estimate.basis if estimate else None,
@@ -161,6 +163,12 @@ def _shapes(
             }
         )
     return rows
+
+
+def decoding_cache_bytes(spec: RunSpec) -> int:
+    """Of the keys and values that a batch of texts of the trained length keeps when the run is sampled from."""
+    length = spec.data.sequence_length
+    return cache_bytes(spec.model, rows_at_once(spec.model, length), length)
 
 
 def expectation(specs: Sequence[RunSpec], flags: PlanFlags, runs: Path) -> dict[str, Any]:
@@ -192,8 +200,8 @@ def expectation(specs: Sequence[RunSpec], flags: PlanFlags, runs: Path) -> dict[
             laws = laws_of_fit(read_json(flags.prior), SHOWN_LAWS, 1)
         except BadInput as error:
             raise BadInput(f"--prior={flags.prior}: {error}") from None
-    clusters = np.array([spec.parent or spec.run_id for spec in ends])
-    correlation = TRUNK_CORRELATION if any(spec.parent for spec in ends) else 0.0
+    clusters = np.array([spec.parent if spec.is_branch else spec.run_id for spec in ends])
+    correlation = TRUNK_CORRELATION if any(spec.is_branch for spec in ends) else 0.0
     if flags.noise:
         noise = Noise(flags.noise, flags.noise, "--noise")
     else:

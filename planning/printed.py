@@ -128,6 +128,10 @@ def _sentences(plan: Mapping[str, Any]) -> list[str]:
         f"{totals['to_train']} to train, {totals['flops']:.3e} FLOPs (exact); params: non-embedding plus head; in "
         f"{plan['directory']}"
     )
+    if most := max((row.get("decoding_cache_bytes", 0) for row in plan["shapes"]), default=0):
+        said.append(
+            f"to write text with a run (launch.py sample): up to {short_bytes(most)} of keys and values beside it"
+        )
     if totals["elsewhere"]:
         first = next(run["elsewhere"] for run in plan["runs"] if run["elsewhere"])
         said.append(

@@ -40,9 +40,10 @@ def simulate(
     most: Callable[[RunSpec], int] = lambda spec: 1,
     gain: Callable[[RunSpec, int], float] = lambda spec, members: 1.0,
 ) -> Timeline:
-    """Hand out the runs as the launcher does: runs of a shape stay together, trunks go first, a branch waits for its
-    trunk's checkpoint, packs are formed of what is ready. A shape compiles once for each number of lanes; workers that
-    take it up later load its programs. The runs of a pack end together; they are evaluated and saved in turn.
+    """Hand out the runs as the launcher does: runs of a shape stay together, trunks go first, packs are formed of what
+    is ready. A branch waits for its trunk's checkpoint, a later stage for the end of the run that it begins with. A
+    shape compiles once for each number of lanes; workers that take it up later load its programs. The runs of a pack
+    end together; they are evaluated and saved in turn.
 
     Args:
       specs: runs to be trained. estimate: the seconds of each. workers: at a time, at least 1.
@@ -51,7 +52,7 @@ def simulate(
       gain: total tokens per second of a pack of so many runs, relative to one alone.
     """
     workers = max(1, min(workers, len(specs)))
-    ready_at: dict[tuple[str, int], float] = {}
+    ready_at: dict[tuple[str, int | None], float] = {}  # by run and token count; None is its end
     now = 0.0
     names = {spec.run_id for spec in specs}
 
@@ -59,7 +60,6 @@ def simulate(
         if spec.parent not in names:
             return True
         assert spec.parent is not None
-        assert spec.branch_at_tokens is not None
         return ready_at.get((spec.parent, spec.branch_at_tokens), float("inf")) <= now
 
     queue = RunQueue(specs, is_ready)
@@ -91,7 +91,7 @@ def simulate(
             for mark in spec.checkpoint_marks:
                 share = (mark - (spec.branch_at_tokens or 0)) / max(spec.trained_tokens, 1)
                 ready_at[spec.run_id, mark] = begun + share * seconds
-            ends[spec.run_id] = begun + seconds
+            ends[spec.run_id] = ready_at[spec.run_id, None] = begun + seconds
         busy[worker] += begun + seconds - now
         compiling += extra
         heapq.heappush(free, (begun + seconds, worker))

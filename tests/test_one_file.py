@@ -52,9 +52,10 @@ KINDS = (
     Kind("analysis/laws", "python -m analysis.fit table.csv --law {name}", ("{name}",)),
     Kind(
         "analysis/report/sections",
-        "cat runs/quickstart/report/report.md",
+        "cat runs/few/report/report.md",
         ("## Slowest runs",),
-        before="python -m analysis.report runs/quickstart --bootstrap 0",
+        before="mkdir runs/few && cp -r runs/quickstart/w8-* runs/few"
+        " && python -m analysis.report runs/few --bootstrap 0",
     ),
     Kind("training/optimizers", PLAN + "optim.name={name}", ('"name": "{name}"',)),
     Kind("training/objectives", PLAN + "objective={name}", ('"{name}"',)),

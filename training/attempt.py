@@ -25,6 +25,7 @@ from training.hooks.evaluate import Evaluate
 from training.hooks.profile import Profile
 from training.hooks.save import Save
 from training.hooks.stop import Stop
+from training.lineage import lineage_of
 from training.log import Clock, MetricsLog
 from training.lost import Lost, lost_rows
 from training.member import Member
@@ -59,6 +60,7 @@ def begin(
     Raises:
       BadInput: data, trunk or devices do not fit the run.
     """
+    spec.refuse_imported()
     cache, slice_ = group.leader_first(
         "data", lambda: _open_data(spec.data, execution.cache_root, evaluation_sequences(spec, mesh))
     )
@@ -84,7 +86,13 @@ def _begin(
     files = RunDirectory(directory)
     corpus = corpus_record(spec, cache)
     group.same("corpus fingerprint", f"{corpus['fingerprint']} {corpus['skills']}".strip())
-    attempt = group.decide("attempt", lambda: start_attempt(directory, corpus, mesh, git_commit(), pack))
+    tokenizer = cache.tokenizer.to_json()
+    attempt = group.decide(
+        "attempt",
+        lambda: start_attempt(
+            directory, corpus, mesh, git_commit(), pack, lineage_of(spec, directory, cache.tokenizer.to_json())
+        ),
+    )
     reader = objectives.load(spec.objective).reader(
         cache, spec, data_share(mesh, spec.batch_tokens // spec.data.sequence_length)
     )
@@ -116,7 +124,7 @@ def _begin(
     hooks += [save, Stop(spec)]
     if group.is_leader:
         files.write_ledger(counts)
-        files.write_tokenizer(cache.tokenizer.to_json())
+        files.write_tokenizer(tokenizer)
     member = Member(
         spec,
         directory,

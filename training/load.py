@@ -7,10 +7,12 @@ print(model.sample("def main(", max_tokens=40, temperature=0.8)[0].text)
 print(model.logprobs("def main():"))
 """
 
+import contextlib
 import dataclasses
 import functools
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from core import bounds
 from core.errors import BadInput
 from core.rundir import RunDirectory
 from data.cache import open_or_build
@@ -26,11 +27,11 @@ from data.tokenizers import MOST_BYTES, ByteTokenizer, Tokenizer
 from data.tokenizers import load as load_tokenizer
 from model.config import ModelConfig
 from model.decode.cache import refuse_unlike_decoder
-from model.decode.controls import NAMES, Controls, MostTokens, Samples
-from model.decode.generate import Generated, Prompt, before_stop, generate, stop_texts
+from model.decode.controls import MostTokens, Samples
 from model.kernels.device import products_as
 from model.transformer import Transformer
 from training.checkpoint import Checkpoints
+from training.generate import LanguageModel, Sample, Tool, controls_of, generate
 from training.objectives import Params
 from training.processes.mesh import choose_mesh
 from training.records import read_spec
@@ -40,21 +41,6 @@ from training.step import abstract_state
 
 class NoCheckpoint(Exception):
     """A run that has none where one was asked for."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """One text that a model wrote.
-
-    Attributes:
-      prompt: what it went on from.
-      text: what followed, up to a stop text or the end token.
-      generated: its tokens with their probabilities.
-    """
-
-    prompt: str
-    text: str
-    generated: Generated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +63,14 @@ class Trained:
         """The network."""
         return self.spec.model
 
+    @property
+    def network(self) -> LanguageModel:
+        """What `training.generate` takes."""
+        return LanguageModel(self.config, self.params, self.tokenizer)
+
     def tokens(self, text: str) -> np.ndarray:
         """What the network reads of a text that begins a document: the end token of the one before, and the text's."""
-        return np.concatenate([[self.tokenizer.separator], self.tokenizer.encode([text])[0]]).astype(np.int32)
+        return self.network.tokens(text)
 
     def logits(self, tokens_BT: np.ndarray) -> jax.Array:
         """Scores of every next token, (B, T, V) float32.
@@ -105,6 +96,7 @@ class Trained:
         *,
         max_tokens: MostTokens = 128,
         stop: Sequence[str] = (),
+        tools: Mapping[str, Tool] | None = None,
         seed: int = 0,
         samples: Samples = 1,
         batch: int | None = None,
@@ -115,6 +107,7 @@ class Trained:
         Args:
           max_tokens: of each text.
           stop: texts that end one; they are left out.
+          tools: what writes into the text, by the text that calls it (`training.generate`).
           seed: the same seed gives a prompt the same texts, alone or among others.
           samples: texts of each prompt.
           batch: texts computed at once; else by memory.
@@ -123,32 +116,18 @@ class Trained:
         Raises:
           BadInput: a control out of its range, or more text than positions can be counted.
         """
-        for name, value in (("max_tokens", max_tokens), ("samples", samples)):
-            bounds.refuse(name, value, bounds.ranges(type(self).sample)[name])
-        if "" in stop:
-            raise BadInput("stop='': a stop text must have a character")
-        if unknown := sorted(set(controls) - set(NAMES)):
-            raise BadInput(f"{unknown[0]}: no such control; there are {', '.join(sorted(NAMES))}")
-        asked = [prompts] if isinstance(prompts, str) else list(prompts)
-        requests = [Prompt(ids, number) for ids in map(self.tokens, asked) for number in range(samples)]
         with jax.set_mesh(self.mesh):
-            written = generate(
-                self.config,
-                self.params,
-                requests,
-                Controls(**controls),
-                most_tokens=max_tokens,
+            return generate(
+                self.network,
+                prompts,
+                controls_of(controls),
+                max_tokens=max_tokens,
+                stop=stop,
+                tools=tools,
                 seed=seed,
-                end=self.tokenizer.separator,
-                known=self.tokenizer.vocabulary,
-                stops=stop_texts(stop, self.tokenizer.decode),
+                samples=samples,
                 batch=batch,
             )
-        owners = [prompt for prompt in asked for _ in range(samples)]
-        return [
-            Sample(prompt, before_stop(self.tokenizer.decode(one.tokens.tolist()), stop), one)
-            for prompt, one in zip(owners, written, strict=True)
-        ]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -172,12 +151,24 @@ def load(run: str | os.PathLike, *, tokens: int | None = None, cache: str | os.P
         raise BadInput(f"{directory}: no such run directory")
     spec = read_spec(directory)
     mesh = choose_mesh("", spec)
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), _quiet():
         try:
             params = parameters(directory, spec, mesh, tokens)
         except NoCheckpoint as error:
             raise BadInput(str(error)) from None
     return Trained(spec, params, tokenizer_of(directory, spec, Path(cache)), mesh)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Orbax's warnings that a folder is only read."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def parameters(directory: Path, spec: RunSpec, mesh: jax.sharding.Mesh, tokens: int | None = None) -> Params:

@@ -90,6 +90,7 @@ def prepare(
     caches: dict[DataConfig, TokenCache] = {}
     told: dict[str, None] = {}
     for spec in specs:
+        spec.refuse_imported()
         if spec.data not in caches:
             caches[spec.data] = open_or_build(spec.data, cache_root, progress=progress)
             told |= dict.fromkeys(notes(caches[spec.data].statistics, spec.data.corpus, spec.data.tokenizer))

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 from core.codec import from_json, to_json
 from core.errors import BadInput, writes
 from core.files import open_lock, open_own, read_json, write_json
-from core.records import Attempt, CorpusRecord
+from core.records import Attempt, CorpusRecord, Environment, StageRecord
 from core.rundir import RunDirectory
 from model.kernels import chips, choose
 from training.processes.lease import (
@@ -98,14 +98,23 @@ def write_spec(directory: Path, spec: RunSpec) -> None:
         write_json(path, to_json(spec))
 
 
-def start_attempt(directory: Path, corpus: CorpusRecord, mesh: "Mesh", code: str | None, pack: int = 0) -> int:
+def start_attempt(
+    directory: Path,
+    corpus: CorpusRecord,
+    mesh: "Mesh",
+    code: str | None,
+    pack: int = 0,
+    lineage: list[StageRecord] | None = None,
+) -> int:
     """Append this attempt to env.json and return its number, from 1.
 
     Args:
       pack: runs that are trained together as one program; 0, for a run alone, is not written.
+      lineage: the stages behind a run that begins with the weights of another; None where it does not begin here.
 
     Raises:
-      BadInput: the corpus is not the one that an earlier attempt of this run, its trunk or its sweep read.
+      BadInput: the corpus is not the one that an earlier attempt of this run, its trunk or its sweep read, or the
+        weights are not those that an earlier attempt began with.
     """
     import jax  # here: the launcher and `status` read records without JAX
 
@@ -120,6 +129,7 @@ def start_attempt(directory: Path, corpus: CorpusRecord, mesh: "Mesh", code: str
         check_begun(spec, directory, corpus)
     else:
         check_resumed(directory, previous["corpus"], corpus)
+        _check_lineage(directory, previous.get("lineage"), lineage)
     attempts = previous["attempts"] if previous else []
     now = utc_now()
     device = mesh.devices.flat[0]
@@ -146,16 +156,25 @@ def start_attempt(directory: Path, corpus: CorpusRecord, mesh: "Mesh", code: str
     }
     if pack:
         attempt["pack"] = pack
-    files.write_environment(
-        {
-            "started": previous["started"] if previous else now,
-            "commit": code,
-            "corpus": corpus,
-            "mfu": {"convention": "palm", "peak_flops_per_device": peak},
-            "attempts": [*attempts, attempt],
-        },
-    )
+    environment: Environment = {
+        "started": previous["started"] if previous else now,
+        "commit": code,
+        "corpus": corpus,
+        "mfu": {"convention": "palm", "peak_flops_per_device": peak},
+        "attempts": [*attempts, attempt],
+    }
+    if known := lineage or (previous.get("lineage") if previous else None):
+        environment["lineage"] = known
+    files.write_environment(environment)
     return attempt["attempt"]
+
+
+def _check_lineage(directory: Path, before: list[StageRecord] | None, here: list[StageRecord] | None) -> None:
+    if before and here and before[-1]["weights"] != here[-1]["weights"]:
+        raise BadInput(
+            f"{directory}: the weights of {here[-1]['run']} changed since this run began; delete the run's directory "
+            "to begin with the new ones"
+        )
 
 
 class RunIsLocked(RuntimeError):

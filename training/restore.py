@@ -10,6 +10,7 @@ from core.errors import BadInput
 from core.rundir import RunDirectory
 from training.checkpoint import Checkpoints
 from training.checksums import DamagedCheckpoint
+from training.lineage import start_weights
 from training.log import Clock
 from training.records import read_spec
 from training.spec import RunSpec
@@ -20,7 +21,11 @@ from training.step import make_initialization
 def restored(
     spec: RunSpec, directory: Path, checkpoints: Checkpoints, mesh: jax.sharding.Mesh
 ) -> tuple[TrainState, int, Clock]:
-    """State, tokens and clock of a run, from the newest checkpoint that can be read."""
+    """State, tokens and clock of a run, from the newest checkpoint that can be read.
+
+    Raises:
+      BadInput: there is none, and what the run begins with cannot be read.
+    """
     initialize, target = make_initialization(spec.model, mesh, spec.optim.name)
     newest = checkpoints.restore_latest(target)
     if newest is not None:
@@ -28,7 +33,10 @@ def restored(
         return state, progress["tokens"], Clock(progress["train_seconds"], progress["compile_seconds"])
     if spec.branch_at_tokens is not None:
         return restore_trunk(spec, directory, target), spec.branch_at_tokens, Clock()
-    return initialize(np.uint32(spec.seed)), 0, Clock()
+    state = initialize(np.uint32(spec.seed))
+    if spec.start == "weights":
+        state = dataclasses.replace(state, params=start_weights(spec, directory, mesh))
+    return state, 0, Clock()
 
 
 def restore_trunk(spec: RunSpec, directory: Path, target: TrainState) -> TrainState:

@@ -44,7 +44,7 @@ def write_result(
     reading = reading_of(to_json(spec.data), spec.tokens, train_tokens)
     result: RunResult = {
         "run": spec.run_id,
-        "role": "trunk" if spec.is_trunk else "branch" if spec.parent else "run",
+        "role": spec.kind,
         "tokens": spec.tokens,
         "trained_tokens": spec.trained_tokens,
         "steps": spec.steps,

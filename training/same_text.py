@@ -39,7 +39,7 @@ def check_begun(spec: RunSpec, directory: Path, here: CorpusRecord) -> None:
       BadInput: one of them was trained on other tokens; the message names both.
     """
     sweep = SweepDirectory(directory.absolute().parent)
-    if spec.parent is not None:
+    if spec.is_branch and spec.parent is not None:
         trunk = _read_by(sweep.run(spec.parent))
         if trunk is not None and (what := _difference(trunk, here)):
             raise BadInput(

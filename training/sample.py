@@ -12,6 +12,7 @@ from tyro.conf import Positional
 from core.bounds import INT32, Allowed
 from core.cli import parse
 from core.errors import EXIT_COMPLETE
+from core.numbers import short_bytes
 from model.decode.controls import (
     NAMES,
     Controls,
@@ -30,7 +31,8 @@ from training.processes.start import configure_jax
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from training.load import Sample
+    from model.config import ModelConfig
+    from training.generate import Sample
 
 ABOUT = """Write text with a trained run.
 
@@ -74,7 +76,7 @@ class Arguments:
     tokens: Annotated[int, Allowed(0, 1 << 62)] | None = None
     """of the checkpoint; else the last"""
     verbose: bool = False
-    """each token with its probability, and how many tokens the controls left"""
+    """each token with its probability, and what the controls removed"""
     json: bool = False
     """one JSON object a text"""
     cache: Path = Path("cache")
@@ -96,6 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(
             f"note: up to {longest} positions; the model was trained on {model.spec.data.sequence_length}\n"
         )
+    if options.verbose:
+        texts, room = _kept(model.config, longest - options.max_tokens, options.max_tokens)
+        sys.stderr.write(f"note: {texts} texts at once keep {short_bytes(room)} of keys and values\n")
     several = len(written) > 1
     for number, sample in enumerate(written):
         if options.json:
@@ -111,6 +116,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_COMPLETE
 
 
+def _kept(config: "ModelConfig", longest: int, most: int) -> tuple[int, int]:
+    """Texts that are computed together, and the bytes of what they keep."""
+    from model.decode.program import positions
+    from model.decode.size import cache_bytes, rows_at_once
+
+    capacity = positions(longest, most)
+    texts = rows_at_once(config, capacity)
+    return texts, cache_bytes(config, texts, capacity)
+
+
 def _as_json(sample: "Sample") -> dict[str, object]:
     one = sample.generated
     return {
@@ -123,17 +138,18 @@ def _as_json(sample: "Sample") -> dict[str, object]:
 
 
 def table(sample: "Sample", decode: "Callable[[Sequence[int]], str]", vocabulary: int) -> list[str]:
-    """One line a token: its text, the network's own probability, that after the controls, and what they took away."""
+    """One line a token: its text, the network's own probability, that after the controls, how many tokens these left
+    and removed, and what probability the network gave to the removed."""
     import numpy as np
 
     one = sample.generated
-    lines = [f"{'token':>16} {'model':>8} {'drawn':>8} {'left':>8} {'removed':>8}"]
-    for token, logprob, probability, kept in zip(
-        one.tokens.tolist(), one.logprobs, one.probabilities, one.kept.tolist(), strict=True
+    lines = [f"{'token':>16} {'model':>8} {'drawn':>8} {'left':>8} {'removed':>8} {'their share':>11}"]
+    for token, logprob, probability, kept, share in zip(
+        one.tokens.tolist(), one.logprobs, one.probabilities, one.kept.tolist(), one.removed, strict=True
     ):
         text = repr(decode([token]))[1:-1]
         lines.append(
-            f"{text[:16]:>16} {np.exp(logprob):8.4f} {probability:8.4f} {kept:8d} {vocabulary - kept:8d}"
+            f"{text[:16]:>16} {np.exp(logprob):8.4f} {probability:8.4f} {kept:8d} {vocabulary - kept:8d} {share:11.4f}"
         )
     whys = {"end": "the end token", "stop": "a stop text", "length": "the most tokens"}
     return [*lines, f"ended by {whys[one.ended]}"]

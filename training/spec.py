@@ -18,19 +18,26 @@ from core.codec import canonical_json
 from core.errors import BadInput
 from core.numbers import short_count
 from core.reading import shown
-from data.config import DataConfig
-from model.config import ModelConfig, architectures, kind_of
+from data.config import FILE, DataConfig
+from model.config import ModelConfig, kind_of
 from training import window
+from training.objective_settings import OBJECTIVE_SETTINGS, check_objective
 
 HERE = Path(__file__).resolve().parent
 
 # A run's name is a folder in its sweep and nothing else: never a path, never an option, never hidden.
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+STARTS = ("", "weights")
+COMPUTED = (
+    "scan",
+    "remat",
+    "compute_dtype",
+    "matmul_precision",
+)  # how a network is computed: weights fit all of it
+
+SHA256 = re.compile("[0-9a-f]{64}")
 
 NUMBERS_OF_SOME = ("beta1", "beta2", "epsilon", "momentum")  # fields of OptimConfig that some optimizers read
-
-# Fields of RunSpec that some objectives read.
-OBJECTIVE_SETTINGS = ("mask_share", "mask_random", "mask_kept", "span_mean", "source_share", "source_weight")
 
 # The step is taken in float32, so ranges say what is left of a number there.
 Average = Annotated[float, Allowed(0, 1 - 2**-24, "1 in float32: the average would never take anything in")]
@@ -148,7 +155,8 @@ class RunSpec:
       evaluation_marks: token counts at which the held-out slice is evaluated, besides the end; 0 is before the first
         step.
       checkpoint_marks: token counts whose checkpoints are kept for good: where branches may start.
-      parent: run_id of the trunk that a branch starts from, in the same sweep.
+      parent: run_id of the trunk that a branch starts from, in the same sweep; with start=weights the run whose final
+        weights this one begins with, in the same sweep, or SWEEP/RUN in another one beside it.
       branch_at_tokens: token count of the trunk's checkpoint that a branch starts from.
       tasks: held-out tasks that are scored at every evaluation mark and at the end (data/tasks/).
       task_items: problems of each task.
@@ -159,6 +167,9 @@ class RunSpec:
       span_mean: span only, mean length of a hidden span.
       source_share: prefix only, share of a window that is the source.
       source_weight: prefix on a decoder only, weight of the loss on the source's tokens beside 1 on the target's.
+      imported: SHA-256 of the weights that `launch.py import` read from a folder; "" for a run that is trained here.
+      start: weights begins with the final weights of `parent` and a fresh optimizer: a later stage, whose tokens count
+        from 0. Empty for random weights, or the checkpoint that a branch starts from.
     """
 
     model: ModelConfig = ModelConfig()
@@ -192,12 +203,18 @@ class RunSpec:
     source_weight: Annotated[float, Allowed(0, 1)] = dataclasses.field(
         default=0.0, metadata={"identity": "if set"}
     )
+    imported: str = dataclasses.field(default="", metadata={"identity": "if set"})
+    start: Literal["", "weights"] = dataclasses.field(default="", metadata={"identity": "if set"})
 
     def __post_init__(self) -> None:
         discover.check("objective", self.objective, HERE / "objectives")
         length = self.data.sequence_length
         bounds.check(self)
-        self._check_objective()
+        check_objective(self)
+        if self.imported and not SHA256.fullmatch(self.imported):
+            raise BadInput(
+                f"imported={shown(self.imported)}: must be the SHA-256 of weights, which only import writes"
+            )
         if self.model.parametrization == "mup" and not self.optim.declared.get("MUP", False):
             raise BadInput(
                 f"model.parametrization=mup: how the learning rate of optim.name={self.optim.name} must follow the "
@@ -241,51 +258,16 @@ class RunSpec:
                     )
             if tuple(sorted(set(marks))) != marks:
                 raise BadInput(f"{key}={list(marks)}: must be strictly increasing")
-        if (self.parent is None) != (self.branch_at_tokens is None):
+        if self.start not in STARTS:
+            raise BadInput(f"start={self.start!r}: must be weights, or empty")
+        if self.start == "weights":
+            self._check_start()
+        elif (self.parent is None) != (self.branch_at_tokens is None):
             raise BadInput("parent and branch_at_tokens: a branch needs both, another run neither")
-        if self.parent is not None and not RUN_NAME.fullmatch(self.parent):
+        elif self.parent is not None and not RUN_NAME.fullmatch(self.parent):
             raise BadInput(f"parent={self.parent!r}: must be the name of a run: letters, digits, dots, dashes")
         if self.branch_at_tokens is not None:
             self._check_branch(self.branch_at_tokens)
-
-    def _check_objective(self) -> None:
-        """Refuse a network that the objective cannot train, and settings that it does not read."""
-        declared = discover.declared(HERE / "objectives", self.objective)
-        trains, kind = declared.get("ARCHITECTURES", ("decoder",)), kind_of(self.model.architecture)
-        if kind not in trains:
-            fit = [name for name in architectures() if kind_of(name) in trains]
-            raise BadInput(
-                f"objective={self.objective}: cannot train model.architecture={self.model.architecture}; must be "
-                f"{' or '.join(fit) or 'a file of model/blocks/ that is ' + ' or '.join(trains)}"
-            )
-        reads = self.objective_settings
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in OBJECTIVE_SETTINGS and field.name not in reads and value != field.default:
-                raise BadInput(
-                    f"{field.name}={value:g}: objective={self.objective} has no such setting; it reads "
-                    f"{', '.join(reads) or 'none'}"
-                )
-        if self.mask_random + self.mask_kept > 1:
-            raise BadInput(
-                f"mask_random={self.mask_random:g}: with mask_kept={self.mask_kept:g} above 1; must be at most "
-                f"{1 - self.mask_kept:g}"
-            )
-        if self.source_weight and kind != "decoder":
-            raise BadInput(
-                f"source_weight={self.source_weight:g}: the encoder of model.architecture={self.model.architecture} "
-                "reads the source and predicts nothing of it; must be 0"
-            )
-        if self.tasks and self.objective == "span":
-            raise BadInput(
-                f"tasks={list(self.tasks)}: objective=span writes hidden spans and is not scored on tasks; must be "
-                "empty, or objective=prefix"
-            )
-        if self.plan.special >= self.model.vocabulary:
-            raise BadInput(
-                f"model.vocabulary={self.model.vocabulary}: objective={self.objective} takes {self.plan.special} ids "
-                "at its end; must be above that"
-            )
 
     @functools.cached_property
     def plan(self) -> window.WindowPlan:
@@ -299,6 +281,17 @@ class RunSpec:
         reads = discover.declared(HERE / "objectives", self.objective).get("READS", OBJECTIVE_SETTINGS)
         return {name: getattr(self, name) for name in reads}
 
+    def _check_start(self) -> None:
+        if self.branch_at_tokens is not None:
+            raise BadInput(
+                f"branch_at_tokens={self.branch_at_tokens}: with start=weights a run begins at 0 tokens; must be null"
+            )
+        names = (self.parent or "").split("/")
+        if len(names) > 2 or not all(RUN_NAME.fullmatch(name) for name in names):
+            raise BadInput(
+                f"parent={self.parent!r}: with start=weights must be the name of a run, or SWEEP/RUN of another sweep"
+            )
+
     def _check_branch(self, start: int) -> None:
         stable_until = self.tokens - self.optim.cooldown_tokens
         if start % self.batch_tokens or not self.optim.warmup_tokens <= start <= stable_until or start == 0:
@@ -311,6 +304,21 @@ class RunSpec:
                 f"branch_at_tokens={start}: a branch needs tokens to train and schedule wsd or constant"
             )
 
+    def check_begins_with(self, parent: "RunSpec") -> None:
+        """Raises BadInput where the weights of `parent` do not fit this run, naming the field."""
+        for field in dataclasses.fields(ModelConfig):
+            mine, its = getattr(self.model, field.name), getattr(parent.model, field.name)
+            if field.name not in COMPUTED and mine != its:
+                raise BadInput(
+                    f"model.{field.name}={mine}: parent={self.parent} has {its}; a run that begins with its weights "
+                    "must have the same network"
+                )
+        own, its = self.data.tokenizer, parent.data.tokenizer
+        if own != its and not own.startswith(FILE):  # what is in a file is compared when the run begins
+            raise BadInput(
+                f"data.tokenizer={own!r}: parent={self.parent} reads {its!r}; a later stage must read the same tokens"
+            )
+
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
@@ -320,6 +328,24 @@ class RunSpec:
     def trained_tokens(self) -> int:
         """Tokens that this run itself trains on: all but those that a branch shares with its trunk."""
         return self.tokens - (self.branch_at_tokens or 0)
+
+    def refuse_imported(self) -> None:
+        """Raises BadInput where the weights come from a folder: there is nothing to train."""
+        if self.imported:
+            raise BadInput(
+                f"imported={self.imported}: the weights of {self.run_id} came from a folder and are not trained; "
+                "to have them again: python launch.py import"
+            )
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether it begins with a checkpoint of its trunk, whose tokens count as its own."""
+        return self.branch_at_tokens is not None
+
+    @property
+    def kind(self) -> str:
+        """trunk, branch, stage (begins with the final weights of another run) or run."""
+        return "trunk" if self.is_trunk else "branch" if self.is_branch else "stage" if self.start else "run"
 
     @property
     def is_trunk(self) -> bool:

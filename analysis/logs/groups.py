@@ -24,6 +24,8 @@ FREE = frozenset({
     "seed", "tokens", "evaluation_marks", "checkpoint_marks", "parent", "branch_at_tokens", "tasks", "task_items",
     "data.unique_tokens", "model.scan", "model.remat", "optim.microbatch_tokens",
 })  # fmt: skip
+# Of a later stage, from the lineage in its env.json: what the weights that it begins with have been trained on.
+TEXT_BEFORE, TOKENS_BEFORE = "text before", "tokens before"
 OF_SIZE = ("model.width", "model.depth", "model.heads", "model.kv_heads", "model.head_width", "model.ff_width")
 OF_RULE = (
     "optim.learning_rate",
@@ -31,6 +33,7 @@ OF_RULE = (
     "optim.weight_decay",
     "optim.warmup_tokens",
     "optim.cooldown_tokens",
+    TOKENS_BEFORE,
 )
 # Fields that early specifications lack, at the values that they had.
 DEFAULTS: dict[str, Any] = {
@@ -40,7 +43,8 @@ DEFAULTS: dict[str, Any] = {
     if key not in FREE
 }
 CORPUS = "the recorded corpus"  # fingerprint of what was read
-FIRST = ("data.tokenizer", "data.corpus", "data.domain", "data.skills", "model.architecture", "model.parametrization",
+FIRST = ("start", "data.tokenizer", "data.corpus", "data.domain", "data.skills", "model.architecture",
+         "model.parametrization",
          "objective", "optim.name", "optim.schedule")  # fmt: skip
 SAME_SIZE = 1.02  # parameters within this factor count as equal
 ROUNDED = 0.008  # of a logarithm: peaks have three digits
@@ -89,8 +93,20 @@ def groups_of(runs: Sequence[Run], known: Collection[str] = ()) -> tuple[Setting
 
 
 def trees_of(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """Every field of each run's specification by dotted key, and the recorded corpus; by run."""
-    return {run.run: {**DEFAULTS, **flat(run.spec), CORPUS: run.provenance.corpus or ""} for run in runs}
+    """Every field of each run's specification by dotted key, the recorded corpus, and what a later stage had before."""
+    return {
+        run.run: {**DEFAULTS, **flat(run.spec), **_before(run), CORPUS: run.provenance.corpus or ""}
+        for run in runs
+    }
+
+
+def _before(run: Run) -> dict[str, Any]:
+    stages = run.env.get("lineage")
+    if not run.spec.get("start") or not isinstance(stages, list):
+        return {}
+    stages = [stage for stage in stages if isinstance(stage, Mapping)]
+    text = " then ".join(f"{stage.get('objective')} on {stage.get('corpus')}" for stage in stages)
+    return {TEXT_BEFORE: text, TOKENS_BEFORE: sum(number(stage.get("tokens")) or 0.0 for stage in stages)}
 
 
 def labelled(runs: Sequence[Run]) -> list[tuple[Run, str]]:

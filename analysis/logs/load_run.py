@@ -14,7 +14,15 @@ from core.condition import Note, ReadFile, notes_of, notes_of_logs, notes_of_spe
 from core.epochs import Reading, reading_of
 from core.numbers import finite
 from core.reading import Unreadable, printable
-from core.records import LOSS, Completion, Provenance, completion_of, final_evaluation, provenance_of
+from core.records import (
+    LOSS,
+    Completion,
+    Provenance,
+    completion_of,
+    final_evaluation,
+    is_imported,
+    provenance_of,
+)
 from core.rundir import ENVIRONMENT, ERROR, LEDGER, METRICS, RESULT, SPEC, RunDirectory
 
 DEFAULT_PARAMS = "non_embedding_plus_head"  # the N of the fits: Porian et al. 2024 (arXiv 2406.19146)
@@ -32,7 +40,7 @@ class Run:
     Attributes:
       run: name of the directory, the run_id.
       path: the directory.
-      status: complete, failed, incomplete, or unreadable.
+      status: complete, failed, incomplete, unreadable, or imported: its weights came from a folder.
       cause: why it is not complete, one line; empty for a complete run.
       spec, env, ledger, result: the JSON files; {} where there is none.
       digest: SHA-256 over the names and bytes of these files and error.txt.
@@ -154,6 +162,8 @@ def read_run(
     spoilt = next((note for note in damage if note.spoils), None)
     if spoilt is not None:
         status, cause = "unreadable", str(spoilt)
+    elif completion.result is not None and is_imported(trees[SPEC]):
+        status, cause = "imported", "from a folder, not trained here"
     elif completion.result is not None:
         status, cause = "complete", ""
     elif not _absent(own, ERROR):

@@ -17,8 +17,8 @@ from core.condition import notes_of_logs, tree_of
 from core.errors import BadInput
 from core.files import read_rows, write_atomic, write_json
 from core.numbers import finite
-from core.reading import Unreadable, path_exists, printable, shown
-from core.records import LOSS, final_evaluation
+from core.reading import Unreadable, path_exists, printable
+from core.records import LOSS
 from core.rundir import (
     ENVIRONMENT,
     ERROR,
@@ -279,11 +279,11 @@ def _leases(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
                 where_of(run, path),
                 "is no lease: a full disk or a power cut leaves such a file",
                 "--repair removes it",
-                functools.partial(_remove, path),
+                functools.partial(remove, path),
             )
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -295,15 +295,15 @@ def _put_aside(path: Path) -> None:
 
 
 def _result(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
-    completion = run.completion()
-    problem = completion.problem
-    if completion.result is not None and final_evaluation(completion.result) is None:
-        problem = f"has no final {LOSS} (evals={shown(completion.result.get('evals'))})"
-    if problem:
+    if problem := run.completion().problem:
         yield _of_a_result(run, spec, problem)
 
 
 def _of_a_result(run: RunDirectory, spec: RunSpec, problem: str) -> Finding:
+    if spec.imported:
+        return Finding(
+            where_of(run, run.result), problem, "delete the run's directory and import its folder again"
+        )
     finished = run.checkpoint(spec.tokens).is_dir()
     then = (
         "the next launch writes it again from the logs and trains nothing"

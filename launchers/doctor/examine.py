@@ -17,10 +17,12 @@ from core.rundir import SWEEP, RunDirectory, SweepDirectory
 from core.sweep_file import known_sweep_file, put_aside
 from launchers.doctor import devices
 from launchers.doctor.checkpoints import quiet, unchecked
-from launchers.doctor.checks import SETTLED_SECONDS, examine_run
+from launchers.doctor.checks import SETTLED_SECONDS, examine_run, remove
 from launchers.doctor.finding import Finding
 from launchers.status import RunStatus, join_queue, sweep_status
 from training.records import RunIsLocked, read_spec, run_lock
+from training.spec import RunSpec
+from training.stages import parent_of
 
 # Below this a run may not be able to save: a choice, some hundred checkpoints of the quickstart.
 LEAST_FREE_BYTES = 1 << 30
@@ -57,7 +59,12 @@ def _sweep(sweep: Path) -> list[Finding]:
     for path in sorted(sweep.glob(".*.tmp")):
         if time.time() - path.stat().st_mtime > SETTLED_SECONDS:
             found.append(
-                Finding(path.name, "is what a killed write left behind", "--repair removes it", path.unlink)
+                Finding(
+                    path.name,
+                    "is what a killed write left behind",
+                    "--repair removes it",
+                    functools.partial(remove, path),
+                )
             )
     return found
 
@@ -78,7 +85,7 @@ def _sweep_file(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
 
 
 def _families(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
-    """Branches that can never start."""
+    """Branches and later stages that can never start."""
     found = []
     for run in runs:
         try:
@@ -89,6 +96,9 @@ def _families(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
             if spec.parent is None or run.is_complete() or run.checkpoint_tokens():
                 continue
         except BadInput:
+            continue
+        if spec.start:
+            found += _start(run, spec)
             continue
         trunk = SweepDirectory(sweep).run(spec.parent)
         if not trunk.is_run():
@@ -104,6 +114,17 @@ def _families(sweep: Path, runs: list[RunDirectory]) -> list[Finding]:
                 )
             )
     return found
+
+
+def _start(run: RunDirectory, spec: RunSpec) -> list[Finding]:
+    """What keeps a later stage from the weights that it begins with."""
+    parent = parent_of(spec, run.path)
+    if not parent.is_run():
+        return [Finding(run.name, f"parent={spec.parent}: no such run", "train it, or launch the whole sweep")]
+    if parent.is_complete() and not parent.checkpoint_tokens():
+        problem = f"parent={spec.parent}: it is complete, but its checkpoints are gone"
+        return [Finding(run.name, problem, f"delete {parent.path} to train it again")]
+    return []
 
 
 def _states(rows: list[RunStatus]) -> list[Finding]:

@@ -87,7 +87,8 @@ def manifest(family: Sequence[Pack], sweep: str, options: SkyPilotOptions) -> st
 
 def file_name(family: Sequence[Pack]) -> str:
     first = family[0]
-    return f"{first[0].parent if first[0].parent and len(first) == 1 else job_name(first)}.yaml"
+    name = first[0].parent if first[0].is_branch and len(first) == 1 else job_name(first)
+    return f"{name}.yaml"
 
 
 def write(

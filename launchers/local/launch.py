@@ -176,10 +176,12 @@ class LocalLauncher:
         self._never_started = ""
 
     def _is_ready(self, spec: RunSpec) -> bool:
-        """A branch is ready once its trunk's checkpoint is committed: Orbax renames it into place when whole."""
+        """A branch is ready once its trunk's checkpoint is committed: Orbax renames it into place when whole. A later
+        stage is once the run that it begins with is complete."""
         if spec.parent not in self.names:
             return True  # no trunk, or one that this launch does not train: the run itself says what it misses
-        return self.sweep.run(spec.parent).checkpoint(spec.branch_at_tokens).exists()
+        parent = self.sweep.run(spec.parent)
+        return parent.checkpoint(spec.branch_at_tokens).exists() if spec.is_branch else parent.is_complete()
 
     def run(self) -> LaunchSummary:
         """Train everything that is not complete."""
@@ -296,11 +298,12 @@ class LocalLauncher:
             self.failed[spec.run_id] = message
         self.progress.finish(spec, status, message)
         if status != EXIT_COMPLETE:
-            for branch in self.queue.drop_branches_of(spec.run_id):
-                if not self._is_ready(branch):
-                    self._finish(branch, status, f"its trunk {spec.run_id} did not finish")
+            for follower in self.queue.drop_followers_of(spec.run_id):
+                if not self._is_ready(follower):
+                    begins = "its trunk" if follower.is_branch else "the run that it begins with,"
+                    self._finish(follower, status, f"{begins} {spec.run_id} did not finish")
                 else:
-                    self.queue.put_back(branch)
+                    self.queue.put_back(follower)
 
     def _bury(self, worker: Worker) -> None:
         """A worker has ended; the runs it still had go back, or count as failed once they had their tries."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.errors import BadInput
+from core.order import generations
 from launchers.packs import form_packs
 from launchers.slurm.options import Resources, SlurmOptions
 from training.cost import parameter_count, training_flops
@@ -22,7 +23,7 @@ class Array:
     """One sbatch array: runs that get the same resources and wait for the same arrays.
 
     Attributes:
-      role: runs (trunks among them) or branches.
+      role: runs (trunks among them), branches, or stages (they begin with another run's weights).
       elements: run_ids, the costliest first: element i trains elements[i], one run or those of a pack.
       resources: of each element.
       after: indices of earlier arrays of the plan that must have ended.
@@ -51,23 +52,27 @@ def plan_arrays(
 
     Under a throttle the chunks of a shape follow each other, so that no more than `throttle` of its elements are ever
     at work. Branches wait for every array that holds a trunk of theirs: the run itself refuses to start without its
-    trunk's checkpoint, so a trunk that failed costs its branches nothing but their place.
+    trunk's checkpoint, so a trunk that failed costs its branches nothing but their place. Later stages wait for the
+    runs that they begin with in the same way.
     """
-    shapes: dict[tuple[bool, Resources], list[RunSpec]] = {}
+    generation = generations(specs)
+    shapes: dict[tuple[int, Resources], list[RunSpec]] = {}
     for spec in specs:
         shape = options.shape_for(parameter_count(spec))
-        shapes.setdefault((spec.parent is not None, shape), []).append(spec)
+        # a parent that is trained already makes no difference to a run but to its role
+        place_in_order = generation[spec.run_id] or int(spec.parent is not None)
+        shapes.setdefault((place_in_order, shape), []).append(spec)
     arrays: list[Array] = []
     place: dict[str, int] = {}
     last_of_shape: dict[Resources, int] = {}
-    for (is_branch, shape), members in sorted(shapes.items(), key=lambda item: item[0][0]):
+    for (place_in_order, shape), members in sorted(shapes.items(), key=lambda item: item[0][0]):
         packs = form_packs(members, most_of_a_pack)
         packs.sort(key=lambda pack: sum(map(training_flops, pack)), reverse=True)
         for start in range(0, len(packs), most_elements):
             elements = packs[start : start + most_elements]
             chunk = [spec for pack in elements for spec in pack]
-            trunks = {spec.parent for spec in chunk if spec.parent is not None}
-            after = {place[trunk] for trunk in trunks if trunk in place}
+            parents = {spec.parent for spec in chunk if spec.parent is not None}
+            after = {place[parent] for parent in parents if parent in place}
             if options.throttle and shape in last_of_shape:
                 after.add(last_of_shape[shape])
             if options.throttle:
@@ -76,14 +81,18 @@ def plan_arrays(
                 place[spec.run_id] = len(arrays)
             arrays.append(
                 Array(
-                    role="branches" if is_branch else "runs",
+                    role=_role(chunk) if place_in_order else "runs",
                     elements=tuple(tuple(spec.run_id for spec in pack) for pack in elements),
                     resources=shape,
                     after=tuple(sorted(after)),
-                    parents=tuple(sorted(trunk for trunk in trunks if trunk not in place)),
+                    parents=tuple(sorted(parent for parent in parents if parent not in place)),
                 )
             )
     return arrays
+
+
+def _role(specs: Sequence[RunSpec]) -> str:
+    return "branches" if all(spec.is_branch for spec in specs) else "stages"
 
 
 def array_range(count: int, throttle: int) -> str:

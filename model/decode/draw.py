@@ -59,24 +59,26 @@ def draw(
     logits_BV: jax.Array, counts_BV: jax.Array, seen_BV: jax.Array, keys_B: jax.Array, used: frozenset[str],
     values: dict[str, Any],
 ) -> dict[str, jax.Array]:  # fmt: skip
-    """One token a row: "token", its "probability" among those that were left, how many were "kept", and the "logprob"
-    that the network itself gives it (nats)."""
+    """One token a row: "token", its "probability" among those that were left, how many were "kept", the probability
+    that the network gave to those that were "removed", and the "logprob" that it gives to the token (nats)."""
     allowed_BV = logits_BV
     if "known" in used:  # rows of the table that stand for no token of the tokenizer
         allowed_BV = _without(logits_BV, jnp.arange(logits_BV.shape[-1]) >= values["known"])
     scores_BV = penalized(allowed_BV, counts_BV, seen_BV, used, values)
     if "greedy" in used:
         token_B = jnp.argmax(scores_BV, axis=-1)
-        probability_B, kept_B = jnp.ones(token_B.shape), jnp.ones(token_B.shape, jnp.int32)
+        probability_B = jnp.ones(token_B.shape)
+        left_BV = jnp.arange(scores_BV.shape[-1]) == token_B[:, None]
     else:
         scores_BV = warped(scores_BV, used, values)
         token_B = jax.vmap(jax.random.categorical)(keys_B, scores_BV)
         probability_B = _at(jax.nn.softmax(scores_BV, axis=-1), token_B)
-        kept_B = jnp.isfinite(scores_BV).sum(axis=-1)
+        left_BV = jnp.isfinite(scores_BV)
     return {
         "token": token_B.astype(jnp.int32),
         "probability": probability_B,
-        "kept": kept_B,
+        "kept": left_BV.sum(axis=-1),
+        "removed": jnp.where(left_BV, 0, jax.nn.softmax(logits_BV, axis=-1)).sum(axis=-1),
         "logprob": _at(jax.nn.log_softmax(logits_BV, axis=-1), token_B),
     }
 

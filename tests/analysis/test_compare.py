@@ -216,9 +216,16 @@ def test_the_same_numbers_again():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("multiplier", [1.0, 1.3])
 @pytest.mark.parametrize(
-    ("design", "pairs"), [("25 runs", 60), ("5 sizes, 3 seeds, paired", 60), ("5 x 5 grid", 60)]
+    ("design", "pairs", "multiplier"),
+    [
+        ("25 runs", 60, 1.3),
+        ("5 sizes, 3 seeds, paired", 60, 1.0),
+        pytest.param("25 runs", 60, 1.0, marks=pytest.mark.long),
+        pytest.param("5 sizes, 3 seeds, paired", 60, 1.3, marks=pytest.mark.long),
+        pytest.param("5 x 5 grid", 60, 1.0, marks=pytest.mark.long),
+        pytest.param("5 x 5 grid", 60, 1.3, marks=pytest.mark.long),
+    ],
 )
 def test_coverage(design, pairs, multiplier):
     """A small edition of `python -m bench.calibrate_compare`, whose 1,000 pairs are in docs/guides/compare.md."""

@@ -72,7 +72,7 @@ def test_parabola_finds_the_best_size_and_its_loss():
     assert valley.loss_opt == pytest.approx(loss_of(best, 1e18 / 6 / best), rel=1e-5)
 
 
-@pytest.mark.parametrize("method", ["parabola", "akima"])
+@pytest.mark.parametrize("method", ["parabola", pytest.param("akima", marks=pytest.mark.long)])
 def test_intervals_cover_the_truth_as_often_as_they_say(method):
     hits, tables = 0, 200
     for seed in range(tables):

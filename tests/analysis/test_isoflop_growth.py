@@ -23,7 +23,7 @@ def best_size(flops, law=LAW):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bad", [False, True])
+@pytest.mark.parametrize("bad", [pytest.param(False, marks=pytest.mark.long), True])
 def test_intervals_hold_the_exponent_and_the_best_size_at_a_target_in_95_percent(bad):
     """docs/guides/tables.md has the same for more designs (`python -m bench.calibrate_isoflop`)."""
     tables, held = 200, np.zeros(2)

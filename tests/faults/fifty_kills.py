@@ -1,6 +1,6 @@
 """kill -9 of run, worker and launcher fifty times over a sweep, and SIGTERM among them: `make test-faults`.
 
-Not collected by `make test`, which kills ten times: this takes minutes.
+Not collected by `make test`: this takes minutes. `make test-long` kills twenty times.
 """
 
 import os

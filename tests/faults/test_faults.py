@@ -15,7 +15,7 @@ import pytest
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
 from launchers.local.launch import LocalOptions, launch
-from tests.support.killing import Killer, assert_same_runs, kill_everything, logged, on_one_core, start
+from tests.support.killing import assert_same_runs, kill_everything, logged, on_one_core, start
 from tests.support.small import ROOT, cache_folder, final_evals, launch_command, run_launch, write_corpus
 from training.cost import training_flops
 
@@ -37,30 +37,6 @@ def undisturbed(tmp_path_factory):
 def is_trunk(result: Path) -> bool:
     """Whether a result.json is that of a run that needs no other."""
     return json.loads(result.read_text())["role"] == "trunk"
-
-
-@pytest.mark.filterwarnings("ignore:.*is torn")
-def test_ten_kills_of_run_worker_and_launcher_lose_nothing(undisturbed, tmp_path):
-    """`make test-faults` kills fifty times."""
-    corpus, cache, reference = undisturbed
-    sweep = tmp_path / "runs" / "quickstart"
-    command = launch_command(corpus, tmp_path / "runs", cache, *TINY)
-    killer = Killer(command, sweep, cache, runs=6, seed=int(os.environ.get("FAULT_SEED", "7")))
-    for victim in (
-        "everything",
-        "worker",
-        "launcher",
-        "run",
-        "worker",
-        "worker",
-        "launcher",
-        "everything",
-        "run",
-        "launcher",
-    ):
-        killer.once(victim, reference)
-    assert killer.killed.total() >= 5, killer.killed  # whoever had ended already could not be killed
-    killer.end(reference)
 
 
 def test_sigterm_saves_and_exits_75_and_the_same_command_resumes(undisturbed, tmp_path):

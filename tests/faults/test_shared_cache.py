@@ -50,7 +50,9 @@ def test_a_complete_cache_that_is_mounted_read_only_is_enough(tmp_path):
     assert result_of(tmp_path / "two")["evals"] == result_of(tmp_path / "one")["evals"]
 
 
-@pytest.mark.parametrize(("umask", "group"), [(0o002, 0o060), (0o027, 0o040)])
+@pytest.mark.parametrize(
+    ("umask", "group"), [(0o002, 0o060), pytest.param(0o027, 0o040, marks=pytest.mark.long)]
+)
 def test_the_umask_decides_in_every_file(tmp_path, umask, group):
     """Corpus, tokens, skills, run and checkpoints: what the group may do, and that others may not."""
     corpus, runs, cache = write_corpus(tmp_path / "corpus", 60), tmp_path / "runs", tmp_path / "cache"

@@ -8,7 +8,7 @@ import scipy.stats
 
 from core.errors import BadInput
 from model.decode.controls import Controls
-from model.decode.draw import draw, warped
+from model.decode.draw import draw, penalized, warped
 
 
 def softmax(scores):
@@ -63,6 +63,22 @@ def test_what_is_left_is_what_the_definitions_leave(controls):
         np.testing.assert_allclose(left[tokens], row[tokens] / controls.temperature, rtol=1e-6)
 
 
+def test_penalties_are_what_their_definitions_say():
+    generator = np.random.default_rng(0)
+    logits_BV = generator.normal(0, 2, (32, 20)).astype(np.float32)
+    counts_BV, prompt_BV = generator.poisson(0.5, (2, 32, 20))
+    controls = Controls(frequency_penalty=0.7, presence_penalty=-0.4, repetition_penalty=1.4)
+    found = np.asarray(
+        penalized(jnp.asarray(logits_BV), counts_BV, counts_BV + prompt_BV > 0, controls.used, controls.values)
+    )
+    for row, token in np.ndindex(logits_BV.shape):
+        score, count = float(logits_BV[row, token]), counts_BV[row, token]
+        if count + prompt_BV[row, token]:
+            score = score / 1.4 if score > 0 else score * 1.4
+        score = score - 0.7 * count - (-0.4 if count else 0)
+        assert found[row, token] == pytest.approx(score, abs=1e-5)
+
+
 def test_tokens_that_tie_with_the_last_of_top_k_stay():
     controls = Controls(top_k=2)
     left = warped(jnp.array([[3.0, 1.0, 2.0, 2.0, 0.0]]), controls.used, controls.values)
@@ -92,6 +108,7 @@ def test_a_hundred_thousand_draws_have_the_distribution(controls):
     np.testing.assert_allclose(found["probability"], expected[found["token"]], rtol=1e-5)
     np.testing.assert_allclose(found["logprob"], np.log(shares)[found["token"]], atol=1e-5)
     assert set(np.asarray(found["kept"]).tolist()) == {int(present.sum())}
+    np.testing.assert_allclose(found["removed"], shares[~present].sum(), atol=1e-6)
 
 
 def test_entropy_rises_with_temperature():

@@ -18,9 +18,11 @@ from model.blocks import decoder
 from model.config import ModelConfig
 from model.decode import cache as kept
 from model.decode import generate as generation
+from model.decode import program
 from model.decode.controls import Controls
-from model.decode.generate import Prompt, before_stop, generate, stop_texts
+from model.decode.generate import Decoding, Prompt
 from model.decode.size import cache_bytes
+from model.decode.stops import before_stop, first_stop, stop_texts
 from model.initialize import init
 from model.transformer import Transformer
 
@@ -34,6 +36,10 @@ NETWORKS = {
     "untied, softcap, wide heads": dataclasses.replace(SMALL, tied=False, logit_softcap=5.0, head_width=8),
     "mup": dataclasses.replace(SMALL, parametrization="mup", base_width=8, base_depth=1, base_head_width=4),
 }
+
+
+def generate(config, params, requests, controls, *, batch=None, **how):
+    return generation.generate(config, params, requests, Decoding(controls, **how), batch=batch)
 
 
 def perturbed(config, seed=0):
@@ -72,24 +78,24 @@ def test_cached_logits_equal_the_forward_pass_at_every_position(name):
     np.testing.assert_allclose(found, whole, atol=1e-5 * np.abs(whole).max(), rtol=1e-5)
 
 
-def test_members_of_a_pack_decode_as_they_do_alone():
-    trees = [perturbed(SMALL, seed) for seed in range(3)]
-    tokens = np.array([[1, 2, 3, 4]], np.int32)
-    start, room = np.zeros(1, np.int32), kept.empty(SMALL, 1, 8)
-    step = functools.partial(kept.scores, SMALL)
-    packed, _ = jax.jit(jax.vmap(step, (0, None, None, None)))(
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), room, tokens, start
-    )
-    for lane, params in enumerate(trees):
-        np.testing.assert_allclose(packed[lane], step(params, room, tokens, start)[0], atol=1e-5)
+def test_a_text_that_was_stopped_goes_on_as_if_it_had_not():
+    params, how = perturbed(SMALL), Decoding(Controls(frequency_penalty=0.5, top_k=20), 30, seed=3)
+    (whole,) = generation.generate(SMALL, params, [Prompt(PROMPTS[1], 2)], how)
+    requests = [Prompt(PROMPTS[1], 2, whole.tokens[:count]) for count in (1, 9, 29, 30)]
+    for request, rest in zip(requests, generation.generate(SMALL, params, requests, how), strict=True):
+        assert rest.tokens.tolist() == whole.tokens[len(request.written) :].tolist()
+        np.testing.assert_allclose(rest.logprobs, whole.logprobs[len(request.written) :], atol=1e-4)
 
 
 PROGRAM = """
 import json, jax, numpy as np
 from model import sharding
 from model.decode.controls import Controls
-from model.decode.generate import Prompt, generate
-from tests.model.test_decode import NETWORKS, perturbed
+from model.decode.generate import Prompt
+from model.transformer import Transformer
+from tests.model.test_decode import NETWORKS, generate, perturbed, token_by_token
+tokens_BT = np.random.default_rng(0).integers(0, 32, (8, 12)).astype(np.int32)
+first = np.array([1, 5, 9, 3, 2, 8, 7, 4], np.int32)
 prompts = [Prompt(np.array(ids, np.int32)) for ids in ([1, 2, 3], [4], [5, 6, 7, 8, 9])]
 answer = {}
 for name in ("grouped", "mup"):
@@ -101,13 +107,17 @@ for name in ("grouped", "mup"):
         with jax.set_mesh(mesh):
             placed = jax.device_put(params, sharding.parameter_shardings(config, mesh))
             found = [one.tokens.tolist() for one in generate(config, placed, prompts, Controls(), **ask)]
+            logits = token_by_token(config, placed, tokens_BT, first) if shape != (8, 1, 1) else None
         answer[f"{name} {shape}"] = found == alone
+        if logits is not None:
+            whole = np.asarray(jax.jit(Transformer(config, params))(tokens_BT))
+            answer[f"{name} {shape}, logits"] = bool(np.abs(logits - whole).max() <= 1e-5 * np.abs(whole).max())
 print(json.dumps(answer))
 """
 
 
 @pytest.mark.slow
-def test_on_a_mesh_the_same_text():
+def test_on_a_mesh_the_same_text_and_logits():
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
         "JAX_PLATFORMS": "cpu",
@@ -118,7 +128,7 @@ def test_on_a_mesh_the_same_text():
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
-    assert len(answer) == 6 and all(answer.values()), answer
+    assert len(answer) == 10 and all(answer.values()), answer
 
 
 PROMPTS = [np.arange(1, 1 + length, dtype=np.int32) % 29 for length in (1, 7, 3, 11, 2, 5, 9, 4)]
@@ -150,13 +160,19 @@ def test_a_text_does_not_depend_on_its_batch(controls):
 def test_greedy_text_is_the_argmax_of_the_forward_pass_and_logprobs_are_its_own():
     params = perturbed(SMALL)
     found = generate(SMALL, params, [Prompt(one) for one in PROMPTS], Controls(temperature=0), most_tokens=18)
-    for prompt, one in zip(PROMPTS, found, strict=True):
-        whole = np.concatenate([prompt, one.tokens])
-        logits = Transformer(SMALL, params)(jnp.asarray(whole[None, :-1]))[0, len(prompt) - 1 :]
+    longest = max(map(len, PROMPTS)) + 18
+    whole = [
+        np.pad(both := np.concatenate([prompt, one.tokens]), (0, longest - len(both)))
+        for prompt, one in zip(PROMPTS, found, strict=True)
+    ]
+    every = jax.jit(lambda params: Transformer(SMALL, params)(jnp.asarray(whole)))(params)
+    for prompt, one, logits in zip(PROMPTS, found, every, strict=True):
+        logits = np.asarray(logits[len(prompt) - 1 :][:18])
         np.testing.assert_array_equal(np.argmax(logits, axis=-1), one.tokens)
         expected = jax.nn.log_softmax(logits)[np.arange(18), one.tokens]
         np.testing.assert_allclose(one.logprobs, expected, atol=1e-4)
         assert set(one.kept.tolist()) == {1} and one.ended == "length"
+        np.testing.assert_allclose(one.removed, 1 - np.exp(one.logprobs), atol=1e-5)
 
 
 def test_an_end_token_and_a_stop_text_end_a_text():
@@ -179,6 +195,7 @@ def test_an_end_token_and_a_stop_text_end_a_text():
     assert decode(stopped.tokens) == text[: text.index(stop) + 3]
     assert before_stop(decode(stopped.tokens), [stop, "~"]) == text[: text.index(stop)]
     assert before_stop("no stop", ["~"]) == "no stop"
+    assert first_stop("a <out>", ["<", "out", "<out>"]) == "<out>" and first_stop("a", ["b"]) is None
 
 
 def test_rows_of_the_table_that_stand_for_no_token_are_never_drawn():
@@ -210,10 +227,10 @@ def bigram(monkeypatch):
 
     monkeypatch.setattr(kept, "hidden", hidden)
     monkeypatch.setattr(kept, "scores", scores)
-    for cached in (generation._start, generation._steps):
+    for cached in (program.start, program.advance):
         cached.cache_clear()
     yield functools.partial(generate, config, init(config, jax.random.key(0)))
-    for cached in (generation._start, generation._steps):
+    for cached in (program.start, program.advance):
         cached.cache_clear()
 
 

@@ -41,7 +41,7 @@ def test_one_of_each_program_lowers():
     assert {name: error for name, error in said.items() if error} == {}
 
 
-@pytest.mark.long
+@pytest.mark.walk
 def test_every_program_lowers():
     said = with_eight_devices("tests.support.chips", "--whole")
     assert len(said) == len(matrix(whole=True)) > 200
@@ -86,7 +86,7 @@ def test_where_the_rule_names_a_kernel_the_step_lowers(heads, groups, width, len
     holds(heads, groups, width, length, remat, platform)
 
 
-@pytest.mark.long
+@pytest.mark.walk
 @settings(max_examples=100, derandomize=True)
 @given(**SHAPES)
 def test_where_the_rule_names_a_kernel_the_step_lowers_at_length(heads, groups, width, length, remat, platform):

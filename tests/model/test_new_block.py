@@ -10,6 +10,7 @@ import pytest
 
 from core.errors import BadInput
 from model.config import ModelConfig
+from tests.support.dropped import HALF_WRITTEN
 from tests.support.small import ROOT, cache_folder, write_corpus
 
 pytestmark = pytest.mark.slow
@@ -113,7 +114,7 @@ def copy(tmp_path_factory):
         "analysis",
         "bench",
     ):
-        shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / room, copy / room, ignore=HALF_WRITTEN)
     shutil.copy(ROOT / "launch.py", copy)
     (copy / "model/blocks/parallel.py").write_text(PARALLEL)
     return copy

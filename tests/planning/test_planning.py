@@ -64,7 +64,10 @@ def test_every_number_of_a_plan(capsys, tmp_path):
     totals = value["totals"]
     assert totals["wall_seconds"] == pytest.approx(2 + 2 * 5 + small["seconds"] + large["seconds"])
     assert totals["flops"] == pytest.approx(small["flops"] + large["flops"])
-    assert value["shapes"][0]["memory_bytes"] > 16 * 13_144
+    shape = value["shapes"][0]
+    assert shape["memory_bytes"] > 16 * 13_144
+    # Of 8 texts: keys and values of one layer, of 24 numbers of 4 bytes a position.
+    assert shape["decoding_cache_bytes"] == 8 * shape["sequence_length"] * 2 * 24 * 4
 
 
 def test_the_table_fits_a_terminal_and_calls_an_extrapolation_one(capsys, tmp_path):

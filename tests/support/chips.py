@@ -22,8 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
+from core.errors import BadInput
 from model import sharding
 from model.config import ModelConfig, architectures
+from model.decode import cache, program
+from model.decode.controls import Controls
 from model.kernels import install, trial
 from model.kernels.choose import Device
 from model.kernels.install import with_kernels
@@ -46,6 +49,8 @@ CACHED = (
     make_pack_step,
     make_task_step,
     abstract_state,
+    program.start,
+    program.advance,
 )
 
 Shape = tuple[int, int, int]
@@ -56,7 +61,7 @@ class Case:
     """A program: what is computed, of which network, on which shapes.
 
     Attributes:
-      kind: train, evaluation or tasks.
+      kind: train, evaluation, tasks, or decode (prompts of `length`, then some tokens more).
       sequences, length: of one batch (of one member).
       mesh: devices along data, fsdp and tensor.
       members: of a pack; 0 for a run alone.
@@ -119,6 +124,8 @@ def step_and_arguments(
     """A jitted function, shapes of its arguments, and the mesh to enter while it is traced, if any."""
     config, mesh = case.config, mesh_of(case.mesh, devices)
     tokens_BS = jax.ShapeDtypeStruct((case.sequences, case.length + 1), jnp.int32)
+    if case.kind == "decode":
+        return *_decoding(case, mesh, devices), mesh
     if case.kind != "train":
         params = abstract_state(config, mesh).params
         if case.kind == "evaluation":
@@ -143,6 +150,39 @@ def step_and_arguments(
         each(bool),
     )
     return make_pack_step(case.program, mesh), arguments, None
+
+
+def _decoding(case: Case, mesh: Mesh, devices: list[Any] | None) -> tuple[Any, tuple[Any, ...]]:
+    """Both programs of decoding, one after the other, with every control."""
+    config, members = case.config, (case.members,) if case.members else ()
+    controls = Controls(0.8, 40, 0.9, 0.05, 0.1, 0.1, 1.1, "all")
+    start = program.start(config, 2 * case.length, bool(members))
+    advance = program.advance(config, controls.used | {"known"}, bool(members))
+    keys_B = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), (*members, case.sequences)))
+    rows = {
+        "tokens": jax.ShapeDtypeStruct((*members, case.sequences, case.length), jnp.int32),
+        "keys": jax.ShapeDtypeStruct(keys_B.shape, keys_B.dtype),
+        **{name: jax.ShapeDtypeStruct((*members, case.sequences), jnp.int32) for name in ("given", "written")},
+    }
+
+    def both(params: Any, rows: Any, values: Any) -> Any:
+        return advance(params, start(params, rows), values)
+
+    params = abstract_state(config, mesh_of((1, 1, 1), devices) if members else mesh).params
+    if members:
+        params = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((*members, *leaf.shape), leaf.dtype, sharding=lanes(mesh)), params
+        )
+    return jax.jit(both), (params, rows, {**controls.values, "known": config.vocabulary - 1})
+
+
+def decodes(architecture: str) -> bool:
+    """Whether an architecture writes token by token."""
+    try:
+        cache.check(architecture)
+    except BadInput:
+        return False
+    return True
 
 
 def _task_step(config: ModelConfig) -> Any:
@@ -179,6 +219,9 @@ ONE_OF_EACH = {
     "pack over 4 devices, loss in blocks": Case(
         dataclasses.replace(HALF, vocabulary=50_304), length=512, members=4, mesh=(4, 1, 1)
     ),
+    "decode": Case(HALF, "decode", length=64),
+    "decode, pack": Case(HALF, "decode", length=64, members=4, mesh=(4, 1, 1)),
+    "decode, mesh 2,2,2": Case(HALF, "decode", sequences=8, length=64, mesh=(2, 2, 2)),
     "mesh 2,2,2": Case(HALF, sequences=8, length=512, mesh=(2, 2, 2)),
 }
 
@@ -218,6 +261,13 @@ def _all_of(base: ModelConfig) -> dict[str, Case]:
             cases[f"mesh {mesh}, evaluation, remat {remat}"] = Case(
                 config, "evaluation", sequences=8, length=512, mesh=mesh
             )
+    if decodes(base.architecture):
+        for name, config in {"bfloat16": base, **networks}.items():
+            cases[f"decode, {name}"] = Case(config, "decode")
+            cases[f"decode, pack, {name}"] = Case(config, "decode", members=4)
+        for mesh in ((8, 1, 1), (2, 2, 2), (1, 2, 4)):
+            config = replace(base, heads=8, kv_heads=4)
+            cases[f"decode, mesh {mesh}"] = Case(config, "decode", sequences=8, mesh=mesh)
     cases["microbatches"] = Case(base, sequences=8, length=512, microbatches=4)
     cases["pack of 8 on 8, odd"] = Case(base, length=127, members=8, mesh=(8, 1, 1))
     return cases

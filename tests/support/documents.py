@@ -19,6 +19,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.dropped import HALF_WRITTEN
 from tests.support.small import ROOT, cache_folder, write_corpus
 
 STORED = ROOT / "tests" / "stored"
@@ -97,7 +98,7 @@ def write_checkout(folder: Path, trained: Path | None) -> Path:
     """
     checkout = folder / "checkout"
     for room in ROOMS:
-        shutil.copytree(ROOT / room, checkout / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / room, checkout / room, ignore=HALF_WRITTEN)
     for name in ("launch.py", "Makefile", "requirements.txt", "requirements.lock", "requirements-dev.txt"):
         shutil.copy(ROOT / name, checkout)
     write_corpus(checkout / "my_text")

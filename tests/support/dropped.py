@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.small import ROOT, cache_folder, write_corpus
 
+WAYS = ("whole", "resumed", "packed", "packed_resumed")
 ROOMS = ("core", "data", "model", "training", "experiments")
 
 # Trains the run of its first argument, a RunSpec as JSON, alone, stopped and resumed, and as a pack with another seed.
@@ -50,19 +51,20 @@ def train(sweep, specs, *stops):
     return {"statuses": statuses, "rows": [list(own.values()) for own in rows],
             "evals": [run.read_result()["evals"] for run in runs], "run": specs[0].run_id}
 
+ways = {"whole": specs[:1], "resumed": specs[:1], "packed": specs, "packed_resumed": specs}
 print(json.dumps({
-    "whole": train("whole", specs[:1]),
-    "resumed": train("resumed", specs[:1], 7),
-    "packed": train("packed", specs),
-    "packed_resumed": train("packed_resumed", specs, 7),
+    way: train(way, ways[way], *([7] if way.endswith("resumed") else [])) for way in sys.argv[2:]
 }))
 """
+
+# The bytecode goes with the code: its compilation is a second of each copy's first process.
+HALF_WRITTEN = shutil.ignore_patterns("*.pyc.*")
 
 
 def write_copy(folder: Path, path: str, text: str) -> Path:
     """The code as it is, with one new file; a corpus beside it."""
     for room in ROOMS:
-        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / room, folder / room, ignore=HALF_WRITTEN)
     (folder / path).write_text(text)
     write_corpus(folder / "corpus", documents=60)
     cache_folder(folder)
@@ -96,9 +98,9 @@ def small_run(copy: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-def train_everywhere(copy: Path, **changes: Any) -> dict[str, Any]:
-    """Numbers of `small_run`, by how it was trained: whole, resumed, packed, packed_resumed."""
-    return call(copy, PROGRAM, json.dumps(small_run(copy, **changes)))
+def train_everywhere(copy: Path, ways: tuple[str, ...] = WAYS, **changes: Any) -> dict[str, Any]:
+    """Numbers of `small_run`, by how it was trained."""
+    return call(copy, PROGRAM, json.dumps(small_run(copy, **changes)), *ways)
 
 
 def assert_trains_resumes_and_packs(numbers: dict[str, Any], relative: float = 1e-4) -> None:

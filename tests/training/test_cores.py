@@ -75,7 +75,7 @@ from training.processes.mesh import choose_mesh
 from training.pack_step import pack_mesh
 
 def spec(**fields):
-    model = ModelConfig(**{"width": 576, "depth": 6, "heads": 9, "kv_heads": 9, "scan": False, **fields})
+    model = ModelConfig(**{"width": 576, "depth": 2, "heads": 9, "kv_heads": 9, "scan": False, **fields})
     return RunSpec(model=model, data=DataConfig(sequence_length=1024), tokens=2048, batch_tokens=2048)
 
 large = spec(width=640, heads=10, kv_heads=10)

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from model.config import ModelConfig
+from training.lanes import Placed
 from training.pack_step import empty_lanes, make_pack_step, pack_mesh, put_lane, take_lane
 from training.program import Program
 from training.spec import OptimConfig
@@ -72,3 +73,16 @@ def test_a_lane_that_waits_does_not_move_and_comes_back_as_it_was_put():
     )
     assert waited
     assert not moved
+
+
+def test_a_number_that_stays_is_sent_to_the_devices_once():
+    sent = []
+    placed = Placed(lambda number: sent.append(number) or jax.numpy.asarray(number))
+    for step in range(10):
+        found = placed({"beta1": 0.9, "epsilon": 1e-8, "learning_rate": 1e-3 * step})
+        assert float(found["learning_rate"]) == np.float32(1e-3 * step)
+        assert float(found["beta1"]) == np.float32(0.9)
+    assert len(sent) == 2 + 10
+    for rates in ([1.0, 2.0], [1.0, 2.0], [1.0, 3.0]):
+        assert np.array_equal(placed({"learning_rate": rates})["learning_rate"], np.float32(rates))
+    assert len(sent) == 2 + 10 + 2

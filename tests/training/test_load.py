@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -139,8 +141,30 @@ def test_the_command_writes_the_same_each_time(runs, capsys):
         assert f"{row['prompt']}{row['text']}\n" in first.out
     assert launch.main([*command, "--verbose", "--max-tokens", "40"]) == 0
     said = capsys.readouterr()
-    assert "removed" in said.out and "ended by" in said.out
+    assert "removed" in said.out and "their share" in said.out and "ended by" in said.out
+    assert "of keys and values" in said.err
     assert "the model was trained on 32" in said.err
+
+
+def test_two_files_of_a_run_write_what_the_command_writes(runs, tmp_path, capsys):
+    found, cache = runs
+    for kind in KINDS:
+        out = tmp_path / kind.partition(":")[0]
+        export = ["export", str(found[kind]), "--format", "two-files", "--out", str(out), "--cache", str(cache)]
+        assert launch.main(export) == 0
+        capsys.readouterr()
+        asked = ["--prompt", "the law", "a", "--max-tokens", "30", "--temperature", "0"]
+        assert launch.main(["sample", str(found[kind]), *asked, "--cache", str(cache)]) == 0
+        expected = capsys.readouterr().out
+        done = subprocess.run(
+            [sys.executable, "-I", out / "run.py", *asked],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == expected
+        assert sorted(file.name for file in out.iterdir()) == ["model.npz", "run.py"]
 
 
 @pytest.mark.parametrize(

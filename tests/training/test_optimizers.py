@@ -108,8 +108,11 @@ def mesh():
     return make_mesh((1, 1, 1), jax.devices()[:1])
 
 
+# AdamW's are in test_step.py too.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name == "adamw" else ()) for name in NAMES]
+)
 def test_ten_steps_equal_float64_numpy(mesh, name):
     optim = optim_of(name)
     gradient = jax.jit(jax.grad(lambda p, b: next_token.loss(CONFIG, p, b, {"z_loss": 0.0})[0]))
@@ -224,8 +227,16 @@ def shapes() -> dict:
     )
 
 
+# In make test those whose state is unlike AdamW's: other moments for matrices, and a second copy of the parameters.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "adamw"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("muon", "schedule_free") else pytest.mark.long)
+        for name in NAMES
+        if name != "adamw"
+    ],
+)
 def test_it_learns_resumes_to_the_same_bits_and_packs(copy, name):
     rate = {"lion": 0.003, "muon": 0.01, "schedule_free": 0.01, "sgd": 0.1}[name]
     numbers = train_everywhere(copy, optim={"name": name, "learning_rate": rate, "warmup_tokens": 1024})

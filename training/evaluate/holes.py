@@ -91,7 +91,9 @@ def fill(
         summary.records |= held_out.records
         if _reads_other_text(directory, held_out.fingerprint):
             said = f"{spec.data.corpus!r} in tokens of {spec.data.tokenizer!r} is another stream here"
-            if spec.data.tokenizer != "byte":
+            if spec.imported and not RunDirectory(directory).read_environment()["corpus"]["fingerprint"]:
+                said = "imported, and what it was trained on is not known"
+            elif spec.data.tokenizer != "byte":
                 summary.failed[directory.name] = f"{said} than the one that the run was trained on"
                 continue
             report(f"{directory.name}: {said}; overlap is counted with the text here")
