@@ -48,7 +48,7 @@ class Losses:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class TransferCell:
     """Runs of one base, size and D_F.
 
     Attributes:
@@ -79,7 +79,7 @@ class Transfer:
     """
 
     base: str
-    cells: tuple[Cell, ...]
+    cells: tuple[TransferCell, ...]
     law: Mapping[str, tuple[float, float, float]]
     why: str = ""
 
@@ -165,7 +165,7 @@ def transfer_of(
     )
     ends = np.where(ends >= 1e300, np.nan, ends)
     cells = tuple(
-        Cell(size, own, value, (low - own, high - own))
+        TransferCell(size, own, value, (low - own, high - own))
         for (size, own), value, low, high in zip(keys, point, *ends, strict=True)
     )
     law, why = _law(keys, point, drawn, level)

@@ -19,8 +19,9 @@ from core.errors import BadInput
 from core.numbers import short_count
 from core.reading import shown
 from data.config import FILE, DataConfig
-from model.config import ModelConfig, architectures, kind_of
+from model.config import ModelConfig, kind_of
 from training import window
+from training.objective_settings import OBJECTIVE_SETTINGS, check_objective
 
 HERE = Path(__file__).resolve().parent
 
@@ -37,9 +38,6 @@ COMPUTED = (
 SHA256 = re.compile("[0-9a-f]{64}")
 
 NUMBERS_OF_SOME = ("beta1", "beta2", "epsilon", "momentum")  # fields of OptimConfig that some optimizers read
-
-# Fields of RunSpec that some objectives read.
-OBJECTIVE_SETTINGS = ("mask_share", "mask_random", "mask_kept", "span_mean", "source_share", "source_weight")
 
 # The step is taken in float32, so ranges say what is left of a number there.
 Average = Annotated[float, Allowed(0, 1 - 2**-24, "1 in float32: the average would never take anything in")]
@@ -212,11 +210,11 @@ class RunSpec:
         discover.check("objective", self.objective, HERE / "objectives")
         length = self.data.sequence_length
         bounds.check(self)
+        check_objective(self)
         if self.imported and not SHA256.fullmatch(self.imported):
             raise BadInput(
                 f"imported={shown(self.imported)}: must be the SHA-256 of weights, which only import writes"
             )
-        self._check_objective()
         if self.model.parametrization == "mup" and not self.optim.declared.get("MUP", False):
             raise BadInput(
                 f"model.parametrization=mup: how the learning rate of optim.name={self.optim.name} must follow the "
@@ -276,56 +274,6 @@ class RunSpec:
         if self.branch_at_tokens is not None:
             self._check_branch(self.branch_at_tokens)
 
-    def _check_start(self) -> None:
-        if self.branch_at_tokens is not None:
-            raise BadInput(
-                f"branch_at_tokens={self.branch_at_tokens}: with start=weights a run begins at 0 tokens; must be null"
-            )
-        names = (self.parent or "").split("/")
-        if len(names) > 2 or not all(RUN_NAME.fullmatch(name) for name in names):
-            raise BadInput(
-                f"parent={self.parent!r}: with start=weights must be the name of a run, or SWEEP/RUN of another sweep"
-            )
-
-    def _check_objective(self) -> None:
-        """Refuse a network that the objective cannot train, and settings that it does not read."""
-        declared = discover.declared(HERE / "objectives", self.objective)
-        trains, kind = declared.get("ARCHITECTURES", ("decoder",)), kind_of(self.model.architecture)
-        if kind not in trains:
-            fit = [name for name in architectures() if kind_of(name) in trains]
-            raise BadInput(
-                f"objective={self.objective}: cannot train model.architecture={self.model.architecture}; must be "
-                f"{' or '.join(fit) or 'a file of model/blocks/ that is ' + ' or '.join(trains)}"
-            )
-        reads = self.objective_settings
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in OBJECTIVE_SETTINGS and field.name not in reads and value != field.default:
-                raise BadInput(
-                    f"{field.name}={value:g}: objective={self.objective} has no such setting; it reads "
-                    f"{', '.join(reads) or 'none'}"
-                )
-        if self.mask_random + self.mask_kept > 1:
-            raise BadInput(
-                f"mask_random={self.mask_random:g}: with mask_kept={self.mask_kept:g} above 1; must be at most "
-                f"{1 - self.mask_kept:g}"
-            )
-        if self.source_weight and kind != "decoder":
-            raise BadInput(
-                f"source_weight={self.source_weight:g}: the encoder of model.architecture={self.model.architecture} "
-                "reads the source and predicts nothing of it; must be 0"
-            )
-        if self.tasks and self.objective == "span":
-            raise BadInput(
-                f"tasks={list(self.tasks)}: objective=span writes hidden spans and is not scored on tasks; must be "
-                "empty, or objective=prefix"
-            )
-        if self.plan.special >= self.model.vocabulary:
-            raise BadInput(
-                f"model.vocabulary={self.model.vocabulary}: objective={self.objective} takes {self.plan.special} ids "
-                "at its end; must be above that"
-            )
-
     @functools.cached_property
     def plan(self) -> window.WindowPlan:
         """What the objective makes of a window of data.sequence_length tokens."""
@@ -337,6 +285,17 @@ class RunSpec:
         """The settings that the objective reads."""
         reads = discover.declared(HERE / "objectives", self.objective).get("READS", OBJECTIVE_SETTINGS)
         return {name: getattr(self, name) for name in reads}
+
+    def _check_start(self) -> None:
+        if self.branch_at_tokens is not None:
+            raise BadInput(
+                f"branch_at_tokens={self.branch_at_tokens}: with start=weights a run begins at 0 tokens; must be null"
+            )
+        names = (self.parent or "").split("/")
+        if len(names) > 2 or not all(RUN_NAME.fullmatch(name) for name in names):
+            raise BadInput(
+                f"parent={self.parent!r}: with start=weights must be the name of a run, or SWEEP/RUN of another sweep"
+            )
 
     def _check_branch(self, start: int) -> None:
         stable_until = self.tokens - self.optim.cooldown_tokens

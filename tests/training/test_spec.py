@@ -14,7 +14,8 @@ from core.errors import BadInput
 from data.config import DataConfig
 from experiments.spec import Sweep
 from model.config import ModelConfig
-from training.spec import OBJECTIVE_SETTINGS, OptimConfig, RunSpec
+from training.objective_settings import OBJECTIVE_SETTINGS
+from training.spec import OptimConfig, RunSpec
 
 
 @given(

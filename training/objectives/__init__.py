@@ -4,7 +4,7 @@ A file of this folder defines the functions of `Objective`; next_token.py is the
 as a constant or function of its own:
 
     ARCHITECTURES = ("encoder",)    kinds of network it trains: decoder (the default), encoder, encoder_decoder
-    READS = ("mask_share",)         the settings of `training.spec.OBJECTIVE_SETTINGS` that it reads; others are refused
+    READS = ("mask_share",)         the settings of training/objective_settings.py that it reads; others are refused
     WINDOW = "masked"               what is computed of a window, a name of `training.window.KINDS`; planning counts it
     example(spec, tokens_BS) -> batch
                                     a batch of these windows in shape and dtype, as the step reads it; without it the
