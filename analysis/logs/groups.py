@@ -24,7 +24,15 @@ FREE = frozenset({
     "seed", "tokens", "evaluation_marks", "checkpoint_marks", "parent", "branch_at_tokens", "tasks", "task_items",
     "data.unique_tokens", "model.scan", "model.remat", "optim.microbatch_tokens",
 })  # fmt: skip
-OF_SIZE = ("model.width", "model.depth", "model.heads", "model.kv_heads", "model.head_width", "model.ff_width")
+OF_SIZE = (
+    "model.width",
+    "model.depth",
+    "model.heads",
+    "model.kv_heads",
+    "model.head_width",
+    "model.ff_width",
+    "model.expert_ff_width",
+)
 OF_RULE = (
     "optim.learning_rate",
     "batch_tokens",
