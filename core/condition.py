@@ -166,7 +166,9 @@ def _of_ledger(ledger: Mapping[str, Any], result: Mapping[str, Any]) -> list[str
         wrong = next((key for key, value in counts.items() if value is None or not value > 0), None)
         if wrong is not None:
             return [f"says {kind}.{printable(wrong)}={shown(ledger[kind][wrong])}, which counts nothing"]
-    for key, count in params.items():
+    for key, stored in params.items():
+        # Of experts a token meets the active ones alone, and 6N is of those (model/ledger.py).
+        count = params.get("active", stored) if key == "total" else stored
         stated = flops.get(f"6N_{key}")
         if stated is not None and not _same(stated, 6 * (count or 0.0)):
             return [f"says {count:g} parameters ({printable(key)}), and 6N={stated:g} FLOPs a token of them"]

@@ -3,8 +3,8 @@
 Claim   at equal active parameters more experts end lower, and what they gain shrinks as the network grows (Clark et al.
         2022, arXiv 2202.01169, eq. 1: the sign of c)
 Run     python launch.py run experts
-        python -m analysis.compare runs/experts --by model.experts
-Cost    about 3 minutes on 2 CPU cores
+        python -m analysis.compare runs/experts --by model.experts --flops exact --frontier hull
+Cost    16 minutes on 2 CPU cores that many other programs used too
 Expect  stated before the run; docs/results/experts.md says what came
         E = 1: the decoder to the last bit, a multiplier of 1 (the control)
         E = 8 and 32: multipliers above 1. Clark et al.'s fit at E = 64 is a factor of 4 to 8 in N at 15M parameters,

@@ -26,7 +26,15 @@ FREE = frozenset({
 })  # fmt: skip
 # Of a later stage, from the lineage in its env.json: what the weights that it begins with have been trained on.
 TEXT_BEFORE, TOKENS_BEFORE = "text before", "tokens before"
-OF_SIZE = ("model.width", "model.depth", "model.heads", "model.kv_heads", "model.head_width", "model.ff_width")
+OF_SIZE = (
+    "model.width",
+    "model.depth",
+    "model.heads",
+    "model.kv_heads",
+    "model.head_width",
+    "model.ff_width",
+    "model.expert_ff_width",
+)
 OF_RULE = (
     "optim.learning_rate",
     "batch_tokens",

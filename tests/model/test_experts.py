@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.condition import _of_ledger
 from core.errors import BadInput
 from model import experts, sharding
 from model.config import ModelConfig
@@ -226,6 +227,7 @@ def test_counts_are_those_of_the_tree_and_of_the_compiler():
     weights = depth * block + 32 * 64
     assert found["flops_per_token"]["palm"] == 6 * weights + 12 * depth * 64 * 32
     assert found["flops_per_token"]["6N_total"] == 6 * found["params"]["active"]
+    assert not any("6N" in str(note) for note in _of_ledger(found, {}))  # readers do not take it for damaged
     assert sum(leaf.active for leaf in leaves(layout(config))) == found["params"]["active"]
     # The compiler counts the rows that fill up blocks as well, all of attention, and a little element-wise work.
     tokens = np.zeros((8, 33), np.int32)
