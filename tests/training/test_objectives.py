@@ -158,7 +158,7 @@ def test_one_hidden_token_is_predicted_as_a_bigram_source_gives_it():
         params, moments = step(params, moments, hidden(256, seed)._asdict())
     test = hidden(4000, 10_000)
     rows, at = np.arange(4000), test.positions[:, 0]
-    before = np.where((at > 0)[:, None], moves[test.tokens[rows, np.maximum(at - 1, 0)]], 1 / states)
+    before = np.where((at > 0)[:, None], moves[test.tokens[rows, np.maximum(at - 1, 0)] % states], 1 / states)
     after = np.where(
         (at < length - 1)[:, None], moves[:, test.tokens[rows, np.minimum(at + 1, length - 1)] % states].T, 1
     )
