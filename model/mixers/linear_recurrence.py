@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from model.config import ModelConfig
-from model.mixers.residual import RecurrentBlock
+from model.mixers.residual import RecurrentBlock, Resumed
 from model.parameters import Parameters
 
 SHARPNESS = 8.0  # c, the paper's
@@ -95,16 +95,5 @@ class LinearRecurrentBlock(RecurrentBlock):
     mixer = LinearRecurrence
 
 
-class ResumedRecurrence(LinearRecurrence):
-    """Goes on from the state of each row.
-
-    Attributes:
-      count_B: how many of each row's new tokens are not padding. kept: as `State`.
-    """
-
-    count_B: jax.Array
-    kept: State
-
-    def __call__(self, x_BSD: jax.Array) -> jax.Array:
-        y_BSD, self.kept = self.run(x_BSD, self.kept, self.count_B)
-        return y_BSD
+class ResumedRecurrence(Resumed, LinearRecurrence):
+    """Goes on from the state of each row."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from model.config import ModelConfig
-from model.mixers.residual import RecurrentBlock
+from model.mixers.residual import RecurrentBlock, Resumed
 from model.parameters import Parameters
 from model.sharding import constrain
 
@@ -62,16 +62,5 @@ class LSTMBlock(RecurrentBlock):
     mixer = LSTM
 
 
-class ResumedLSTM(LSTM):
-    """Goes on from hidden and cell of each row.
-
-    Attributes:
-      count_B: how many of each row's new tokens are not padding. kept: as `State`.
-    """
-
-    count_B: jax.Array
-    kept: State
-
-    def __call__(self, x_BSD: jax.Array) -> jax.Array:
-        y_BSD, self.kept = self.run(x_BSD, self.kept, self.count_B)
-        return y_BSD
+class ResumedLSTM(Resumed, LSTM):
+    """Goes on from the state of each row."""

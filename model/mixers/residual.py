@@ -27,3 +27,19 @@ class RecurrentBlock(nnx.Module):
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         x_BTD = x_BTD + self.branch * self.recurrence(self.recurrence_norm(x_BTD))
         return x_BTD + self.branch * self.feed_forward(self.feed_forward_norm(x_BTD))
+
+
+class Resumed(nnx.Module):
+    """A recurrence that goes on from the state that each row has kept; mixed into its module.
+
+    Attributes:
+      count_B: how many of each row's new tokens are not padding. kept: the state, replaced by the one after them.
+    """
+
+    count_B: jax.Array
+    kept: Any
+    run: Callable[..., tuple[jax.Array, Any]]
+
+    def __call__(self, x_BSD: jax.Array) -> jax.Array:
+        y_BSD, self.kept = self.run(x_BSD, self.kept, self.count_B)
+        return y_BSD

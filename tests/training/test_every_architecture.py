@@ -17,6 +17,7 @@ from tests.support import architectures
 from tests.support.compare_runs import assert_equal_runs, rows
 from tests.support.processes import environment
 from tests.support.small import ROOT, cache_folder, write_corpus
+from tests.support.stop_after import StopAfter
 from training.execute import execute
 from training.execution import Execution
 from training.spec import RunSpec
@@ -51,17 +52,6 @@ for run in runs:
     execution = Execution(cache_root=Path(cache), checkpoint_seconds=0.0, stop_requested=stop)
     assert execute([Path(run)], execution)[Path(run)].status == 0
 """
-
-
-class StopAfter:
-    """A stop request that comes after so many steps; 0 for never."""
-
-    def __init__(self, steps: int):
-        self.left = steps
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left == 0
 
 
 class Place:

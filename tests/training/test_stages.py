@@ -15,6 +15,7 @@ from data.config import DataConfig
 from model.config import ModelConfig
 from tests.support.compare_runs import assert_equal_runs
 from tests.support.small import cache_folder, write_corpus
+from tests.support.stop_after import StopAfter
 from training.execute import execute
 from training.execution import Execution
 from training.lineage import lineage_of
@@ -22,17 +23,6 @@ from training.load import load
 from training.spec import OptimConfig, RunSpec
 
 STEP = 256
-
-
-class StopAfter:
-    """A stop request that comes after so many steps; 0 for never."""
-
-    def __init__(self, steps: int):
-        self.left = steps
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left == 0
 
 
 def run(data: DataConfig, *, steps: int = 8, seed: int = 0, **fields) -> RunSpec:
