@@ -54,6 +54,11 @@ ABOUT_A_SETTING = {
     "depth_width": 4,
     "mixtures": 4,
     "optimizers": 20,
+    "encoder": 2,
+    "encoder_decoder": 6,
+    "experts": 4,
+    "recurrence": 6,
+    "transfer": 3,
 }
 
 

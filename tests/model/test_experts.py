@@ -291,7 +291,7 @@ def on_meshes(shapes):
         ({"balance": "even"}, "model.balance='even': must be one of auxiliary, bias, none"),
         ({"experts": -1}, "model.experts=-1: must be at least 1, or 0 for 8"),
         ({"router_z_loss": 2.0}, "model.router_z_loss=2.0: must be between"),
-        ({"parametrization": "mup"}, "model.parametrization=mup: how the learning rate"),
+        ({"parametrization": "mup"}, "model.parametrization=mup: how model.architecture=mixture_of_experts"),
     ],
 )
 def test_bad_settings_are_refused_by_name(fields, said):
