@@ -173,16 +173,16 @@ class ModelConfig:
                     f"model.{field.name}={value}: model.architecture={self.architecture} has no such setting; it reads "
                     f"{', '.join(reads) or 'none of its own'}"
                 )
-        if self.parametrization == "mup" and not self.declared.get("MUP", True):
-            raise BadInput(
-                f"model.parametrization=mup: how the learning rate of model.architecture={self.architecture} must "
-                "follow the width is not measured here; must be standard"
-            )
             if field.name in self.declared.get("UNREAD", ()) and value != field.default:
                 raise BadInput(
                     f"model.{field.name}={value}: model.architecture={self.architecture} does not read it; must be "
                     f"{field.default}"
                 )
+        if self.parametrization == "mup" and not self.declared.get("MUP", True):
+            raise BadInput(
+                f"model.parametrization=mup: how the learning rate of model.architecture={self.architecture} must "
+                "follow the width is not measured here; must be standard"
+            )
         if "window" in reads and not self.window:
             raise BadInput(
                 f"model.window=0: model.architecture={self.architecture} needs one; must be at least 1, the positions "

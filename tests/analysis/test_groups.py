@@ -57,6 +57,7 @@ ABOUT_A_SETTING = {
     "encoder": 2,
     "encoder_decoder": 6,
     "experts": 4,
+    "experts h100": 3,
     "recurrence": 6,
     "transfer": 3,
 }
@@ -67,7 +68,8 @@ def test_what_follows_from_the_size_splits_no_experiment(name, tmp_path):
     experiment = registry.load(name)
     for preset, arguments in experiment.presets.items():
         made = found(tmp_path / preset, experiment.sweep(**arguments))
-        assert len(made) == ABOUT_A_SETTING.get(name, 1), groups.sentence(made)
+        expected = ABOUT_A_SETTING.get(f"{name} {preset}", ABOUT_A_SETTING.get(name, 1))
+        assert len(made) == expected, groups.sentence(made)
 
 
 @pytest.mark.parametrize("trunk", [False, True])
