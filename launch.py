@@ -8,7 +8,7 @@ python launch.py run quickstart --set model.width=96    any field of every run
 python launch.py submit quickstart --backend slurm        the same on a cluster
 python launch.py status              every sweep and the command that resumes it
 python launch.py status runs/quickstart      done, running, queued, failed, lost
-python launch.py watch runs/quickstart  how it goes, as a page that renews itself
+python launch.py watch runs/quickstart        a page that shows how it goes
 python launch.py mirror runs/quickstart --to tensorboard     in TensorBoard, W&B
 python launch.py cancel runs/quickstart       stop it, keep it stopped and saved
 python launch.py doctor runs/quickstart       what is wrong; --repair mends it
@@ -16,7 +16,7 @@ python launch.py backfill runs/quickstart --tasks copying   more held-out tasks
 python launch.py bench quickstart     its speed here; alone: beside PyTorch
 python launch.py sample runs/quickstart/RUN --prompt "def "      what it writes
 python launch.py export runs/quickstart/RUN --format huggingface --out DIR
-python launch.py import DIR --name NAME       such a folder as a run to start from
+python launch.py import DIR --name NAME       such a folder, as a run
 python -m analysis.report runs/quickstart    every fit and figure, from the logs
 """
 

@@ -27,7 +27,7 @@ ABOUT = """Show where every run of a sweep stands; alone, every sweep.
 
 python launch.py status              every sweep and the command that resumes it
 python launch.py status runs/quickstart      done, running, queued, failed, lost
-python launch.py status runs/quickstart --watch       again and again, while it trains
+python launch.py status runs/quickstart --watch       while it trains
 """
 
 

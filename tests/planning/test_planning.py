@@ -153,13 +153,13 @@ def test_ten_thousand_runs_count_each_shape_once(capsys, monkeypatch, tmp_path):
     counted = []
     real = model.ledger.ledger
 
-    def count(config, length):
+    def count(config, *more):
         counted.append(config)
-        return real(config, length)
+        return real(config, *more)
 
     for module in (cost, throughput):
         monkeypatch.setattr(module, "ledger", count)
-    cost.counted.cache_clear()
+    cost._counted.cache_clear()
     show(AskedSweep("many", sweep, (), tmp_path, tmp_path), PlanFlags(every_run=True))
     assert "and 1800 more runs" in capsys.readouterr().out
     assert len(counted) < 10 * len(shapes)

@@ -15,7 +15,7 @@ from core.codec import typed
 from core.errors import BadInput
 from core.numbers import short_count
 from core.reading import parse_json
-from core.records import OF_TASKS, TaskRecord
+from core.records import HARNESS, OF_TASKS, TaskRecord
 from core.rundir import EVALUATIONS, TASKS
 
 if TYPE_CHECKING:
@@ -148,8 +148,10 @@ def _records(sweep: SweepLogs) -> tuple[dict[str, TaskRecord], list[str]]:
         except ValueError:
             records = None
         counted = {
-            name: one for name, one in (records or {}).items() if one["overlap"]
-        }  # else the text was not here
+            name: one
+            for name, one in (records or {}).items()
+            if one["overlap"] or not name.startswith(HARNESS)  # else the training text was not there
+        }
         if records is None or not all(record["overlap"].keys() >= COUNTS for record in counted.values()):
             damaged.append(f"{run.run}/{TASKS}: damaged and left out")
             continue
