@@ -35,7 +35,7 @@ def refusal(settings: dict[str, str]) -> str:
     with pytest.raises(BadInput) as caught:
         with_settings(RunSpec(), settings)
     message = str(caught.value)
-    assert "\n" not in message and len(message) < 1500
+    assert "\n" not in message and len(message) < 2000
     return message
 
 
