@@ -5,7 +5,7 @@ Claim   an encoder's masked loss falls as a sum of powers of parameters and of t
         (Devlin et al. 2019, arXiv 1810.04805), and so needs more of them
 Run     python launch.py run encoder
         python -m analysis.report runs/encoder
-Cost    about 3 minutes on 2 CPU cores, an estimate: run as a pilot only
+Cost    4 minutes of processor time on a CPU
 Expect  the held-out loss falls with size and with data in every row and column of the grid, and falls more slowly with
         data than the decoder's. At these sizes most of the encoder's loss is still that of its unigram stage. Stated
         before the run; docs/results/encoder.md says what came

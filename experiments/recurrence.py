@@ -5,7 +5,7 @@ Claim   a transformer leaves an LSTM behind as models grow, and within a context
 Run     python launch.py run recurrence
         python -m training.loss_by_position runs/recurrence
         python -m analysis.report runs/recurrence
-Cost    about 4 minutes on 2 CPU cores
+Cost    6 minutes of processor time on a CPU
 Expect  the LSTM's loss less the transformer's grows with size and with position; the linear recurrence lies between
         the two. The control is text of order 1, where the last token tells all that can be known: there no architecture
         gains from one position to a later one, beyond the first. Stated before the run; docs/results/recurrence.md says
@@ -24,11 +24,11 @@ from experiments.spec import RunSpec, Seeds, Sweep, check_at_least
 
 def sweep(
     architectures: tuple[str, ...] = ("decoder", "lstm", "linear_recurrence"),
-    widths: tuple[int, ...] = (16, 32),
+    widths: tuple[int, ...] = (16, 32, 48),
     factors: tuple[float, ...] = (1.0, 2.0),
     depth: int = 2,
-    tokens_per_param: float = 6.0,
-    seeds: Seeds = 1,
+    tokens_per_param: float = 12.0,
+    seeds: Seeds = 2,
     corpus: str = "pysource",
 ) -> Sweep:
     """One run for each architecture, width, peak and seed.

@@ -227,7 +227,7 @@ def bigram(monkeypatch):
     def hidden(config, params, cache, tokens_BS, start_B, count_B=None):
         return Model, jnp.asarray(TABLE)[tokens_BS], cache
 
-    def scores(config, params, cache, tokens_BS, start_B):
+    def scores(config, params, cache, tokens_BS, start_B, count_B=None):
         return jnp.asarray(TABLE)[tokens_BS], cache
 
     kept.check(config.architecture)  # of the network itself, before its parts are replaced

@@ -29,7 +29,7 @@ def writer(monkeypatch):
         def head(x):
             return x
 
-    def scores(config, params, cache, tokens_BS, start_B):
+    def scores(config, params, cache, tokens_BS, start_B, count_B=None):
         return jnp.asarray(table)[tokens_BS], cache
 
     monkeypatch.setattr(cache, "hidden", lambda *arguments: (Model, *scores(*arguments)))
