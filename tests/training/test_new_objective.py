@@ -66,4 +66,6 @@ def test_it_trains_resumes_to_the_same_bits_packs_and_an_unknown_one_is_refused(
     (whole,), (parts,) = numbers["whole"]["rows"], in_parts["whole"]["rows"]
     assert abs(whole[0][0] - parts[0][0]) < 1e-5
     assert numbers["whole"]["run"] != from_json(RunSpec, small_run(copy, optim=optim)).run_id
-    assert call(copy, REFUSED) == "objective='nothing': must be one of next_token, second_half"
+    assert call(copy, REFUSED) == (
+        "objective='nothing': must be one of masked, next_token, prefix, second_half, span"
+    )
