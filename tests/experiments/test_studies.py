@@ -144,7 +144,7 @@ def test_the_h100_grid_is_what_its_docstring_says():
     assert sum(map(training_flops, sweep)) / (0.08 * H100_DENSE_BF16) == pytest.approx(25 * 60, rel=0.05)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.floats(3e11, 1e18), st.integers(3, 7))
 def test_sizes_of_a_budget_cost_the_budget_and_surround_the_optimum(budget, sizes):
     runs = ends(isoflop.sweep(budgets=(budget,), sizes=sizes))
@@ -178,7 +178,7 @@ def test_tokenizers_get_equal_compute_and_enough_rows():
     assert len(body) == 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.floats(3e4, 3e6), st.integers(1, 8))
 def test_shapes_agree_in_parameters_within_a_percent(params, depth):
     rule = isoflop.ScalingRule()

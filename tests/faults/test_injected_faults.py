@@ -39,7 +39,7 @@ def from_elsewhere(directory: Path, generation: int, **content: object) -> Path:
         "count": "000000000001",
         "released": 0,
     }
-    path.write_text(json.dumps({**owner, **content}))
+    write_atomic(path, json.dumps({**owner, **content}))  # as a process does: nobody reads half of it
     return path
 
 

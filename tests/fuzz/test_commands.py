@@ -228,8 +228,8 @@ def fuzz(seed: int, count: int, in_processes: int = 0) -> None:
 
 
 @pytest.mark.slow
-def test_150_commands():
-    fuzz(seed=1, count=150, in_processes=1)
+def test_60_commands():
+    fuzz(seed=1, count=60, in_processes=1)
 
 
 @pytest.mark.long

@@ -38,7 +38,7 @@ def families(seeds: int = 2, sizes: tuple[int, ...] = (16, 32)) -> list[RunSpec]
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     seeds=st.integers(1, 4),
     most=st.integers(1, 9),
@@ -190,7 +190,7 @@ sed() {{ command sed "$@"; }}
 """
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(
     folder=NAMES | EVIL,
     python=NAMES | EVIL,

@@ -113,7 +113,7 @@ contents = st.binary(max_size=40) | st.dictionaries(keys, trees, max_size=4).map
 )
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=st.dictionaries(st.sampled_from(FILES), contents | st.none(), min_size=1, max_size=3))
 @example(damage={rundir.RESULT: None, rundir.ERROR: b" \n"})
 @example(damage={rundir.RESULT: None, rundir.ERROR: b"\xff"})

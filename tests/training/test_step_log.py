@@ -25,7 +25,7 @@ class Member:
     def has_ended(self):
         return self.cause is not None
 
-    def write(self, tokens, rate, loss, norm, seconds, sharers):
+    def write(self, tokens, rate, loss, norm, seconds, sharers, others):
         if tokens >= self.bad_from:
             self.cause = ArithmeticError("diverged")
         else:
