@@ -60,6 +60,7 @@ T = TypeVar("T")
 SPEC: Final = "spec.json"
 ENVIRONMENT: Final = "env.json"
 TOKENIZER: Final = "tokenizer.json"
+LOSS_BY_POSITION: Final = "loss_by_position.json"
 LEDGER: Final = "ledger.json"
 METRICS: Final = "metrics.jsonl"
 EVALUATIONS: Final = "evals.jsonl"

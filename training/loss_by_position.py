@@ -13,10 +13,8 @@ from core import cli
 from core.bounds import Allowed
 from core.errors import BadInput
 from core.files import write_json
-from core.rundir import RunDirectory
+from core.rundir import LOSS_BY_POSITION, SweepDirectory
 from training.processes.start import configure_jax
-
-FILE = "loss_by_position.json"
 
 
 def bins(length: int) -> list[tuple[int, int]]:
@@ -99,14 +97,13 @@ def command(
     """
     if not sweep.is_dir():
         raise BadInput(f"{sweep}: no such sweep")
-    runs = [path.parent for path in sorted(sweep.glob("*/result.json"))]
-    complete = [run for run in runs if RunDirectory(run).completion().result is not None]
+    complete = [run.path for run in SweepDirectory(sweep).runs() if run.is_complete()]
     if not complete:
         raise BadInput(f"{sweep}: no complete run")
     configure_jax(cache)
     for run in complete:
         rows = measured(run, cache, most_tokens)
-        write_json(run / FILE, {"bins": rows})
+        write_json(run / LOSS_BY_POSITION, {"bins": rows})
         told = "  ".join(f"{row['first']}-{row['last']} {row['value']:.3f}" for row in rows)
         sys.stdout.write(f"{run.name}  {told}\n")
 

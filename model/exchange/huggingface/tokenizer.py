@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import BadInput
+from core.rundir import TOKENIZER
 from model.exchange import Exported
 
-TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 END, UNKNOWN = "\0", "\0unknown"  # as data/tokenizers.py names them
 SPLIT_BY_TYPE = ("char", "word")  # kinds whose files have no decoder
