@@ -47,14 +47,14 @@ import json, sys
 import jax
 from core.codec import from_json
 from model.decode.controls import Controls
-from model.decode.generate import Prompt, generate
+from model.decode.generate import Decoding, Prompt, generate
 from model.initialize import init
 from model.ledger import ledger
 from model.config import ModelConfig
 import dataclasses, numpy as np
 config = from_json(ModelConfig, json.loads(sys.argv[1]))
 params = init(config, jax.random.key(0))
-(text,) = generate(config, params, [Prompt(np.array([1, 2, 3], np.int32))], Controls(temperature=0), most_tokens=9)
+(text,) = generate(config, params, [Prompt(np.array([1, 2, 3], np.int32))], Decoding(Controls(temperature=0), 9))
 plain = dataclasses.replace(config, architecture="decoder")
 counts = [ledger(one, 32)["flops_per_token"]["exact"] for one in (config, plain)]
 print(json.dumps({"tokens": len(text.tokens), "more": counts[0] - counts[1]}))
