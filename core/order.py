@@ -44,5 +44,13 @@ def firsts(specs: Iterable[Follower]) -> dict[str, str]:
     return found
 
 
+def waves(specs: Iterable[Follower]) -> dict[str, int]:
+    """By run_id: 0 for a run without a parent, else one more than its parent, which counts as 0 where it is none of
+    these: it was there before."""
+    specs = list(specs)
+    place, first = generations(specs), firsts(specs)
+    return {run: below + (first[run] not in place) for run, below in place.items()}
+
+
 def _parents(specs: Iterable[Follower]) -> Mapping[str, str | None]:
     return {spec.run_id: spec.parent for spec in specs}

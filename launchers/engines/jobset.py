@@ -14,7 +14,7 @@ from core import bounds
 from core.bounds import INT32, Allowed
 from core.errors import EXIT_BAD_INPUT, EXIT_FAILED, BadInput
 from core.files import write_atomic
-from core.order import generations
+from core.order import waves
 from launchers.manifests import Pack, fill_in, run_command
 from launchers.packs import form_packs, measured_sizes, parse_pack
 from launchers.site import from_table
@@ -111,9 +111,9 @@ def write(
     devices = 0 if options.accelerator == "cpu" else options.chips
     sizes = measured_sizes(specs, parse_pack(options.pack, "jobset.pack"), devices, measurements)
     paths = []
-    generation = generations(specs)
+    wave = waves(specs)
     for pack in form_packs(specs, sizes):
-        place = generation[pack[0].run_id] or int(pack[0].parent is not None)
+        place = wave[pack[0].run_id]
         stage = f"{place + 1}-{'runs' if not place else 'branches' if pack[0].is_branch else 'stages'}"
         paths.append(folder / stage / f"{object_name(pack)}.yaml")
         write_atomic(paths[-1], jobset(pack, sweep, options))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.errors import BadInput
-from core.order import generations
+from core.order import waves
 from launchers.packs import form_packs
 from launchers.slurm.options import Resources, SlurmOptions
 from training.cost import parameter_count, training_flops
@@ -55,17 +55,15 @@ def plan_arrays(
     trunk's checkpoint, so a trunk that failed costs its branches nothing but their place. Later stages wait for the
     runs that they begin with in the same way.
     """
-    generation = generations(specs)
+    wave = waves(specs)
     shapes: dict[tuple[int, Resources], list[RunSpec]] = {}
     for spec in specs:
         shape = options.shape_for(parameter_count(spec))
-        # a parent that is trained already makes no difference to a run but to its role
-        place_in_order = generation[spec.run_id] or int(spec.parent is not None)
-        shapes.setdefault((place_in_order, shape), []).append(spec)
+        shapes.setdefault((wave[spec.run_id], shape), []).append(spec)
     arrays: list[Array] = []
     place: dict[str, int] = {}
     last_of_shape: dict[Resources, int] = {}
-    for (place_in_order, shape), members in sorted(shapes.items(), key=lambda item: item[0][0]):
+    for (number, shape), members in sorted(shapes.items(), key=lambda item: item[0][0]):
         packs = form_packs(members, most_of_a_pack)
         packs.sort(key=lambda pack: sum(map(training_flops, pack)), reverse=True)
         for start in range(0, len(packs), most_elements):
@@ -81,7 +79,7 @@ def plan_arrays(
                 place[spec.run_id] = len(arrays)
             arrays.append(
                 Array(
-                    role=_role(chunk) if place_in_order else "runs",
+                    role=_role(chunk) if number else "runs",
                     elements=tuple(tuple(spec.run_id for spec in pack) for pack in elements),
                     resources=shape,
                     after=tuple(sorted(after)),

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from core.errors import BadInput
-from core.order import firsts, generations
+from core.order import firsts, generations, waves
 from experiments.spec import Sweep
 from launchers.manifests import families
 from launchers.packs import form_packs
@@ -69,6 +69,18 @@ def test_slurm_arrays_wait_for_those_that_they_follow():
             assert where[spec.parent] in arrays[where[spec.run_id]].after
             assert where[spec.parent] < where[spec.run_id]
     assert [array.role for array in arrays] == ["runs", "stages", "stages"]
+
+
+def test_a_chain_whose_first_run_was_sent_before_keeps_its_order():
+    specs = chain()
+    left = [spec for spec in specs if spec.parent is not None]
+    assert [waves(shuffled(left, 3))[spec.run_id] for spec in left] == [1, 2, 1, 1] * 2
+    arrays = plan_arrays(shuffled(left, 3), SlurmOptions(), most_elements=100)
+    where = {run: place for place, array in enumerate(arrays) for run in array.runs}
+    assert [array.role for array in arrays] == ["stages", "stages"]
+    for spec in left:
+        if spec.parent in where:
+            assert where[spec.parent] in arrays[where[spec.run_id]].after
 
 
 def test_a_family_is_in_the_order_in_which_it_must_run():
