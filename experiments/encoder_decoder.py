@@ -19,7 +19,7 @@ import dataclasses
 
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
-from experiments.spec import RunSpec, Seeds, Sweep, check_at_least
+from experiments.spec import RunSpec, Seeds, Sweep, at_peak, check_at_least
 
 ARMS = {"decoder": ("decoder", 1.0), "control": ("decoder", 0.0), "encoder_decoder": ("encoder_decoder", 0.0)}
 
@@ -57,13 +57,7 @@ def sweep(
                 run = rule.run(0, tokens_per_param * rule.count(sized), seed, model=model)
                 runs += [
                     dataclasses.replace(
-                        run,
-                        model=sized,
-                        objective="prefix",
-                        source_weight=source_weight,
-                        optim=dataclasses.replace(
-                            run.optim, learning_rate=float(f"{run.optim.learning_rate * factor:.3g}")
-                        ),
+                        at_peak(run, factor), model=sized, objective="prefix", source_weight=source_weight
                     )
                     for factor in factors
                 ]

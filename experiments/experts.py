@@ -19,14 +19,14 @@ have one peak learning rate, the rule's for the decoder.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import functools
 from typing import Any
 
 from core.errors import BadInput
 from data.config import DataConfig
 from experiments.grids import over_tokens
 from experiments.scaling import ScalingRule
-from experiments.spec import RunSpec, Seeds, Sweep, check_at_least
+from experiments.spec import Seeds, Sweep, check_at_least
 from model.config import ModelConfig
 
 PER_TOKEN = 2
@@ -72,15 +72,15 @@ def sweep(
         rule = dataclasses.replace(
             rule, batch_tokens=64 * rule.batch_tokens, compute_dtype="bfloat16", scan=True
         )
-    runs = []
+    runs: list[RunSpec] = []
     for width in widths:
         dense = rule.shape(width, depth, 64 if large else 16)
         dense = dataclasses.replace(dense, remat="block") if large else dense
         tokens = [rule.count(dense) * ratio for ratio in tokens_per_param]
         for seed in range(seeds):
-            plain = over_tokens(rule, dense, tokens, seed)
+            plain = Sweep(over_tokens(rule, dense, tokens, seed))
             for count in experts:
-                runs += _with(plain, routed(dense, count))
+                runs += plain.each(functools.partial(dataclasses.replace, model=routed(dense, count)))
     return Sweep(runs)
 
 
@@ -99,15 +99,3 @@ def routed(dense: ModelConfig, experts: int) -> ModelConfig:
         expert_ff_width=half,
         router_z_loss=1e-3,
     )
-
-
-def _with(runs: Sequence[RunSpec], model: ModelConfig) -> list[RunSpec]:
-    """The same runs with another network; branches follow their trunk."""
-    new_names: dict[str, str] = {}
-    found = []
-    for run in runs:
-        parent = None if run.parent is None else new_names[run.parent]
-        other = dataclasses.replace(run, model=model, parent=parent)
-        new_names[run.run_id] = other.run_id
-        found.append(other)
-    return found

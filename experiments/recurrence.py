@@ -19,7 +19,7 @@ import dataclasses
 
 from data.config import DataConfig
 from experiments.scaling import ScalingRule
-from experiments.spec import RunSpec, Seeds, Sweep, check_at_least
+from experiments.spec import RunSpec, Seeds, Sweep, at_peak, check_at_least
 
 
 def sweep(
@@ -50,13 +50,7 @@ def sweep(
         for seed in range(seeds):
             run = rule.run(0, tokens_per_param * rule.count(model), seed, model=model)
             runs += [
-                dataclasses.replace(
-                    run,
-                    model=dataclasses.replace(model, architecture=name),
-                    optim=dataclasses.replace(
-                        run.optim, learning_rate=float(f"{run.optim.learning_rate * factor:.3g}")
-                    ),
-                )
+                dataclasses.replace(at_peak(run, factor), model=dataclasses.replace(model, architecture=name))
                 for name in architectures
                 for factor in factors
             ]

@@ -46,6 +46,11 @@ def with_learning_rate(run: RunSpec, rate: float) -> RunSpec:
     return dataclasses.replace(run, optim=dataclasses.replace(run.optim, learning_rate=rate))
 
 
+def at_peak(run: RunSpec, factor: float) -> RunSpec:
+    """The same run at a multiple of its peak, to three digits."""
+    return with_learning_rate(run, float(f"{run.optim.learning_rate * factor:.3g}"))
+
+
 @dataclasses.dataclass(frozen=True, init=False)
 class Sweep:
     """The list of runs of one experiment, in the order given; the same spec twice is one run, and `collapsed` says so.
