@@ -26,7 +26,7 @@ from core.errors import BadInput
 from data.config import DataConfig
 from experiments.grids import over_tokens
 from experiments.scaling import ScalingRule
-from experiments.spec import Seeds, Sweep, check_at_least
+from experiments.spec import RunSpec, Seeds, Sweep, check_at_least
 from model.config import ModelConfig
 
 PER_TOKEN = 2

@@ -11,10 +11,10 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from core import voice
 from core.bounds import Allowed
 from core.cli import parse
-from core.errors import EXIT_COMPLETE, EXIT_FAILED, BadInput, exit_on_bad_input
+from core.errors import BadInput, exit_on_bad_input
+from training.evaluate.ended import end, say
 from training.processes.start import configure_jax
 
 ABOUT = """Score trained runs with lm-evaluation-harness (extra lm-eval).
@@ -53,11 +53,6 @@ class Arguments:
     """corpora, tokens, compiled programs"""
 
 
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 @exit_on_bad_input()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Score what is missing and say what was done; 1 where a complete run could not be scored."""
@@ -80,16 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         summary = harness_fill.score_runs(runs, definitions, options.limit, options.batch, options.cache, say)
     finally:
         harness_fill.forget(Path(os.environ["HF_DATASETS_CACHE"]))
-    say(
-        f"{options.run}: {len(summary.scored)} scored, {len(summary.present)} already there, "
-        f"{len(summary.incomplete)} runs not complete, {len(summary.failed)} failed"
-    )
-    for run, cause in summary.failed.items():
-        sys.stderr.write(f"error: {run}: {cause}\n")
-    if not summary.failed:
-        return EXIT_COMPLETE
-    voice.failed()
-    return EXIT_FAILED
+    done = f"{options.run}: {len(summary.scored)} scored, {len(summary.present)} already there"
+    return end(done, len(summary.incomplete), summary.failed)
 
 
 class HarnessNotes(logging.Handler):

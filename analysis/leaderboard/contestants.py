@@ -17,7 +17,7 @@ from core.errors import BadInput
 from core.files import whole_rows
 from core.items import ItemColumns, items_at
 from core.numbers import parse_float, short_count
-from core.records import BITS_PER_BYTE, HELD_OUT_TEXT, LOSS, of_a_task
+from core.records import BITS_PER_BYTE, HARNESS, HELD_OUT_TEXT, LOSS, of_a_task
 from core.rundir import TASK_ITEMS, RunDirectory
 
 EqualAxis = Literal["flops", "tokens", "params"]
@@ -170,7 +170,7 @@ def field_of(contestants: Sequence[Contestant], metric: Metric) -> ScoredField:
         elif len(items) < len(own):
             how = "--text" if task == HELD_OUT_TEXT else f"--tasks {task}"
             adds = f"python launch.py backfill {one.sweep.path} {how} adds them"
-            if task.startswith("lm-eval/"):
+            if task.startswith(HARNESS):
                 adds = "python -m training.harness adds them"
             left_out[one.label] = f"has no scores of single items; {adds}"
         elif len({value.fingerprint for value in items}) > 1:

@@ -11,8 +11,8 @@ from tyro.conf import Positional
 from core import voice
 from core.bounds import Allowed
 from core.cli import parse
-from core.errors import EXIT_COMPLETE, EXIT_FAILED
 from core.rundir import SweepDirectory
+from training.evaluate.ended import end, say
 from training.processes.start import configure_jax
 
 
@@ -32,11 +32,6 @@ class Arguments:
     """corpora, tokens, compiled programs"""
 
 
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fill the holes and say what was done; 1 where a complete run could not be scored."""
     options = parse(Arguments, sys.argv[1:] if arguments is None else arguments, "python launch.py backfill")
@@ -53,13 +48,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary = fill(options.sweep, names, options.items, options.cache, say, text=options.text)
     for name, record in summary.records.items():
         say(overlap_line(name, record))
-    say(
-        f"{options.sweep}: {len(summary.filled)} holes filled, {len(summary.present)} scores already there, "
-        f"{len(summary.incomplete)} runs not complete, {len(summary.failed)} failed"
-    )
-    for run, cause in summary.failed.items():
-        sys.stderr.write(f"error: {run}: {cause}\n")
-    if not summary.failed:
-        return EXIT_COMPLETE
-    voice.failed()
-    return EXIT_FAILED
+    done = f"{options.sweep}: {len(summary.filled)} holes filled, {len(summary.present)} scores already there"
+    return end(done, len(summary.incomplete), summary.failed)

@@ -18,7 +18,7 @@ from core.rundir import EVALUATIONS, SPEC, TASK_ITEMS, TASKS, RunDirectory, Swee
 from data.cache import open_or_build
 from data.tasks.registry import located
 from training.checksums import DamagedCheckpoint
-from training.evaluate.loss import evaluation_sequences, held_out, score_each
+from training.evaluate.loss import as_read, evaluation_sequences, held_out, score_each
 from training.evaluate.score import METRICS, PreparedTask, score_tasks
 from training.evaluate.tasks import held_out_tasks, write_records
 from training.evaluate.write import write_scores, write_text_items
@@ -116,9 +116,8 @@ def fill(
                 if holes:
                     files = RunDirectory(directory)
                     intact = [name for name in (EVALUATIONS, TASKS, TASK_ITEMS) if files.is_intact(name)]
-                    _score(directory, spec, [task for task in tasks.prepared if task.name in holes])
-                    if HELD_OUT_TEXT in holes:
-                        _score_text(directory, spec, cache_root)
+                    wanted = [task for task in tasks.prepared if task.name in holes]
+                    _score(directory, spec, wanted, cache_root if HELD_OUT_TEXT in holes else None)
                     write_records(
                         directory, {name: tasks.records[name] for name in holes if name in tasks.records}
                     )
@@ -165,25 +164,19 @@ def has_text_items(directory: Path, spec: RunSpec) -> bool:
     return HELD_OUT_TEXT in items_at(read_rows(RunDirectory(directory).task_items)[0], spec.tokens)
 
 
-def _score_text(directory: Path, spec: RunSpec, cache_root: Path) -> None:
-    mesh = choose_mesh("", spec)
-    cache = open_or_build(spec.data, cache_root)
-    slice_ = held_out(cache, spec.data, evaluation_sequences(spec, mesh))
-    with jax.set_mesh(mesh):
-        step = make_evaluation_step(spec.model, mesh, spec.objective)
-        sequences = score_each(step, parameters(directory, spec, mesh, spec.tokens), slice_)
-    attempt = RunDirectory(directory).read_result()["attempts"]
-    write_text_items(directory, slice_, sequences, tokens=spec.tokens, attempt=attempt)
-
-
-def _score(directory: Path, spec: RunSpec, tasks: Sequence[PreparedTask]) -> None:
-    if not tasks:
-        return
-    mesh = choose_mesh("", spec)
+def _score(directory: Path, spec: RunSpec, tasks: Sequence[PreparedTask], text: Path | None) -> None:
+    """Score tasks, and the sequences of held-out text where `text` is the folder of token caches."""
+    mesh, row = choose_mesh("", spec), {"tokens": spec.tokens}
+    files = RunDirectory(directory)
+    row["attempt"] = files.read_result()["attempts"]
     with jax.set_mesh(mesh):
         params = parameters(directory, spec, mesh, spec.tokens)
-        scores = score_tasks(tasks, spec.model, mesh, params, spec.data.sequence_length)
-    files = RunDirectory(directory)
-    attempt = files.read_result()["attempts"]
-    with JsonLines(files.evaluations) as log:
-        write_scores(log, directory, tasks, scores, tokens=spec.tokens, attempt=attempt)
+        scores = score_tasks(tasks, spec.model, mesh, params, spec.data.sequence_length) if tasks else []
+        if text is not None:
+            sequences_at_once = evaluation_sequences(spec, mesh)
+            slice_ = as_read(held_out(open_or_build(spec.data, text), spec.data, sequences_at_once), spec)
+            sequences = score_each(make_evaluation_step(spec.model, mesh, spec.objective), params, slice_)
+            write_text_items(directory, slice_, sequences, **row)
+    if tasks:
+        with JsonLines(files.evaluations) as log:
+            write_scores(log, directory, tasks, scores, **row)

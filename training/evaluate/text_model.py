@@ -17,6 +17,7 @@ from data.tokenizers import Tokenizer
 from model.decode.controls import Controls
 from model.decode.generate import Decoding, Prompt, generate
 from model.decode.stops import before_stop, stop_texts
+from model.mesh_shape import batch_parts
 from training.evaluate import windows
 from training.evaluate.score import Answer, ScoredSequence, make_task_step, score_sequences
 from training.load import Trained
@@ -79,7 +80,7 @@ class TextModel:
                 written = generate(config, model.params, prompts, how, batch=batch)
             return [one.tokens.tolist() for one in written]
 
-        shards = mesh.shape["data"] * mesh.shape["fsdp"]
+        shards = batch_parts(tuple(mesh.shape.values()))
         context = model.spec.data.sequence_length
         return cls(model.tokenizer, context, config.vocabulary, answer, write, shards, batch)
 
