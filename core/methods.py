@@ -49,7 +49,8 @@ def methods(runs: Sequence[MethodsOfRun], usable: Sequence[MethodsOfRun] = ()) -
         f"We trained {len(ends) if several else 'one'} {_of(ends, 'model')('architecture', 'decoder')} "
         f"transformer{'s' if several else ''} of {sizes} parameters "
         f"(without the embedding table, with the head) on {_range(run.tokens for run in ends)} tokens of "
-        f"{data('corpus')}{_corpus_tokens(ends)}, {_epochs(ends)}.",
+        f"{_text(ends)}{_corpus_tokens(ends)}, {_epochs(ends)}.",
+        *_began(ends),
         f"Text was tokenized by {data('tokenizer')} (vocabulary {_of(ends, 'model')('vocabulary')}) and cut into "
         f"contexts of {data('sequence_length')} tokens; a step read {_field(ends, 'batch_tokens')} tokens.",
         f"The optimizer was {optim('name', 'adamw')} (peak learning rate {_range_of(ends, 'optim', 'learning_rate')}, "
@@ -68,6 +69,32 @@ def methods(runs: Sequence[MethodsOfRun], usable: Sequence[MethodsOfRun] = ()) -
         _code(runs),
     ]
     return " ".join(said)
+
+
+def _text(runs: Sequence[MethodsOfRun]) -> str:
+    """The corpus that was trained on, or the mixture of several."""
+    mixed = [run for run in runs if _at(run.spec, "data", "mixture")]
+    plain = [run for run in runs if run not in mixed]
+    said = [_field(mixed, "data", "mixture")] if mixed else []
+    return " or ".join([*said, *([_field(plain, "data", "corpus")] if plain or not mixed else [])])
+
+
+def _began(runs: Sequence[MethodsOfRun]) -> list[str]:
+    """A sentence on what later stages began with; none where all began with random weights."""
+    later = [run for run in runs if run.spec.get("start")]
+    if not later:
+        return []
+    stages = [
+        stage for run in later for stage in (run.env.get("lineage") or [])[-1:] if isinstance(stage, Mapping)
+    ]
+    learned = list(dict.fromkeys(f"{stage.get('objective')} on {stage.get('corpus')}" for stage in stages))
+    before = (
+        f"{' or '.join(learned[:MOST_NAMED])}, {_range(finite(stage.get('tokens')) for stage in stages)} tokens"
+    )
+    who = "It" if len(runs) == 1 else "All" if len(later) == len(runs) else f"{len(later)} of them"
+    return [
+        f"{who} began with the final weights of another run, with a fresh optimizer ({before if stages else UNKNOWN})."
+    ]
 
 
 def _of(runs: Sequence[MethodsOfRun], group: str) -> Callable[..., str]:

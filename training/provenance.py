@@ -44,6 +44,7 @@ def provenance(run: Path, tokens: int) -> dict[str, Any]:
             "commit": environment.get("commit"),
             "corpus": environment.get("corpus"),
             "attempts": [{key: one[key] for key in OF_AN_ATTEMPT if key in one} for one in attempts[-1:]],
+            **({"lineage": environment["lineage"]} if environment.get("lineage") else {}),
         },
         "evaluations": _evaluations(files, tokens),
         "tasks": dict(files.read_tasks()),
@@ -93,7 +94,7 @@ def _trained(said: Mapping[str, Any]) -> list[str]:
         lines += ["", f"SHA-256 of the tokens of the corpus: `{fingerprint}`."]
     if said.get("tokens") != spec.get("tokens"):
         lines += ["", f"These are the weights after {said.get('tokens'):,} of {spec.get('tokens'):,} tokens."]
-    if spec.get("parent"):
+    if spec.get("branch_at_tokens") is not None:
         lines += [
             "",
             f"The first {spec.get('branch_at_tokens'):,} tokens were trained as the run `{spec['parent']}`, which "

@@ -8,9 +8,11 @@ import jax
 import numpy as np
 import pytest
 
+from analysis.logs.load_run import read_run
 from core.codec import to_json
 from core.errors import BadInput
 from core.files import write_json
+from core.methods import MethodsOfRun, methods
 from data.config import DataConfig
 from model.config import ModelConfig
 from tests.support.compare_runs import assert_equal_runs
@@ -20,6 +22,7 @@ from training.execute import execute
 from training.execution import Execution
 from training.lineage import lineage_of
 from training.load import load
+from training.provenance import card, provenance
 from training.spec import OptimConfig, RunSpec
 
 STEP = 256
@@ -55,6 +58,12 @@ def evaluations(folder):
         (row["tokens"], row["name"]): row["value"]
         for row in map(json.loads, (folder / "evals.jsonl").read_text().splitlines())
     }
+
+
+def methods_of(folder):
+    """The paragraph of a report for a run alone."""
+    run = read_run(folder)
+    return methods([MethodsOfRun(run.spec, run.env, run.count(), run.tokens)])
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +107,12 @@ def test_it_begins_with_the_very_weights_and_says_where_they_come_from(place):
     assert "lineage" not in json.loads((base / "env.json").read_text())
     result = json.loads((three / "result.json").read_text())
     assert result["role"] == "stage" and result["trained_tokens"] == 4 * STEP
+    for text in (card(provenance(three, third.tokens)), methods_of(three)):
+        assert (
+            "It began with the final weights of another run, with a fresh optimizer (next_token on text:"
+            in text
+        )
+        assert "which others share" not in text
     assert not any(map(np.array_equal, *(jax.tree.leaves(load(one).params) for one in (base, three))))
 
 
