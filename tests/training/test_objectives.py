@@ -112,6 +112,29 @@ def test_sums_over_weights_do_not_depend_on_how_a_batch_is_cut():
     assert nothing["loss"] == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("balance", ["auxiliary", "bias"])
+def test_experts_are_balanced_under_prefix_as_under_next_token(balance):
+    """With every target's weight 1 the two are one loss, penalties and what blocks log and move among it."""
+    model = ModelConfig(
+        vocabulary=32, width=16, depth=1, heads=1, kv_heads=1, scan=False, architecture="mixture_of_experts",
+        experts=4, balance=balance, router_z_loss=1e-2,
+    )  # fmt: skip
+    tokens = np.random.default_rng(0).integers(0, 32, (4, 9)).astype(np.int32)
+    weighted = {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "weights": np.ones((4, 8), np.float32)}
+    found = []
+    for objective, batch in (("next_token", tokens), ("prefix", weighted)):
+        step = jax.jit(train_step_function(Program(model, objective=objective)))
+        hyper = {**hyperparameters(OptimConfig(), objective), "learning_rate": 1e-2}
+        found.append(step(initial_state(model, OptimConfig(), 0), batch, hyper))
+    (state, metrics), (other, weighed) = found
+    assert metrics.keys() == weighed.keys() > {"loss", "grad_norm"}
+    for name in metrics:
+        assert float(weighed[name]) == pytest.approx(float(metrics[name]), rel=1e-5, abs=1e-7), name
+    for mine, its in zip(jax.tree.leaves(state.params), jax.tree.leaves(other.params), strict=True):
+        np.testing.assert_allclose(its, mine, atol=2e-5)
+
+
 def test_prefix_scores_the_same_tokens_with_either_network():
     decoder = RunSpec(data=DATA, objective="prefix", source_share=0.25, source_weight=1.0)
     both = dataclasses.replace(decoder, model=BOTH, source_weight=0.0)

@@ -21,9 +21,11 @@ from model.config import ModelConfig
 from model.kernels.install import with_kernels
 from model.transformer import Transformer
 from training.objectives import Batch, Params
-from training.spec import OptimConfig, RunSpec
+from training.objectives.next_token import hyperparameters
+from training.spec import RunSpec
 from training.text_reader import text
 
+__all__ = ["example", "held_out", "held_out_nats", "hyperparameters", "loss", "reader"]
 ARCHITECTURES = ("encoder",)
 READS = ("mask_share", "mask_random", "mask_kept")
 WINDOW = "masked"
@@ -62,11 +64,6 @@ def held_out(spec: RunSpec, tokens_BS: np.ndarray, first: int) -> tuple[Batch, n
         kept=0,
     )
     return hidden._asdict(), np.ones(hidden.targets.shape, np.float32)
-
-
-def hyperparameters(optim: OptimConfig) -> dict[str, float]:
-    """The weight of the penalty on the log-partition."""
-    return {"z_loss": optim.z_loss}
 
 
 def loss(

@@ -19,11 +19,13 @@ from model.config import ModelConfig, kind_of
 from model.kernels.install import with_kernels
 from model.transformer import Transformer
 from training import weighted
-from training.objectives import Batch, Params
-from training.spec import OptimConfig, RunSpec
+from training.objectives import Batch, Params, with_extras
+from training.objectives.next_token import hyperparameters
+from training.spec import RunSpec
 from training.text_reader import text
 from training.window import prefix_length
 
+__all__ = ["example", "held_out", "held_out_nats", "hyperparameters", "loss", "loss_of_pair", "reader"]
 ARCHITECTURES = ("decoder", "encoder_decoder")
 READS = ("source_share", "source_weight")
 WINDOW = "prefix"
@@ -58,11 +60,6 @@ def held_out(spec: RunSpec, tokens_BS: np.ndarray, first: int) -> tuple[Batch, n
     return batch, batch.get("weights", np.ones(batch["targets"].shape, np.float32))
 
 
-def hyperparameters(optim: OptimConfig) -> dict[str, float]:
-    """The weight of the penalty on the log-partition."""
-    return {"z_loss": optim.z_loss}
-
-
 def loss(
     config: ModelConfig, params: Params, batch: Batch, hyper: Mapping[str, Any]
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -70,9 +67,9 @@ def loss(
     if "source" in batch:
         return loss_of_pair(config, params, batch, hyper)
     model = with_kernels(Transformer(config, params), batch["tokens"].shape)
-    return weighted.sums(
-        model, model.hidden(batch["tokens"]), batch["targets"], batch["weights"], hyper["z_loss"]
-    )
+    x_BTD, extras = model.hidden_and_extras(batch["tokens"])
+    sums = weighted.sums(model, x_BTD, batch["targets"], batch["weights"], hyper["z_loss"])
+    return with_extras(*sums, extras)
 
 
 def loss_of_pair(
