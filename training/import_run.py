@@ -28,19 +28,13 @@ from training.cost import ledger_of
 from training.export import whole_folder
 from training.processes.start import configure_jax
 from training.records import git_commit, utc_now
-from training.spec import RunSpec
+from training.spec import COMPUTED, RunSpec
 
 ABOUT = """Make a run of a Hugging Face folder: one of `launch.py export`, or any Qwen3 or Llama.
 
 python launch.py import my-model --name mine
 python launch.py sample runs/mine/RUN --prompt "once upon"
 """
-HOW = (
-    "compute_dtype",
-    "remat",
-    "scan",
-    "matmul_precision",
-)  # fields that change how a network is computed alone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,7 +103,7 @@ def _of_ours(found: HuggingFaceFolder, original: RunSpec, beside: Path, sweep: P
             getattr(one, f"resolved_{field.name}", getattr(one, field.name))
             for one in (model, found.network.network)
         )
-        if field.name not in HOW and ours != theirs:
+        if field.name not in COMPUTED and ours != theirs:
             raise BadInput(
                 f"{beside}: says model.{field.name}={ours}, and config.json {theirs}; without the file the folder is "
                 "taken for somebody else's"

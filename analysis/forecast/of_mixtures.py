@@ -1,7 +1,6 @@
 """The forecast of held-back runs that differ in data.mixture: the parabola of analysis/mixture.py on the small runs."""
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,6 +74,7 @@ def forecast_of_mixtures(
         "coefficients": fit.coefficients.tolist(),
         "centre": fit.centre,
         "residual_sd": fit.deviation,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(),
         "best_share_by_size": {
             f"{one:g}": best_share(fit, one, level)[0] for one in np.unique(params).tolist()
         },
@@ -89,9 +89,3 @@ def lines_of(value: Mapping[str, Any]) -> list[str]:
         f"  best share of {value['corpora'][0]} at {value['params']:,} parameters: {value['best_share']:.2f}, "
         f"{value['level']:.0%} interval {low:.2f} to {high:.2f}, the rest {value['corpora'][1]}"
     ]
-
-
-def text_of(content: Mapping[str, Any], source: Mapping[str, Any]) -> str:
-    """The text of fit.json."""
-    written = {**content, "input": dict(source), "date": datetime.datetime.now(datetime.UTC).isoformat()}
-    return json.dumps(written, indent=1, allow_nan=False) + "\n"

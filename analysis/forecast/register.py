@@ -25,7 +25,7 @@ from analysis.commands import digest_of, read_object, write_result
 from analysis.fit.fit import Fit, fit_law
 from analysis.fit.selection import RankedLaw, compare_laws, least_rows
 from analysis.forecast.of_mixtures import LAW as MIXTURE
-from analysis.forecast.of_mixtures import differ_in_mixture, forecast_of_mixtures, lines_of, text_of
+from analysis.forecast.of_mixtures import differ_in_mixture, forecast_of_mixtures, lines_of
 from analysis.forecast.predict import UNIDENTIFIED, forecast
 from analysis.laws import compared_laws, get_law
 from analysis.laws.base import Law
@@ -70,7 +70,7 @@ def register(
     if differ_in_mixture(runs):
         found, text, content = forecast_of_mixtures(logs, runs, level)
         source = _source(sweep, text)
-        fit_text = text_of(content, source)
+        fit_text = _fit_text(content, source)
     else:
         found, text, fit_text, source = _by_a_law(sweep, logs, runs, law, level, bootstrap, seed)
     value: dict[str, Any] = {
@@ -104,7 +104,7 @@ def _by_a_law(
     fit = _best_fit([rank.fit.law for rank in ranked] or [get_law(law)], columns, bootstrap, seed)
     text = table_text(table)
     source = _source(sweep, text)
-    fit_text = _fit_text(fit, source)
+    fit_text = _fit_text(fit.to_json(), source)
     predictions = [
         {
             "run": run["run"],
@@ -179,8 +179,8 @@ def table_text(table: Table) -> str:
     return out.getvalue()
 
 
-def _fit_text(fit: Fit, source: Mapping[str, Any]) -> str:
-    return json.dumps({**fit.to_json(), "input": dict(source)}, indent=1, allow_nan=False) + "\n"
+def _fit_text(content: Mapping[str, Any], source: Mapping[str, Any]) -> str:
+    return json.dumps({**content, "input": dict(source)}, indent=1, allow_nan=False) + "\n"
 
 
 def _sha256(text: str) -> str:

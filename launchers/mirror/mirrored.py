@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis.logs.groups import flat
 from analysis.logs.load_curves import EVALUATION_COLUMNS, Curves, read_curves
 from analysis.logs.load_run import Run, at, number, read_run
 from core.files import whole_rows
@@ -82,7 +83,7 @@ def read_mirrored(directory: Path) -> tuple[MirroredRun | None, list[str]]:
         run=run.run,
         sweep=directory.absolute().parent.name,
         state=run.status,
-        settings=dict(_flat({**run.spec, "params": run.ledger.get("params", {})})),
+        settings=dict(_settings({**run.spec, "params": run.ledger.get("params", {})})),
         points=tuple(_points(metrics.frame, evaluations.frame, starts)),
         final=dict(_final(run.result)),
         started=starts[0] if starts else 0.0,
@@ -140,15 +141,13 @@ def _seconds_of(attempt: Any) -> float:
         return 0.0
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
+def _settings(tree: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
     """Leaves by dotted key; a list as its JSON text."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            yield f"{prefix}{key}", json.dumps(value)
+    for key, value in flat(tree).items():
+        if isinstance(value, list):
+            yield key, json.dumps(value)
         elif isinstance(value, bool | str) or finite(value) is not None:
-            yield f"{prefix}{key}", value
+            yield key, value
 
 
 def _final(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
