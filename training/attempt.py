@@ -90,7 +90,7 @@ def _begin(
     attempt = group.decide(
         "attempt",
         lambda: start_attempt(
-            directory, corpus, mesh, git_commit(), pack, lineage_of(spec, directory, cache.tokenizer.to_json())
+            directory, corpus, mesh, git_commit(), pack, lineage_of(spec, directory, tokenizer)
         ),
     )
     reader = objectives.load(spec.objective).reader(
@@ -167,8 +167,7 @@ def _restored_with_rows(
         checkpoints.delete_from(lost.before)
         state, tokens, clock = restored(spec, directory, checkpoints, mesh)
     for mark in lost.again:
-        if mark:
-            log.warning("%s: its evaluation at %d tokens is missing; evaluating it again", directory, mark)
+        log.warning("%s: its evaluation at %d tokens is missing; evaluating it again", directory, mark)
         at_mark = state if mark == tokens else checkpoints.restore(mark, jax.tree.map(_abstract, state))[0]
         evaluate.act(mark, at_mark)
     evaluate.sync()

@@ -84,7 +84,7 @@ def lost_rows(
     files, start = RunDirectory(directory), spec.branch_at_tokens or 0
     evaluations, losses = evaluations_of(files), losses_of(files)
     at_hand = {*committed, position}
-    marks = [mark for mark in spec.all_marks if start < mark <= position or mark == position == 0]
+    marks = [mark for mark in spec.all_marks if start < mark <= position]
     lost = [mark for mark in marks if not set(wanted) <= evaluations.get(mark, {}).keys()]
     steps = [tokens for tokens in tail_steps(spec) if tokens <= position and tokens not in losses]
     trained_again = [tokens for tokens in (*lost, *steps) if tokens in steps or tokens not in at_hand]

@@ -101,6 +101,23 @@ def test_an_imported_run_writes_what_the_original_wrote_and_its_export_has_the_s
     assert contents(tmp_path / "again") == contents(trial.out)
 
 
+def test_training_goes_on_from_an_imported_run(trial, back):
+    """Its first evaluation is the last one of the original, whose multipliers of muP are in the weights now."""
+    parent = load(back, cache=trial.cache).spec
+    spec = dataclasses.replace(
+        parent, imported="", start="weights", parent=back.name, tokens=2048, evaluation_marks=(0,)
+    )
+    directory = back.parent / spec.run_id
+    write_json(directory / "spec.json", to_json(spec))
+    (outcome,) = execute([directory], Execution(cache_root=trial.cache)).values()
+    assert outcome.status == 0, outcome.message
+    rows, _ = RunDirectory(directory).read_evaluations()
+    (first,) = [row["value"] for row in rows if (row["tokens"], row["name"]) == (0, "val/loss")]
+    assert first == pytest.approx(RunDirectory(trial.run).read_result()["evals"]["val/loss"], abs=1e-4)
+    (stage,) = RunDirectory(directory).read_environment()["lineage"]
+    assert stage["tokens"] == 8192 and stage["weights"]
+
+
 def test_the_card_says_how_it_was_trained_what_was_measured_and_what_it_cannot_do(trial):
     card = (trial.out / "README.md").read_text()
     environment = RunDirectory(trial.run).read_environment()
