@@ -104,7 +104,8 @@ class ImportRecord(TypedDict):
 
 class StageRecord(TypedDict):
     """A run that a later stage goes back to: its name (SWEEP/RUN where it is of another sweep), what it learned, on how
-    many tokens of which corpus, and a SHA-256 over the checksums of its final weights."""
+    many tokens of which corpus (0 of "unknown" where somebody else trained it), and a SHA-256 over the checksums of its
+    final weights."""
 
     run: str
     objective: str

@@ -56,15 +56,17 @@ def lineage_of(spec: RunSpec, directory: Path, tokenizer: str) -> list[StageReco
             f"data.tokenizer={spec.data.tokenizer!r}: parent={spec.parent} has learned another from its own text; must "
             f"be file:{parent.tokenizer}"
         )
-    before = parent.read_environment().get("lineage", []) if its.start else []
+    environment = parent.read_environment()
+    # The specification of somebody else's model names no text and no tokens that it was trained on.
+    unknown = bool(its.imported) and "training" not in environment["imported"]
     own: StageRecord = {
         "run": str(spec.parent),
         "objective": its.objective,
-        "tokens": its.tokens,
-        "corpus": its.data.mixture or f"{its.data.corpus} ({its.data.domain})",
+        "tokens": 0 if unknown else its.tokens,
+        "corpus": "unknown" if unknown else its.data.mixture or f"{its.data.corpus} ({its.data.domain})",
         "weights": weights_digest(parent, its),
     }
-    return [*before, own]
+    return [*environment.get("lineage", []), own]
 
 
 def weights_digest(run: RunDirectory, spec: RunSpec) -> str:

@@ -27,6 +27,7 @@ from training.execute import execute
 from training.execution import Execution
 from training.export import export
 from training.import_run import import_folder
+from training.lineage import lineage_of
 from training.load import load
 from training.prepare import prepare
 from training.spec import OptimConfig, RunSpec
@@ -209,6 +210,10 @@ def test_a_folder_of_somebody_elses_becomes_a_run(tmp_path, capsys):
     export(directory, "huggingface", tmp_path / "out")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert "Imported from the folder `llama`" in (tmp_path / "out" / "README.md").read_text()
+    later = dataclasses.replace(loaded.spec, imported="", start="weights", parent=directory.name)
+    tokenizer = (directory / "tokenizer.json").read_text()
+    (stage,) = lineage_of(later, directory.parent / later.run_id, tokenizer)
+    assert (stage["tokens"], stage["corpus"]) == (0, "unknown")
 
 
 def refused(capsys, *arguments):
