@@ -90,10 +90,10 @@ def refuse_uncut(config: ModelConfig, shape: Mapping[str, int]) -> None:
 
 def specification(names: Sequence[str], mesh: Mesh | AbstractMesh) -> PartitionSpec:
     """The mesh axes of an array with these logical axes; one that is not in RULES is whole on every device."""
-    return PartitionSpec(*(_places(name, mesh) or None for name in names))
+    return PartitionSpec(*(places(name, mesh) or None for name in names))
 
 
-def _places(name: str, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
+def places(name: str, mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
     """The axes of a mesh that cut a logical axis."""
     return tuple(axis for axis in RULES.get(name, ()) if axis in mesh.shape)
 
@@ -163,4 +163,4 @@ def on_each_device(
 def shards(name: str) -> int:
     """Into how many parts the current mesh cuts the logical axis `name`; 1 where no mesh is set."""
     mesh = partitioned()
-    return 1 if mesh is None else math.prod(mesh.shape[axis] for axis in _places(name, mesh))
+    return 1 if mesh is None else math.prod(mesh.shape[axis] for axis in places(name, mesh))

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 
 from model.kernels import feature_major
 from model.loss import Pair, cross_entropy
-from model.sharding import RULES, partitioned
+from model.sharding import partitioned, places
 from model.transformer import Head
 
 
@@ -172,7 +172,7 @@ def _over_devices(every_block: Any) -> Any:
     """On a mesh each device adds up the head's gradient over its own sequences, and the sums meet once at the end;
     left to the partitioner they would meet in every block."""
     mesh = partitioned()
-    axes = tuple(axis for axis in RULES["batch"] if mesh is not None and mesh.shape.get(axis, 1) > 1)
+    axes = () if mesh is None else tuple(axis for axis in places("batch", mesh) if mesh.shape[axis] > 1)
     if not axes:
         return every_block
     sequences, everywhere = PartitionSpec(axes), PartitionSpec()
