@@ -18,7 +18,7 @@ from model import transformer
 from model.config import ModelConfig
 from model.expert_rows import block_count, rows_of_block
 from model.extras import Extras
-from model.parameters import Parameters
+from model.parameters import Parameters, beginning_with
 from model.sharding import on_each_device, shards
 
 
@@ -182,9 +182,7 @@ class Experts(nnx.Module):
         gated = config.activation == "swiglu"
         self.up, self.down = nnx.Param(params["experts_up"]), nnx.Param(params["experts_down"])
         self.gate = nnx.Param(params["experts_gate"]) if gated else None
-        own = {
-            name.removeprefix("shared_"): array for name, array in params.items() if name.startswith("shared_")
-        }
+        own = beginning_with("shared_", params)
         self.shared = transformer.FeedForward(config, own) if own else None
 
     def __call__(self, x_BTD: jax.Array) -> tuple[jax.Array, Extras]:

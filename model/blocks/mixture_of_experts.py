@@ -4,10 +4,11 @@ Shazeer et al. 2017 (arXiv 1701.06538); experts narrower than a dense feed-forwa
 (arXiv 2401.06066). With one expert there is nothing to choose: the block is the decoder's, to the last bit.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from model.blocks.decoder import attention_parameters
+from model.blocks.decoder import attention_parameters, feed_forward_parameters
 from model.config import ModelConfig
 from model.parameters import Leaf, Parameters, gain, matrix, of_experts
 from model.parametrization import Scales
@@ -48,12 +49,8 @@ def parameters(config: ModelConfig) -> dict[str, Leaf]:
 
 
 def _feed_forward(config: ModelConfig, width: int) -> dict[str, Leaf]:
-    """As `decoder.feed_forward_parameters`, of another hidden width."""
-    hidden = ("ff_width", width)
-    leaves = {"up": matrix(config, "width", hidden), "down": matrix(config, hidden, "width")}
-    if config.activation == "swiglu":
-        leaves["gate"] = matrix(config, "width", hidden)
-    return leaves
+    """Of another hidden width."""
+    return feed_forward_parameters(dataclasses.replace(config, ff_width=width))
 
 
 def block() -> "Callable[[ModelConfig, Parameters], nnx.Module]":
